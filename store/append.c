@@ -1,0 +1,265 @@
+/*
+ * append.c - hl_append(): the lines of one write become one batch of frames.
+ *
+ * First every line is checked, with no lock held. Then, with append_lock held, each line gets its
+ * seq and is stamped and framed into a buffer, which goes to the file whenever it is full; the flag
+ * that ends the batch is in the last frame, so what was written before it counts for nothing until
+ * that is there. Only when all is written do the entries go into the memtable, all at once, and
+ * readers see them. Whatever fails before that is undone by cutting the file back.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch.h"
+
+#define LINES_KEPT 4096U /* parsed lines kept from the first pass for the second */
+
+/* ---- lines ---- */
+
+struct lines {
+    const char *data;
+    size_t len, at;
+    size_t number; /* of the line last returned, from 1 */
+};
+
+/* The next line that is not empty. */
+static bool next_line(struct lines *lines, const char **text, size_t *len)
+{
+    while (lines->at < lines->len) {
+        const char *begin = lines->data + lines->at;
+        size_t left = lines->len - lines->at;
+        const char *newline = memchr(begin, '\n', left);
+        *text = begin;
+        *len = newline ? (size_t)(newline - begin) : left;
+        lines->at += *len + (newline ? 1 : 0);
+        lines->number++;
+        if (*len > 0)
+            return true;
+    }
+    return false;
+}
+
+static int blame(struct hl_error *err, size_t number, int error)
+{
+    if (err) {
+        err->code = -error;
+        err->line = number;
+    }
+    return error;
+}
+
+static int check_line(const struct hl_append *request, uint64_t max_record, const char *text,
+                      size_t len, struct line *line, struct hl_error *err)
+{
+    int error = line_parse(text, len, max_record, line, err);
+    if (error == 0 && request->session == 0 && !(line->given & 1U << LINE_SESSION_ID))
+        error = hl_fail(err, EINVAL, "the root append takes lines of JSON with a \"session_id\"");
+    return error;
+}
+
+/* The first pass. Keeps up to LINES_KEPT parsed lines in *kept (the caller's to free). */
+static int check_lines(struct hl_store *store, const struct hl_append *request, struct line **kept,
+                       size_t *count, struct hl_error *err)
+{
+    struct lines lines = {.data = request->data, .len = request->len};
+    const char *text;
+    size_t len, capacity = 0;
+    struct line spare;
+    *count = 0;
+    *kept = NULL;
+    while (next_line(&lines, &text, &len)) {
+        struct line *line = &spare;
+        if (*count < LINES_KEPT) {
+            if (*count == capacity) {
+                capacity = capacity ? capacity * 4 : 16;
+                struct line *more = realloc(*kept, capacity * sizeof *more);
+                if (!more)
+                    return hl_fail(err, ENOMEM, "out of memory");
+                *kept = more;
+            }
+            line = &(*kept)[*count];
+        }
+        int error = check_line(request, store->options.max_record, text, len, line, err);
+        if (error < 0)
+            return blame(err, lines.number, error);
+        ++*count;
+    }
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+/* The second pass: append_lock is held. */
+static int add_lines(struct batch *batch, const struct line *kept)
+{
+    struct lines lines = {.data = batch->request->data, .len = batch->request->len};
+    const char *text;
+    size_t len, n = 0;
+    while (next_line(&lines, &text, &len)) {
+        struct line parsed;
+        const struct line *line = n < LINES_KEPT ? &kept[n] : &parsed;
+        int error = 0;
+        if (n++ >= LINES_KEPT)
+            error = line_parse(text, len, batch->store->options.max_record, &parsed, batch->err);
+        if (error == 0)
+            error = batch_add_line(batch, line);
+        if (error < 0)
+            return blame(batch->err, lines.number, error);
+    }
+    return batch_finish(batch);
+}
+
+static int make_receipts(struct batch *batch)
+{
+    if (!batch->request->receipt || batch->touched_count == 0)
+        return 0;
+    batch->told = calloc(batch->touched_count, sizeof *batch->told);
+    if (!batch->told)
+        return hl_fail(batch->err, ENOMEM, "out of memory");
+    for (size_t i = 0; i < batch->touched_count; i++) {
+        const struct mem_session *session = batch->touched[i];
+        struct told *told = &batch->told[i];
+        memcpy(told->id, session->row.id, session->row.id_len);
+        told->receipt = (struct hl_receipt){
+            .session = session->row.number,
+            .created = session->batch_created,
+            .id = told->id,
+            .id_len = session->row.id_len,
+            .first = session->receipt_first,
+            .last = session->receipt_last,
+            .records = session->receipt_records,
+        };
+    }
+    return 0;
+}
+
+/* Puts the batch before readers, all or nothing. */
+static int publish(struct batch *batch)
+{
+    struct hl_store *store = batch->store;
+    struct segment *active = store->active;
+    uint64_t line_bytes = 0;
+    int error = 0;
+    pthread_rwlock_wrlock(&store->mem_lock);
+    for (size_t i = 0; i < batch->placed_count && error == 0; i++) {
+        const struct placed *placed = &batch->placed[i];
+        error = memtable_append(store->table, placed->session, &placed->entry, batch->recorded_ms);
+        uint64_t offset = position_offset(placed->entry.position);
+        if (error == 0 && offset >= store->next_point) {
+            struct mem_point point = {active->first, active->line_bytes + line_bytes, offset};
+            if (memtable_add_point(store->table, &point) ==
+                0) /* without it reads only search longer */
+                store->next_point = offset + POINT_SPACING;
+        }
+        line_bytes += placed->entry.length;
+    }
+    for (size_t i = 0; i < batch->touched_count; i++) {
+        struct mem_session *session = batch->touched[i];
+        if (error < 0)
+            memtable_take_back(store->table, session, &session->batch_before);
+        else
+            session->hidden = false;
+    }
+    if (error == 0) {
+        store->sessions += batch->created;
+        store->records += batch->placed_count;
+        store->bytes += line_bytes;
+        atomic_fetch_add(&active->records, batch->placed_count);
+        atomic_fetch_add(&active->line_bytes, line_bytes);
+        atomic_store(&active->size, batch->base); /* with line_bytes: root log reads both at once */
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    return error < 0 ? hl_fail(batch->err, -error, "out of memory") : 0;
+}
+
+static void undo(struct batch *batch)
+{
+    struct hl_store *store = batch->store;
+    if (batch->base > store->tail || batch->used > 0)
+        log_cut_back(store);
+    pthread_rwlock_wrlock(&store->mem_lock);
+    /* Looking sessions up may have added rows after these: they are the newest hidden ones. */
+    for (size_t i = store->table->session_count; i > 0 && batch->created > 0; i--) {
+        if (!store->table->sessions[i - 1]->hidden)
+            continue;
+        memtable_drop(store->table, i - 1);
+        batch->created--;
+        store->next_session--;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+}
+
+static int run_batch(struct batch *batch, const struct line *kept)
+{
+    struct hl_store *store = batch->store;
+    int error = log_prepare(store, batch->err);
+    if (error < 0)
+        return error;
+    batch->base = store->tail;
+    batch->recorded_ms = log_clock(store);
+    store->batch++;
+    if (batch->request->session != 0) {
+        struct mem_session *session;
+        error = lookup_for_append(store, batch->request->session, NULL, 0, &session);
+        if (error < 0)
+            return hl_fail(batch->err, -error, "cannot look the session up: %s", strerror(-error));
+        error = batch_touch(batch, session);
+    }
+    if (error == 0)
+        error = add_lines(batch, kept);
+    if (error == 0)
+        error = make_receipts(batch);
+    if (error == 0)
+        error = publish(batch);
+    if (error < 0) {
+        undo(batch);
+        return error;
+    }
+    if (batch->base > store->tail)
+        log_advance(store, batch->base);
+    atomic_fetch_add(&store->appends, 1);
+    if (store->tail >= store->options.segment_size)
+        (void)log_rotate(store, false, NULL); /* else the next append tries, and tells */
+    if (store->table->bytes >= FLUSH_TABLE_BYTES || store->unindexed_bytes >= FLUSH_LOG_BYTES)
+        flush_wake(store);
+    return 0;
+}
+
+int hl_append(struct hl_store *store, const struct hl_append *request, struct hl_error *err)
+{
+    struct batch batch = {.store = store, .request = request, .err = err};
+    struct line *kept;
+    size_t count;
+    if (err)
+        *err = (struct hl_error){0};
+    int error = store_writable(store, err);
+    if (error < 0)
+        return error;
+    error = check_lines(store, request, &kept, &count, err);
+    if (error == 0 && count > 0) {
+        pthread_mutex_lock(&store->append_lock);
+        error = run_batch(&batch, kept);
+        pthread_mutex_unlock(&store->append_lock);
+    }
+    free(kept);
+    free(batch.buffer);
+    free(batch.placed);
+    if (error == 0 && batch.told) {
+        for (size_t i = 0; i < batch.touched_count; i++)
+            request->receipt(request->receipt_context, &batch.told[i].receipt);
+    }
+    free(batch.told);
+    free(batch.touched);
+    return error;
+}
+
+bool hl_line_is_object(const char *text, size_t len)
+{
+    return line_is_object(text, len);
+}
+
+bool hl_line_may_become(struct hl_store *store, const char *text, size_t len, struct hl_error *err)
+{
+    return line_may_become(text, len, store->options.max_record, err) == 0;
+}

@@ -1,0 +1,62 @@
+/*
+ * batch.h - one batch under way: the frames of one hl_append(), from its lines to the file.
+ *
+ * Used by append.c alone, which holds append_lock from batch_add_line() on. Nothing that stands
+ * here is seen by readers until append.c publishes it.
+ */
+#ifndef HL_BATCH_H
+#define HL_BATCH_H
+
+#include "core.h"
+#include "line.h"
+
+struct placed {
+    struct mem_session *session;
+    struct index_entry entry;
+};
+
+struct batch {
+    struct hl_store *store;
+    const struct hl_append *request;
+    struct hl_error *err;
+
+    uint8_t *buffer;
+    size_t used, capacity;
+    uint64_t base; /* file offset of buffer[0] */
+
+    /* The newest frame, not finished: whether it is the last is not known yet. */
+    bool open;
+    size_t open_at;
+    struct frame frame;
+    bool any; /* a frame was opened before: the next is not the first */
+
+    struct placed *placed;
+    size_t placed_count, placed_capacity;
+    struct mem_session **touched; /* in order of first appearance */
+    size_t touched_count, touched_capacity;
+    size_t created;
+    uint64_t recorded_ms;
+    struct told *told; /* the receipts, one for each touched session */
+};
+
+/* A receipt with its own copy of the id: it is handed out when the memtable may have moved on. */
+struct told {
+    struct hl_receipt receipt;
+    char id[HL_ID_MAX];
+};
+
+/* The session is part of the batch from now on. -ENOMEM. */
+int batch_touch(struct batch *batch, struct mem_session *session);
+/* Resolves the line's session, gives it its seq, stamps and frames it. */
+int batch_add_line(struct batch *batch, const struct line *line);
+
+/* batch_frame.c: room for a frame whose body is at most `bound` bytes; returns where the body goes.
+ */
+int batch_frame_begin(struct batch *batch, size_t bound, char **body);
+/* The body stands; returns the frame's offset in the file. */
+uint64_t batch_frame_end(struct batch *batch, const struct mem_session *session, uint16_t type,
+                         uint64_t seq, size_t length);
+/* Marks the newest frame as the last of the batch and writes what is left in the buffer. */
+int batch_finish(struct batch *batch);
+
+#endif

@@ -1,0 +1,250 @@
+/*
+ * core.h - the store from inside: its state, its locks, and which file does what.
+ *
+ *   store.c    opening and closing, the lock file, reports      segments -> recover.c
+ *   append.c   hl_append(): lines -> frames -> one batch         log.c: the tail of the log,
+ * rotation commit.c   the thread that syncs the log (group commit) flush.c    the thread that moves
+ * the memtable to the index   checkpoint.c: copies of the index lookup.c   where sessions and
+ * records are found              read.c: records, session logs rootlog.c  the log of the whole
+ * store                        status.c recover.c  format.md's Opening; replay.c applies frames
+ * follow_writer.c: read-only beside one
+ *
+ * Lock order, outermost first; a thread takes only what stands further down than what it holds:
+ *
+ *   flush_lock    one flush, checkpoint or reindex at a time
+ *   append_lock   the tail of the log, seqs, the batch under way; taken for a whole append
+ *   sync_lock     one fdatasync of the log at a time, so that its error is seen by who asked first
+ *   commit.lock   the queue of syncs
+ *   env_lock      which index environment is current: shared while a view is open
+ *   mem_lock      the memtables
+ *   segments.lock the set of segments; damage_lock: what was reported. Both leaves.
+ *
+ * Readers never take append_lock; an append never waits for a reader but for the moment in which it
+ * publishes its entries. A reader that looked into the memtables and missed goes on to the index,
+ * and begins its view only then: what left the tables in between is in the index by then.
+ */
+#ifndef HL_CORE_H
+#define HL_CORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "frame.h"
+#include "index.h"
+#include "io.h"
+#include "memtable.h"
+#include "segment.h"
+#include "store.h"
+
+#define FLUSH_LOG_BYTES (UINT64_C(64) << 20) /* recovery replays at most about this */
+#define FLUSH_TABLE_BYTES ((size_t)10 << 20) /* of one memtable; two may stand at once */
+#define FLUSH_SESSIONS 2000U                 /* a transaction; more would take memory */
+#define FLUSH_ENTRIES (256U * 1024)          /* likewise */
+#define POINT_SPACING (UINT64_C(1) << 20)    /* bytes of a segment between points for root log */
+#define SYNC_AHEAD_BYTES (UINT64_C(8) << 20) /* unsynced bytes that wake the commit thread early \
+                                              */
+#define DAMAGE_REMEMBERED 256U
+
+struct sync_request {
+    struct sync_request *next;
+    hl_sync_done *done;
+    void *context;
+};
+
+struct commit {
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t wake;
+    struct sync_request *first, *last;
+    bool stop, hurry;
+};
+
+struct flusher {
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock; /* guards all below; a leaf */
+    pthread_cond_t wake;
+    bool stop, wanted;
+};
+
+/* What a flush leads the index to. Taken under append_lock when the table is frozen. */
+struct flush_target {
+    struct index_meta meta;
+    struct index_segment *segments; /* from that of the old watermark to that of the new */
+    size_t segment_count;
+};
+
+struct hl_store {
+    /* Fixed once open. */
+    struct hl_options options;
+    const struct hl_io *io;
+    char *path;
+    int dirfd, logfd, lockfd;
+    uint8_t store_id[16];
+    struct segment_set segments;
+    bool writer_alive, medium_read_only; /* read-only stores: as found when it was opened */
+    bool shadow;                         /* of another store, in use: changes nothing in log/ */
+    uint64_t index_applying;             /* of the index that was adopted */
+
+    pthread_mutex_t flush_lock;
+    struct flush_target target;   /* of the frozen table; guarded by flush_lock, as are these: */
+    size_t flush_applied;         /* sessions of the frozen table that are in the index already */
+    uint64_t checkpoint_clock;    /* monotonic_ms() of the newest checkpoint, or of the start */
+    uint64_t checkpoint_position; /* what the newest checkpoint holds */
+    _Atomic uint64_t checkpoint_ms;
+
+    pthread_mutex_t append_lock; /* guards down to the next blank line */
+    pthread_cond_t room;         /* a flush made room in the memtable, or failed */
+    struct segment *active;      /* taken; the last segment */
+    uint64_t tail;               /* offset in it where the next frame goes */
+    bool seal_written;           /* active is sealed and synced: the next one is to be made */
+    uint64_t clock_ms;           /* the highest recorded_ms given */
+    uint32_t next_session;
+    uint64_t batch;           /* counts batches, so that leftovers of one are known as such */
+    uint64_t next_point;      /* offset in active from which the next frame gets a point */
+    uint64_t unindexed_bytes; /* of log since the table was begun */
+    uint64_t unsynced_bytes;  /* since the commit thread was last woken for their number */
+    int flush_error;          /* of the last flush: 0, or why the memtable stays full */
+
+    _Atomic uint64_t position; /* of the published tail */
+    _Atomic uint64_t synced;   /* everything below is on the disk; written under sync_lock */
+    _Atomic uint64_t indexed;  /* the index's watermark */
+    _Atomic bool dirty;        /* appended since the commit thread last looked */
+    _Atomic int failed;        /* 0, or the errno for which appends are refused for good */
+
+    pthread_mutex_t sync_lock;
+    struct commit commit;
+    struct flusher flusher;
+
+    pthread_rwlock_t env_lock;
+    struct index *index; /* NULL: none (read-only without one) */
+
+    pthread_rwlock_t mem_lock;       /* guards the tables, what is in them, and the totals */
+    struct memtable *table, *frozen; /* frozen may be NULL */
+    uint64_t sessions, records, bytes;
+
+    pthread_mutex_t damage_lock;
+    uint64_t damage_at[DAMAGE_REMEMBERED]; /* positions reported, newest overwrite oldest */
+    _Atomic uint64_t damage_found;
+
+    _Atomic uint64_t appends, syncs, flushes, checkpoints;
+    _Atomic uint64_t quarantined_bytes, recovered_records, recovery_ms;
+};
+
+/* ---- store.c ---- */
+
+/* A store with its locks and an empty table, and nothing opened. NULL: out of memory. */
+struct hl_store *store_new(const struct hl_options *options, const char *path);
+void store_free(struct hl_store *store); /* closes what is open; threads have ended */
+
+uint64_t now_ms(void); /* of the wall clock */
+uint64_t monotonic_ms(void);
+void store_report(const struct hl_store *store, enum hl_severity severity, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Reports damage at a position, once for each as far as remembered. */
+void store_damage(struct hl_store *store, uint64_t position, const char *what);
+/* 0, or why appends are refused: -EROFS, -EIO. */
+int store_writable(const struct hl_store *store, struct hl_error *err);
+
+/* ---- log.c: the tail; all with append_lock held ---- */
+
+/* Waits for room in the memtable and makes the next segment if one is wanted. */
+int log_prepare(struct hl_store *store, struct hl_error *err);
+/* Cuts the file back to the tail after a write that failed. If that fails too, appends end for
+ * good. */
+void log_cut_back(struct hl_store *store);
+/* Moves the tail to `end`, after all below it was written, and has it synced in time. */
+void log_advance(struct hl_store *store, uint64_t end);
+/* Seals the active segment if it is full (or in any case, if forced and it holds a frame) and makes
+ * the next one. On failure the log stays usable: what is left is tried again by log_prepare(). */
+int log_rotate(struct hl_store *store, bool forced, struct hl_error *err);
+/* Writes a session frame for row as a batch of its own. */
+int log_write_session(struct hl_store *store, const struct index_row *row, uint64_t recorded_ms,
+                      struct hl_error *err);
+uint64_t log_clock(struct hl_store *store); /* recorded_ms for an append now */
+
+/* ---- commit.c ---- */
+
+int commit_start(struct hl_store *store);
+void commit_stop(struct hl_store *store); /* answers what waits */
+void commit_wake(struct hl_store *store, bool hurry);
+/* Syncs a segment's file; the first failure ends appends for good. sync_lock is taken inside. */
+int commit_sync_file(struct hl_store *store, struct segment *segment, uint64_t up_to);
+
+/* ---- flush.c ---- */
+
+int flush_start(struct hl_store *store);
+void flush_stop(struct hl_store *store);
+void flush_wake(struct hl_store *store);
+/* Moves all that was appended so far into the index. With flush_lock held. */
+int flush_all(struct hl_store *store);
+/* The same for recovery, which has the store to itself: all that was replayed up to position, which
+ * is synced. */
+int flush_position(struct hl_store *store, uint64_t position);
+
+/* ---- checkpoint.c ---- */
+
+/* With flush_lock held and the index up to date. progress may be NULL. */
+int checkpoint_write(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
+/* Copies the newest good checkpoint of this store, passing over the *skip newest, to directory
+ * `name` (made) below DIR; *skip then counts those tried. -ENOENT: none is left. */
+int checkpoint_restore(struct hl_store *store, unsigned *skip, const char *name);
+/* The watermark that the newest checkpoint's name gives; 0: there is none. */
+uint64_t checkpoint_newest(struct hl_store *store);
+/* The clean-end mark: what index/data.mdb was like when the store was closed (index/clean). */
+int clean_mark_write(struct hl_store *store);
+bool clean_mark_take(struct hl_store *store); /* checks it, and removes it if this is a writer */
+
+/* ---- lookup.c ---- */
+
+/* Fills a public session from a row. */
+void session_from_row(struct hl_session *session, const struct index_row *row);
+/* The session in the active table, brought there from the frozen one or the index. With append_lock
+ * held. -ENOENT. */
+int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
+                      struct mem_session **session);
+/* Finds a session by number, or by id if that is not NULL, and hands its row, which lives only so
+ * long, to use(), whose result is returned. -ENOENT. use() must not take mem_lock or env_lock. */
+int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
+               int (*use)(void *context, const struct index_row *row), void *context);
+/* The record of exactly this seq. -ENOENT. */
+int lookup_seq(struct hl_store *store, uint32_t session, uint64_t seq, struct index_entry *entry);
+/* The record that holds this byte of the session's log. -ENOENT: past the end. */
+int lookup_offset(struct hl_store *store, uint32_t session, uint64_t offset,
+                  struct index_entry *entry, uint64_t *begin);
+/* Bytes of lines below seq. */
+int lookup_bytes_before(struct hl_store *store, uint32_t session, uint64_t seq, uint64_t *bytes);
+/* Up to max entries with a seq >= from, ascending; returns their number (0: none), or an error. */
+ssize_t lookup_entries(struct hl_store *store, uint32_t session, uint64_t from,
+                       struct index_entry *entries, size_t max);
+/* Opens a view on the current index. -ENOENT: there is no index. */
+int lookup_view(struct hl_store *store, struct index_view **view);
+void lookup_view_end(struct hl_store *store, struct index_view *view);
+
+/* ---- read.c ---- */
+
+/*
+ * Reads and checks the frame of an entry. *buffer is the caller's to free; frame->body points into
+ * it. -EBADMSG: damaged (reported).
+ */
+int read_frame(struct hl_store *store, uint32_t session, const struct index_entry *entry,
+               uint8_t **buffer, struct frame *frame);
+
+/* ---- recover.c, reindex.c, quarantine.c ---- */
+
+/* Recovers an opened directory: leaves segments, index, memtable and tail ready. */
+int recover(struct hl_store *store, struct hl_error *err);
+/* Sets bytes of a segment aside in DIR/quarantine, with a note; done before anything is cut or
+ * written over. Doing it again for the same bytes changes nothing. */
+int quarantine(struct hl_store *store, const struct segment *segment, uint64_t offset,
+               uint64_t size, const char *why);
+
+/* ---- follow_writer.c ---- */
+
+/* For read-only stores: takes in what the writer appended since. Cheap when there is nothing. */
+void follow_writer(struct hl_store *store);
+
+#endif

@@ -1,0 +1,363 @@
+/*
+ * flush.c - moves the memtable into the index.
+ *
+ * A flush freezes the active table at a log position, has the log synced up to there, and then
+ * applies the frozen table in many synced transactions, each of a bounded number of sessions and
+ * entries. Each session's row says up to where it is applied, and the totals in meta are always
+ * those of the rows; only the last transaction moves the watermark. So a crash in between costs
+ * nothing: replay begins at the old watermark and skips what a row has already.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core.h"
+#include "thread.h"
+
+/* Segments from number `from` to number `to`: later ones are not replayed yet. */
+static int describe_segments(struct hl_store *store, uint32_t from, uint32_t to,
+                             struct flush_target *target)
+{
+    struct segment_set *set = &store->segments;
+    int error = 0;
+    pthread_mutex_lock(&set->lock);
+    target->segments = calloc(set->count, sizeof *target->segments);
+    if (!target->segments)
+        error = -ENOMEM;
+    target->segment_count = 0;
+    for (size_t i = 0; i < set->count && error == 0; i++) {
+        const struct segment *segment = set->at[i];
+        if (segment->last < from || segment->first > to)
+            continue;
+        target->segments[target->segment_count++] = (struct index_segment){
+            .first = segment->first,
+            .last = segment->last,
+            .generation = segment->generation,
+            .salt = segment->salt,
+            .indexed_end = segment->size,
+            .records = segment->records,
+            .line_bytes = segment->line_bytes,
+            .sealed = segment->sealed,
+        };
+    }
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
+static int freeze(struct hl_store *store, uint64_t position)
+{
+    struct memtable *table = memtable_new();
+    if (!table)
+        return -ENOMEM;
+    int error = describe_segments(store, position_segment(atomic_load(&store->indexed)),
+                                  position_segment(position), &store->target);
+    if (error < 0) {
+        memtable_free(table);
+        return error;
+    }
+    store->target.meta = (struct index_meta){
+        .watermark = position,
+        .applying = position,
+        .next_session = store->next_session,
+        .recorded_ms = store->clock_ms,
+    };
+    memcpy(store->target.meta.store_id, store->store_id, sizeof store->store_id);
+    pthread_rwlock_wrlock(&store->mem_lock);
+    store->frozen = store->table;
+    store->table = table;
+    pthread_rwlock_unlock(&store->mem_lock);
+    store->unindexed_bytes = 0;
+    return 0;
+}
+
+/* ---- applying ---- */
+
+struct walk {
+    const struct mem_session *session;
+    uint32_t chunk, entry;
+};
+
+static bool next_entry(void *context, struct index_entry *entry)
+{
+    struct walk *walk = context;
+    while (walk->chunk < walk->session->chunk_count) {
+        const struct mem_chunk *chunk = walk->session->chunks[walk->chunk];
+        if (walk->entry < chunk->count) {
+            const struct mem_entry *from = &chunk->entries[walk->entry++];
+            *entry = (struct index_entry){
+                .seq = chunk->first_seq + from->distance,
+                .position = from->position,
+                .length = from->length,
+            };
+            return true;
+        }
+        walk->chunk++;
+        walk->entry = 0;
+    }
+    return false;
+}
+
+/* Puts what the last transaction of a flush adds: points, segments, and the watermark. */
+static int put_target(struct hl_store *store, struct index_txn *txn, struct index_meta *meta)
+{
+    const struct flush_target *target = &store->target;
+    int error = 0;
+    for (size_t i = 0; i < store->frozen->point_count && error == 0; i++) {
+        const struct mem_point *point = &store->frozen->points[i];
+        error = index_put_point(txn, point->segment, point->line_bytes, point->offset);
+    }
+    for (size_t i = 0; i < target->segment_count && error == 0; i++)
+        error = index_put_segment(txn, &target->segments[i]);
+    meta->watermark = target->meta.watermark;
+    return error;
+}
+
+/* One transaction: sessions from *at on. *at moves only when it is committed. */
+static int apply_group(struct hl_store *store, struct index *index, struct index_meta *meta,
+                       size_t *at)
+{
+    const struct memtable *frozen = store->frozen;
+    struct index_meta next = *meta;
+    struct index_txn *txn;
+    size_t i = *at, sessions = 0;
+    uint64_t entries = 0;
+    int error = index_begin(index, &txn);
+    if (error < 0)
+        return error;
+    for (; i < frozen->session_count && sessions < FLUSH_SESSIONS && entries < FLUSH_ENTRIES; i++) {
+        const struct mem_session *session = frozen->sessions[i];
+        struct walk walk = {.session = session};
+        struct index_row row = session->row;
+        row.indexed = store->target.meta.watermark;
+        error = index_apply(txn, &row, next_entry, &walk);
+        if (error < 0)
+            break;
+        entries += row.records - session->base_records;
+        sessions++;
+    }
+    next.next_session = store->target.meta.next_session;
+    next.recorded_ms = store->target.meta.recorded_ms;
+    next.applying = store->target.meta.watermark;
+    if (error == 0 && i == frozen->session_count)
+        error = put_target(store, txn, &next);
+    if (error == 0)
+        error = index_put_meta(txn, &next);
+    if (error < 0) {
+        index_abort(txn);
+        return error;
+    }
+    error = index_commit(txn);
+    if (error == 0) {
+        *at = i;
+        *meta = next;
+    }
+    return error;
+}
+
+static int apply_frozen(struct hl_store *store, struct index *index)
+{
+    struct index_view *view;
+    struct index_meta meta;
+    int error = index_view_begin(index, &view);
+    if (error < 0)
+        return error;
+    error = index_get_meta(view, &meta);
+    index_view_end(view);
+    /* A flush that failed on the way left sessions applied: the table says no more what the totals
+     * gain. What was applied is known by the rows, so begin behind it. */
+    size_t at = store->flush_applied;
+    while (error == 0 &&
+           (at < store->frozen->session_count || meta.watermark != store->target.meta.watermark)) {
+        error = apply_group(store, index, &meta, &at);
+        store->flush_applied = at;
+        if (error == -EAGAIN)
+            error = index_grow(index);
+    }
+    if (error == 0) {
+        store->flush_applied = 0;
+        atomic_store(&store->indexed, meta.watermark);
+        atomic_fetch_add(&store->flushes, 1);
+    }
+    return error;
+}
+
+static void drop_frozen(struct hl_store *store)
+{
+    pthread_mutex_lock(&store->append_lock);
+    pthread_rwlock_wrlock(&store->mem_lock);
+    struct memtable *done = store->frozen;
+    store->frozen = NULL;
+    pthread_rwlock_unlock(&store->mem_lock);
+    store->flush_error = 0;
+    pthread_cond_broadcast(&store->room);
+    pthread_mutex_unlock(&store->append_lock);
+    memtable_free(done);
+    free(store->target.segments);
+    store->target = (struct flush_target){0};
+}
+
+static int sync_up_to(struct hl_store *store, uint64_t position)
+{
+    struct segment *segment;
+    if (atomic_load(&store->synced) >= position)
+        return 0;
+    int error = segment_get(&store->segments, position_segment(position), &segment);
+    if (error == 0) {
+        error = commit_sync_file(store, segment, position);
+        segment_put(&store->segments, segment);
+    }
+    return error;
+}
+
+int flush_all(struct hl_store *store)
+{
+    int error = 0;
+    if (!store->frozen) { /* else an earlier flush failed on the way: it goes on */
+        pthread_mutex_lock(&store->append_lock);
+        uint64_t position = atomic_load(&store->position);
+        bool nothing = position == atomic_load(&store->indexed);
+        if (!nothing)
+            error = freeze(store, position);
+        pthread_cond_broadcast(&store->room);
+        pthread_mutex_unlock(&store->append_lock);
+        if (nothing || error < 0)
+            return error;
+    }
+    error = sync_up_to(store, store->target.meta.watermark);
+    if (error == 0) {
+        pthread_rwlock_rdlock(&store->env_lock);
+        error = apply_frozen(store, store->index);
+        pthread_rwlock_unlock(&store->env_lock);
+    }
+    if (error == 0) {
+        drop_frozen(store);
+        return 0;
+    }
+    pthread_mutex_lock(&store->append_lock);
+    if (store->flush_error != error)
+        store_report(store, HL_ERROR, "the index cannot be brought up to date: %s",
+                     strerror(-error));
+    store->flush_error = error;
+    pthread_cond_broadcast(&store->room);
+    pthread_mutex_unlock(&store->append_lock);
+    return error;
+}
+
+int flush_position(struct hl_store *store, uint64_t position)
+{
+    int error = freeze(store, position);
+    if (error == 0)
+        error = apply_frozen(store, store->index);
+    if (error == 0)
+        drop_frozen(store);
+    return error;
+}
+
+/* ---- the thread ---- */
+
+/* Whether a checkpoint is due, and if not yet, in how many ms; 0: not until more came. */
+static uint64_t checkpoint_wait(struct hl_store *store, bool *due)
+{
+    pthread_mutex_lock(&store->flush_lock);
+    uint64_t held = store->checkpoint_position;
+    uint64_t age = monotonic_ms() - store->checkpoint_clock;
+    pthread_mutex_unlock(&store->flush_lock);
+    uint64_t indexed = atomic_load(&store->indexed);
+    *due = false;
+    /* The index moves by FLUSH_LOG_BYTES, or by a full table: so much came when it moved at all. */
+    if (indexed == held)
+        return 0;
+    *due = age >= store->options.checkpoint_interval_ms;
+    return *due ? 0 : store->options.checkpoint_interval_ms - age;
+}
+
+static void run_checkpoint(struct hl_store *store)
+{
+    struct hl_error err = {0};
+    pthread_mutex_lock(&store->flush_lock);
+    int error = checkpoint_write(store, NULL, &err);
+    pthread_mutex_unlock(&store->flush_lock);
+    if (error < 0)
+        store_report(store, HL_WARNING, "no checkpoint was made: %s", err.text);
+}
+
+static void wait_for_work(struct hl_store *store, uint64_t ms)
+{
+    struct flusher *flusher = &store->flusher;
+    struct timespec deadline;
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += (time_t)(ms / 1000) + (ms % 1000 ? 1 : 0);
+    pthread_mutex_lock(&flusher->lock);
+    while (!flusher->stop && !flusher->wanted) {
+        if (ms == 0)
+            pthread_cond_wait(&flusher->wake, &flusher->lock);
+        else if (pthread_cond_timedwait(&flusher->wake, &flusher->lock, &deadline) == ETIMEDOUT)
+            break;
+    }
+    flusher->wanted = false;
+    pthread_mutex_unlock(&flusher->lock);
+}
+
+static bool stopped(struct hl_store *store)
+{
+    pthread_mutex_lock(&store->flusher.lock);
+    bool stop = store->flusher.stop;
+    pthread_mutex_unlock(&store->flusher.lock);
+    return stop;
+}
+
+static bool flush_is_due(struct hl_store *store)
+{
+    pthread_mutex_lock(&store->append_lock);
+    bool due = store->frozen || store->table->bytes >= FLUSH_TABLE_BYTES ||
+               store->unindexed_bytes >= FLUSH_LOG_BYTES;
+    pthread_mutex_unlock(&store->append_lock);
+    return due;
+}
+
+static void *flush_run(void *context)
+{
+    struct hl_store *store = context;
+    while (!stopped(store)) {
+        bool due;
+        int error = 0;
+        if (flush_is_due(store)) {
+            pthread_mutex_lock(&store->flush_lock);
+            error = flush_all(store);
+            pthread_mutex_unlock(&store->flush_lock);
+        }
+        uint64_t wait = checkpoint_wait(store, &due);
+        if (due)
+            run_checkpoint(store);
+        wait_for_work(store, error < 0 ? 1000 : wait); /* a full disk may have room in a second */
+    }
+    return NULL;
+}
+
+int flush_start(struct hl_store *store)
+{
+    int error = thread_start(&store->flusher.thread, flush_run, store);
+    store->flusher.running = error == 0;
+    return error;
+}
+
+void flush_stop(struct hl_store *store)
+{
+    if (!store->flusher.running)
+        return;
+    pthread_mutex_lock(&store->flusher.lock);
+    store->flusher.stop = true;
+    pthread_cond_signal(&store->flusher.wake);
+    pthread_mutex_unlock(&store->flusher.lock);
+    pthread_join(store->flusher.thread, NULL);
+    store->flusher.running = false;
+}
+
+void flush_wake(struct hl_store *store)
+{
+    pthread_mutex_lock(&store->flusher.lock);
+    store->flusher.wanted = true;
+    pthread_cond_signal(&store->flusher.wake);
+    pthread_mutex_unlock(&store->flusher.lock);
+}

@@ -1,0 +1,131 @@
+/*
+ * follow_writer.c - a read-only store beside a writer.
+ *
+ * What the writer appends is replayed into the memtable when someone asks. Looking for news costs
+ * one read of a frame header at the end of what is known. When much has gathered in memory, the
+ * writer's index has it too by then: a shadow begins at the index's new watermark, and takes the
+ * place of what there is.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recover.h"
+
+#define REBASE_BYTES (UINT64_C(128) << 20) /* of log in memory; twice what a writer keeps */
+
+/* Whether a frame may stand at the end of what is known. */
+static bool has_news(struct hl_store *store)
+{
+    uint8_t header[FRAME_HEADER_SIZE];
+    if (store->seal_written)
+        return true; /* the next segment may be there */
+    ssize_t n = hl_io_read(store->io, store->active->fd, header, sizeof header, store->tail);
+    return n == (ssize_t)sizeof header && frame_plausible(header);
+}
+
+static int read_on(struct hl_store *store)
+{
+    struct segment *active = store->active;
+    uint64_t size;
+    int error = hl_io_size(store->io, active->fd, &size);
+    if (error < 0)
+        return error;
+    struct replay replay = {
+        .store = store, .segment = active, .watch = true, .next_point = store->next_point};
+    error = replay_segment(&replay, store->tail, size, NULL);
+    if (error == 0) {
+        store->unindexed_bytes += replay.end - store->tail;
+        store->tail = replay.end;
+        store->next_point = replay.next_point;
+        store->seal_written = replay.seal_found;
+        atomic_store(&active->size, replay.end);
+        if (replay.seal_found)
+            atomic_store(&active->sealed, true);
+        atomic_store(&store->position, position_make(active->first, store->tail));
+        atomic_store(&store->synced, atomic_load(&store->position));
+    }
+    replay_free(&replay);
+    return error;
+}
+
+/* After a seal: goes on to the next segment, if the writer has made it. */
+static int go_on(struct hl_store *store, bool *moved)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct segment *next, *taken;
+    uint32_t number = store->active->last + 1;
+    *moved = false;
+    segment_name_format(name, number, number, 0);
+    int error = segment_load(&store->segments, name, &next, NULL);
+    if (error == -ENOENT || error == -ENODATA)
+        return 0;
+    if (error == 0)
+        error = segment_set_add(&store->segments, next);
+    if (error == 0)
+        error = segment_get(&store->segments, number, &taken);
+    if (error < 0)
+        return error;
+    segment_put(&store->segments, store->active);
+    store->active = taken;
+    store->tail = SEGMENT_HEADER_REGION;
+    store->next_point = SEGMENT_HEADER_REGION + POINT_SPACING;
+    store->seal_written = false;
+    *moved = true;
+    return 0;
+}
+
+/* Begins again at the index's watermark, aside, and takes that over. The environment is shared. */
+static void rebase(struct hl_store *store)
+{
+    struct hl_store *shadow = recover_shadow(store);
+    struct replay last = {0};
+    uint64_t from;
+    size_t count;
+    if (!shadow)
+        return; /* it is tried again with the next look */
+    shadow->index = store->index;
+    int error = recover_load_segments(shadow, &count, NULL);
+    if (error == 0)
+        error = recover_adopt_index(shadow, NULL);
+    if (error == 0)
+        error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, NULL);
+    if (error == 0) {
+        recover_hand_over(store, shadow);
+        store->unindexed_bytes = atomic_load(&store->position) - atomic_load(&store->indexed);
+        if (position_segment(atomic_load(&store->indexed)) != store->active->first)
+            store->unindexed_bytes = store->tail;
+    } else {
+        store_report(store, HL_WARNING, "cannot begin again at the writer's index: %s",
+                     strerror(-error));
+        store->unindexed_bytes = 0; /* not at each look */
+    }
+    replay_free(&last);
+    shadow->index = NULL;
+    recover_shadow_free(shadow);
+}
+
+void follow_writer(struct hl_store *store)
+{
+    if (!store->options.read_only)
+        return;
+    pthread_mutex_lock(&store->append_lock);
+    bool moved = true;
+    while (moved && has_news(store)) {
+        moved = false;
+        int error = store->seal_written ? 0 : read_on(store);
+        if (error == 0 && store->seal_written)
+            error = go_on(store, &moved);
+        if (error < 0) {
+            if (store->flush_error != error)
+                store_report(store, HL_ERROR, "cannot read on in the writer's log: %s",
+                             strerror(-error));
+            store->flush_error = error;
+            break;
+        }
+        store->flush_error = 0;
+    }
+    if (store->index && store->unindexed_bytes >= REBASE_BYTES)
+        rebase(store);
+    pthread_mutex_unlock(&store->append_lock);
+}

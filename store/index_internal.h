@@ -1,0 +1,244 @@
+/*
+ * index_internal.h - what the files index*.c share; nothing else includes it.
+ *
+ * Layers, lowest first: index_value.c (bytes of keys and values), index_block.c and index_sum.c
+ * (blocks and their sums), index_session.c (all other rows), index_apply.c (writing blocks),
+ * index_view.c and index.c (the environment), index_pages.c, index_check.c and index_child.c
+ * (checking).
+ *
+ * Values, little-endian, each ended by a u32 CRC-32 that is begun from the number of its table and
+ * runs over key and value (blocks keep it in the head):
+ *
+ * - meta "format": u32 version, 16 bytes store id
+ * - meta "state": u64 watermark, u64 applying, u64 recorded_ms, u64 sessions, u64 records, u64
+ *   bytes, u32 next session
+ * - ids: u32 number
+ * - sessions: see index_row_decode()
+ * - sums: u64 bytes, u64 records, u64 first seq, u64 last seq
+ * - segments: u32 last, u32 generation, u32 salt, u32 sealed, u64 indexed_end, u64 records, u64
+ *   line_bytes
+ * - points: u64 offset in the file
+ *
+ * Sums. Blocks of a session are counted in the order of their making. A row of level 1 is written
+ * when INDEX_FANOUT blocks are finished, that is, when the next one begins; one of level 2 when as
+ * many rows of level 1 stand, and level 3 likewise. So a row once written never changes as the
+ * session grows, and an append rewrites only the newest block and the session's row. What is not
+ * yet summed at a level is fewer than INDEX_FANOUT rows of the level below. The session's row
+ * carries what the unfinished group of level 1 holds before its newest block.
+ */
+#ifndef HL_INDEX_INTERNAL_H
+#define HL_INDEX_INTERNAL_H
+
+#include <errno.h>
+#include <lmdb.h>
+#include <pthread.h>
+
+#include "index.h"
+
+#define INDEX_VERSION 1U
+#define INDEX_LEVELS 3U
+#define INDEX_CRC_SIZE 4U
+#define INDEX_BLOCK_HEAD 16U
+#define INDEX_BLOCK_ENTRY 16U
+#define INDEX_BLOCK_MAX (INDEX_BLOCK_HEAD + INDEX_BLOCK_ENTRIES * INDEX_BLOCK_ENTRY)
+/* Ample for what a session may carry: the contents are session.c's affair. */
+#define INDEX_ATTRIBUTES_MAX (UINT32_C(1) << 20)
+
+enum index_table {
+    TABLE_META,
+    TABLE_IDS,
+    TABLE_SESSIONS,
+    TABLE_BLOCKS,
+    TABLE_SUMS,
+    TABLE_SEGMENTS,
+    TABLE_POINTS,
+    INDEX_TABLES
+};
+
+/* The tables' names in the environment, by enum index_table. */
+extern const char *const index_table_names[INDEX_TABLES];
+
+struct index {
+    MDB_env *env;
+    unsigned flags; /* of index_open() */
+    MDB_dbi table[INDEX_TABLES];
+
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;  /* views fell to 0, or exclusive ended */
+    unsigned views;          /* mutex; that are open */
+    bool exclusive;          /* mutex; the map is being changed: no view may begin */
+    int broken;              /* mutex; not 0: the map was lost, this is the error of every view */
+    size_t map_size;         /* mutex */
+    struct index_view *pool; /* mutex; ended views, each with a reset LMDB transaction */
+};
+
+/* Where reading happens: a view's transaction or the write transaction. */
+struct index_at {
+    const struct index *index;
+    MDB_txn *txn;
+};
+
+struct index_view {
+    struct index_at at;
+    struct index *index;
+    struct index_view *next; /* in the pool */
+};
+
+struct index_txn {
+    struct index_at at;
+    struct index *index;
+    int failed; /* the first error; nothing can be done after it but abort */
+    bool meta_changed;
+    struct index_meta meta; /* as it will be stored at commit */
+};
+
+/* ---- index.c ---- */
+
+/* index_open() with the size of the map given; 0: as large as can be. */
+int index_open_sized(const char *path, unsigned flags, const uint8_t store_id[16], size_t map_size,
+                     struct index **index, struct hl_error *err);
+
+/* ---- index_view.c ---- */
+
+/* Counts one more user of the map; *view (if view is not NULL) is one from the pool, or NULL. */
+int index_enter(struct index *index, struct index_view **view);
+/* One user less; view (may be NULL) goes to the pool. */
+void index_leave(struct index *index, struct index_view *view);
+
+/* ---- index_value.c ---- */
+
+/* LMDB's result as ours; the mapping stands there. */
+int index_error(int result);
+
+/* Writes integers one after another, little-endian. */
+struct index_pack {
+    uint8_t *at;
+};
+void index_pack_u32(struct index_pack *pack, uint32_t value);
+void index_pack_u64(struct index_pack *pack, uint64_t value);
+void index_pack_bytes(struct index_pack *pack, const void *bytes, size_t len);
+
+/* Reads them back; past the end it gives 0 and sets bad. */
+struct index_unpack {
+    const uint8_t *at;
+    size_t left;
+    bool bad;
+};
+uint32_t index_unpack_u32(struct index_unpack *unpack);
+uint64_t index_unpack_u64(struct index_unpack *unpack);
+const uint8_t *index_unpack_bytes(struct index_unpack *unpack, size_t len); /* NULL past the end */
+bool index_unpack_whole(const struct index_unpack *unpack); /* all read, nothing missing */
+
+uint32_t index_load_u32(const uint8_t *bytes); /* little-endian */
+uint64_t index_load_u64(const uint8_t *bytes);
+
+/* A key of at most a u32, a u8 and a u64, big-endian. */
+struct index_key {
+    uint8_t bytes[13];
+    size_t len;
+};
+struct index_key index_key_u32(uint32_t a);
+struct index_key index_key_u32_u64(uint32_t a, uint64_t b);
+struct index_key index_key_sum(uint32_t session, uint8_t level, uint64_t ordinal);
+MDB_val index_key_val(struct index_key *key);
+uint32_t index_key_get_u32(const MDB_val *key); /* the first four bytes of a key that has them */
+uint64_t index_key_get_u64(const MDB_val *key); /* the last eight */
+
+uint32_t index_crc(enum index_table table, const MDB_val *key, const void *content, size_t len);
+uint32_t index_crc_more(uint32_t crc, const void *content, size_t len);
+
+/* Checks the checksum of a value and gives what stands before it. -EBADMSG. */
+int index_value_open(enum index_table table, const MDB_val *key, const MDB_val *value,
+                     struct index_unpack *content);
+
+/* Reads and opens the value of a key. -ENOENT, -EBADMSG. */
+int index_value_get(const struct index_at *at, enum index_table table, MDB_val *key,
+                    struct index_unpack *content);
+
+/* Ends content (len bytes, room for INDEX_CRC_SIZE more) by its checksum and puts it. */
+int index_value_put(const struct index_txn *txn, enum index_table table, MDB_val *key,
+                    uint8_t *content, size_t len, unsigned flags);
+
+/* ---- index_session.c ---- */
+
+/* A session's row as it is stored: what the caller knows, and what blocks and sums need. */
+struct index_stored {
+    struct index_row row;
+    uint64_t blocks;        /* ever made */
+    uint64_t newest;        /* first seq of the newest block; it and all below 0 if blocks is 0 */
+    uint64_t group_first;   /* first seq of the unfinished group of level 1 */
+    uint64_t group_bytes;   /* of its blocks before the newest */
+    uint64_t group_records; /* likewise */
+};
+
+int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stored *stored);
+int index_row_get(const struct index_at *at, uint32_t number, struct index_stored *stored);
+int index_row_put(const struct index_txn *txn, const struct index_stored *stored);
+
+int index_id_decode(const MDB_val *key, const MDB_val *value, uint32_t *number);
+int index_id_get(const struct index_at *at, const char *id, size_t len, uint32_t *number);
+int index_id_put(const struct index_txn *txn, const char *id, size_t len, uint32_t number);
+
+int index_segment_decode(const MDB_val *key, const MDB_val *value, struct index_segment *segment);
+int index_point_decode(const MDB_val *key, const MDB_val *value, uint64_t *offset);
+
+int index_meta_get(const struct index_at *at, struct index_meta *meta);
+int index_meta_store(const struct index_txn *txn, const struct index_meta *meta);
+int index_format_store(const struct index_txn *txn, const uint8_t store_id[16]);
+
+/* ---- index_block.c ---- */
+
+/* A checked block; entries point into what it was read from. */
+struct index_block {
+    uint32_t session;
+    uint32_t count; /* 1 to INDEX_BLOCK_ENTRIES */
+    uint64_t first, last;
+    uint64_t bytes;
+    const uint8_t *entries;
+};
+
+/* The one gate: sizes, checksum and content are checked before any field is used. */
+int index_block_decode(const MDB_val *key, const MDB_val *value, struct index_block *block);
+struct index_entry index_block_entry(const struct index_block *block, uint32_t i);
+/* The first entry with a seq not below seq; count if there is none. */
+uint32_t index_block_search(const struct index_block *block, uint64_t seq);
+int index_block_get(const struct index_at *at, uint32_t session, uint64_t first,
+                    struct index_block *block);
+
+/* The session's block with the lowest first seq >= from, then the next ones; -ENOENT: no more. */
+int index_block_first(MDB_cursor *cursor, uint32_t session, uint64_t from,
+                      struct index_block *block);
+int index_block_next(MDB_cursor *cursor, uint32_t session, struct index_block *block);
+/* The one with the highest first seq <= seq. */
+int index_block_at(MDB_cursor *cursor, uint32_t session, uint64_t seq, struct index_block *block);
+
+/* ---- index_sum.c ---- */
+
+struct index_sum {
+    uint32_t session;
+    uint8_t level;
+    uint64_t ordinal;
+    uint64_t bytes, records, first, last;
+};
+
+/* How many rows a level has when so many blocks were made. */
+uint64_t index_sums_at(uint64_t blocks, unsigned level);
+int index_sum_decode(const MDB_val *key, const MDB_val *value, struct index_sum *sum);
+/* Stores a row of level 1, and the rows above it that it completes. */
+int index_sum_add(const struct index_txn *txn, const struct index_sum *sum);
+
+/* ---- index_pages.c ---- */
+
+/* Walks the pages of the environment's file without LMDB, as the newest commit left them: headers,
+ * bounds, order of keys, page counts, free list, and that no page is in two places. */
+int index_pages_check(int fd, struct index_check_report *report);
+
+/* ---- index_check.c ---- */
+
+/* Fills the complaint if it is empty. */
+void index_note(struct index_check_report *report, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The same, as an expression that is -EBADMSG. */
+#define index_complain(...) (index_note(__VA_ARGS__), -EBADMSG)
+
+#endif

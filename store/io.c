@@ -1,0 +1,258 @@
+/* io.c - the system's table, and the helpers over any table. */
+#include "io.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static int sys_open(void *context, int dirfd, const char *name, int flags, mode_t mode)
+{
+    (void)context;
+    int fd = openat(dirfd, name, flags, mode);
+    return fd < 0 ? -errno : fd;
+}
+
+static int sys_close(void *context, int fd)
+{
+    (void)context;
+    return close(fd) < 0 ? -errno : 0;
+}
+
+static ssize_t sys_pread(void *context, int fd, void *buffer, size_t len, uint64_t offset)
+{
+    (void)context;
+    ssize_t n = pread(fd, buffer, len, (off_t)offset);
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t sys_pwrite(void *context, int fd, const void *buffer, size_t len, uint64_t offset)
+{
+    (void)context;
+    ssize_t n = pwrite(fd, buffer, len, (off_t)offset);
+    return n < 0 ? -errno : n;
+}
+
+static int sys_fdatasync(void *context, int fd)
+{
+    (void)context;
+    return fdatasync(fd) < 0 ? -errno : 0;
+}
+
+static int sys_fsync(void *context, int fd)
+{
+    (void)context;
+    return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int sys_ftruncate(void *context, int fd, uint64_t size)
+{
+    (void)context;
+    return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+static int sys_fstat(void *context, int fd, struct stat *st)
+{
+    (void)context;
+    return fstat(fd, st) < 0 ? -errno : 0;
+}
+
+static int sys_fstatvfs(void *context, int fd, struct statvfs *st)
+{
+    (void)context;
+    return fstatvfs(fd, st) < 0 ? -errno : 0;
+}
+
+static int sys_rename(void *context, int from_dir, const char *from, int to_dir, const char *to)
+{
+    (void)context;
+    return renameat(from_dir, from, to_dir, to) < 0 ? -errno : 0;
+}
+
+static int sys_unlink(void *context, int dirfd, const char *name, int flags)
+{
+    (void)context;
+    return unlinkat(dirfd, name, flags) < 0 ? -errno : 0;
+}
+
+static int sys_mkdir(void *context, int dirfd, const char *name, mode_t mode)
+{
+    (void)context;
+    return mkdirat(dirfd, name, mode) < 0 ? -errno : 0;
+}
+
+static int sys_flock(void *context, int fd, int operation)
+{
+    (void)context;
+    return flock(fd, operation) < 0 ? -errno : 0;
+}
+
+static int sys_list(void *context, int dirfd, int (*each)(void *, const char *name),
+                    void *each_context)
+{
+    (void)context;
+    /* A descriptor of its own: a duplicate would share dirfd's read position. */
+    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    int result = 0;
+    while (result == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (!entry) {
+            result = -errno;
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            result = each(each_context, entry->d_name);
+    }
+    closedir(dir);
+    return result;
+}
+
+const struct hl_io hl_io_system = {
+    .open = sys_open,
+    .close = sys_close,
+    .pread = sys_pread,
+    .pwrite = sys_pwrite,
+    .fdatasync = sys_fdatasync,
+    .fsync = sys_fsync,
+    .ftruncate = sys_ftruncate,
+    .fstat = sys_fstat,
+    .fstatvfs = sys_fstatvfs,
+    .rename = sys_rename,
+    .unlink = sys_unlink,
+    .mkdir = sys_mkdir,
+    .flock = sys_flock,
+    .list = sys_list,
+};
+
+int hl_io_open(const struct hl_io *io, int dirfd, const char *name, int flags, mode_t mode)
+{
+    int fd;
+    do
+        fd = io->open(io->context, dirfd, name, flags | O_CLOEXEC, mode);
+    while (fd == -EINTR);
+    return fd;
+}
+
+void hl_io_close(const struct hl_io *io, int fd)
+{
+    if (fd >= 0)
+        io->close(io->context, fd);
+}
+
+ssize_t hl_io_read(const struct hl_io *io, int fd, void *buffer, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = io->pread(io->context, fd, (char *)buffer + done, len - done, offset + done);
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int hl_io_write(const struct hl_io *io, int fd, const void *buffer, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n =
+            io->pwrite(io->context, fd, (const char *)buffer + done, len - done, offset + done);
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return -EIO;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int hl_io_fdatasync(const struct hl_io *io, int fd)
+{
+    int error;
+    do
+        error = io->fdatasync(io->context, fd);
+    while (error == -EINTR);
+    return error;
+}
+
+int hl_io_fsync(const struct hl_io *io, int fd)
+{
+    int error;
+    do
+        error = io->fsync(io->context, fd);
+    while (error == -EINTR);
+    return error;
+}
+
+int hl_io_truncate(const struct hl_io *io, int fd, uint64_t size)
+{
+    int error;
+    do
+        error = io->ftruncate(io->context, fd, size);
+    while (error == -EINTR);
+    return error;
+}
+
+int hl_io_size(const struct hl_io *io, int fd, uint64_t *size)
+{
+    struct stat st;
+    int error = io->fstat(io->context, fd, &st);
+    if (error == 0)
+        *size = (uint64_t)st.st_size;
+    return error;
+}
+
+int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create, bool *made)
+{
+    if (made)
+        *made = false;
+    if (create) {
+        int error = io->mkdir(io->context, dirfd, name, 0700);
+        if (error < 0 && error != -EEXIST)
+            return error;
+        if (made)
+            *made = error == 0;
+    }
+    return hl_io_open(io, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+}
+
+int hl_io_put_file(const struct hl_io *io, int dirfd, const char *name, const void *data,
+                   size_t len)
+{
+    char temporary[300];
+    int n = snprintf(temporary, sizeof temporary, "%s.tmp", name);
+    if (n < 0 || (size_t)n >= sizeof temporary)
+        return -ENAMETOOLONG;
+    int fd = hl_io_open(io, dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (fd < 0)
+        return fd;
+    int error = hl_io_write(io, fd, data, len, 0);
+    if (error == 0)
+        error = hl_io_fsync(io, fd);
+    hl_io_close(io, fd);
+    if (error == 0)
+        error = io->rename(io->context, dirfd, temporary, dirfd, name);
+    if (error < 0) {
+        io->unlink(io->context, dirfd, temporary, 0);
+        return error;
+    }
+    return hl_io_fsync(io, dirfd);
+}

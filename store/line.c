@@ -1,0 +1,280 @@
+/*
+ * line.c - checking a line; the contract is in line.h.
+ *
+ * Whether a line is an event or an operation is known only when all of it was seen. So the scan just
+ * notes, in sets of fields, what it met and what was wrong with it; the verdict comes after it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "line.h"
+#include "line_field.h"
+
+struct part {
+    struct json_span value;
+    enum json_type type;
+};
+
+struct parse {
+    struct line *line;
+    uint32_t seen, twice, null, wrong; /* sets of fields */
+    struct part op;                                /* meaningful if seen */
+    struct part parts[FIELD_COUNT - FIELD_KEY];    /* of operations; likewise */
+};
+
+/* ---- sentences ---- */
+
+static int not_json(struct hl_error *err, enum json_result result, const struct json_error *fault)
+{
+    if (result == JSON_UNFINISHED)
+        return hl_fail(err, EINVAL, "not JSON: %s", fault->reason);
+    return hl_fail(err, EINVAL, "not JSON at byte %zu: %s", fault->offset + 1, fault->reason);
+}
+
+static int too_long(struct hl_error *err, size_t len, uint64_t max_record)
+{
+    return hl_fail(err, EMSGSIZE, "the line has %zu bytes or more, and max_record is %" PRIu64, len,
+                   max_record);
+}
+
+static int not_utf8(struct hl_error *err, size_t offset)
+{
+    return hl_fail(err, EINVAL, "not UTF-8 at byte %zu", offset + 1);
+}
+
+/* The first field of a set, which is not empty. */
+static enum field first_of(uint32_t fields)
+{
+    return (enum field)__builtin_ctz(fields);
+}
+
+/* ---- operations ---- */
+
+static bool text_is(const struct part *part, const char *plain)
+{
+    return json_string_equals(part->value.at + 1, part->value.len - 2, plain, strlen(plain));
+}
+
+enum operation { OP_SET, OP_DELETE, OP_CHECKPOINT, OP_UNDO, OP_ARCHIVE, OP_COUNT };
+
+static enum operation find_operation(const struct part *op)
+{
+    static const char *const names[OP_COUNT][2] = {{"set", "SET"},
+                                                   {"delete", "DELETE"},
+                                                   {"checkpoint", "CHECKPOINT"},
+                                                   {"undo", "UNDO"},
+                                                   {"archive", "ARCHIVE"}};
+    int i = 0;
+    while (i < OP_COUNT && !text_is(op, names[i][0]) && !text_is(op, names[i][1]))
+        i++;
+    return (enum operation)i;
+}
+
+/* Of two names for one thing, the one that is there and not null; FIELD_NONE if neither is. */
+static enum field either(const struct parse *parse, enum field first, enum field second)
+{
+    uint32_t there = parse->seen & ~parse->null;
+    if (there & FIELD_BIT(first))
+        return first;
+    return there & FIELD_BIT(second) ? second : FIELD_NONE;
+}
+
+static int check_key(const struct parse *parse, const char *op, struct hl_error *err)
+{
+    char key[HL_ID_MAX];
+    enum field field = either(parse, FIELD_KEY, FIELD_ID);
+    if (field == FIELD_NONE)
+        return hl_fail(err, EINVAL, "the operation \"%s\" needs a \"key\"", op);
+    const struct part *part = &parse->parts[field - FIELD_KEY];
+    size_t len = SIZE_MAX;
+    if (part->type == JSON_STRING)
+        len = json_unescape(part->value.at + 1, part->value.len - 2, key, sizeof key);
+    if (len == SIZE_MAX || len == 0)
+        return hl_fail(err, EINVAL, "\"%s\" must be a string of 1 to %d bytes", field_name(field),
+                       HL_ID_MAX);
+    return 0;
+}
+
+static int check_operation(const struct parse *parse, struct hl_error *err)
+{
+    switch (find_operation(&parse->op)) {
+    case OP_SET:
+        if (!(parse->seen & (FIELD_BIT(FIELD_VALUE) | FIELD_BIT(FIELD_DATA)))) /* null is a value */
+            return hl_fail(err, EINVAL, "the operation \"set\" needs a \"value\"");
+        return check_key(parse, "set", err);
+    case OP_DELETE:
+        return check_key(parse, "delete", err);
+    case OP_CHECKPOINT: {
+        enum field field = either(parse, FIELD_STATE, FIELD_DATA);
+        if (field == FIELD_NONE)
+            return hl_fail(err, EINVAL, "the operation \"checkpoint\" needs a \"state\"");
+        if (parse->parts[field - FIELD_KEY].type != JSON_OBJECT)
+            return hl_fail(err, EINVAL, "\"%s\" of a checkpoint must be an object",
+                           field_name(field));
+        return 0;
+    }
+    case OP_UNDO:
+    case OP_ARCHIVE:
+        return 0;
+    default:
+        return hl_fail(err, EINVAL, "\"op\" must be set, delete, checkpoint, undo or archive");
+    }
+}
+
+/* ---- lines ---- */
+
+static void note_part(struct part *part, const struct json_member *member)
+{
+    part->value = member->value;
+    part->type = member->type;
+}
+
+/* Keeps the value of a stamped field, which is right. */
+static inline void note_stamped(struct line *line, enum field field,
+                                const struct json_member *member)
+{
+    line->given |= (uint8_t)(1U << field);
+    if (field == FIELD_SESSION_ID) {
+        line->session_id = field_inner(member);
+        line->session_id_escaped = member->value_escaped;
+    } else if (field == FIELD_SEQ) {
+        json_to_u64(member->value, HL_SEQ_MAX, &line->seq);
+    } else if (field == FIELD_TS_MS) {
+        json_to_u64(member->value, UINT64_MAX, &line->ts_ms);
+    }
+}
+
+static bool parse_member(void *context, const struct json_member *member)
+{
+    struct parse *parse = context;
+    enum field field = field_find(member);
+    if (field == FIELD_NONE)
+        return true;
+    uint32_t bit = FIELD_BIT(field);
+    parse->twice |= parse->seen & bit;
+    parse->seen |= bit;
+    if (field >= FIELD_KEY)
+        note_part(&parse->parts[field - FIELD_KEY], member);
+    if (member->type == JSON_NULL) {
+        parse->null |= bit;
+        if (field <= FIELD_KIND)
+            parse->line->null_at[field] = member->value;
+        return true;
+    }
+    if (!field_check(field, member)) {
+        parse->wrong |= bit;
+        return true;
+    }
+    if (field <= FIELD_KIND)
+        note_stamped(parse->line, field, member);
+    else if (field == FIELD_OP)
+        note_part(&parse->op, member);
+    return true;
+}
+
+static int parse_json(struct line *line, struct hl_error *err)
+{
+    struct parse parse;
+    parse.line = line;
+    parse.seen = parse.twice = parse.null = parse.wrong = 0;
+    struct json_error fault;
+    enum json_result result =
+        json_scan_object(line->text.at, line->text.len, parse_member, &parse, &fault);
+    if (result != JSON_OK)
+        return not_json(err, result, &fault);
+
+    uint32_t twice = parse.twice, wrong = parse.wrong;
+    bool operation = (parse.seen & ~parse.null & FIELD_BIT(FIELD_OP)) != 0;
+    if (operation)
+        wrong &= ~FIELDS_OF_EVENTS;
+    else
+        twice &= ~FIELDS_OF_OPERATIONS;
+    if (twice != 0)
+        return hl_fail(err, EINVAL, "\"%s\" is given twice", field_name(first_of(twice)));
+    if (wrong != 0)
+        return hl_fail(err, EINVAL, "\"%s\" %s", field_name(first_of(wrong)),
+                       field_rule(first_of(wrong)));
+    line->kind = operation ? LINE_OPERATION : LINE_EVENT;
+    if (!operation)
+        return 0;
+    line->null_at[LINE_SOURCE].len = line->null_at[LINE_KIND].len = 0; /* nothing to be filled in */
+    return check_operation(&parse, err);
+}
+
+int line_parse(const char *text, size_t len, uint64_t max_record, struct line *line,
+               struct hl_error *err)
+{
+    size_t bad;
+    if (len > max_record)
+        return too_long(err, len, max_record);
+    *line = (struct line){.text = {text, len}, .kind = LINE_TEXT};
+    if (len > 0 && text[0] == '{')
+        return parse_json(line, err);
+    return json_utf8_valid(text, len, &bad) ? 0 : not_utf8(err, bad);
+}
+
+bool line_is_object(const char *text, size_t len)
+{
+    return len > 0 && text[0] == '{' && json_scan_object(text, len, NULL, NULL, NULL) == JSON_OK;
+}
+
+int line_piece_check(struct json_progress *progress, const char *text, size_t len,
+                     uint64_t max_record, struct hl_error *err)
+{
+    if (len > max_record)
+        return too_long(err, len, max_record);
+    if (len == 0)
+        return 0;
+    if (text[0] == '{') {
+        struct json_error fault;
+        enum json_result result = json_scan_more(progress, text, len, &fault);
+        return result == JSON_INVALID ? not_json(err, result, &fault) : 0;
+    }
+    size_t bad = len - progress->at;
+    enum json_result result = json_scan_utf8(text + progress->at, len - progress->at, &bad);
+    if (result == JSON_INVALID)
+        return not_utf8(err, progress->at + bad);
+    progress->at += bad;
+    return 0;
+}
+
+int line_may_become(const char *text, size_t len, uint64_t max_record, struct hl_error *err)
+{
+    struct json_progress progress = {0};
+    return line_piece_check(&progress, text, len, max_record, err);
+}
+
+/* ---- stored lines ---- */
+
+#define WANTED (FIELD_BIT(FIELD_SESSION_ID) | FIELD_BIT(FIELD_SEQ) | FIELD_BIT(FIELD_TS_MS))
+
+struct reading {
+    struct line_fields *fields;
+    uint32_t found;
+};
+
+static bool read_member(void *context, const struct json_member *member)
+{
+    struct reading *reading = context;
+    struct line_fields *fields = reading->fields;
+    enum field field = field_find(member);
+    if (field > FIELD_TS_MS || !field_check(field, member))
+        return true;
+    if (field == FIELD_SESSION_ID)
+        fields->session_id = field_inner(member);
+    else if (field == FIELD_SEQ)
+        fields->has_seq = json_to_u64(member->value, HL_SEQ_MAX, &fields->seq);
+    else
+        fields->has_ts_ms = json_to_u64(member->value, UINT64_MAX, &fields->ts_ms);
+    reading->found |= FIELD_BIT(field);
+    return reading->found != WANTED;
+}
+
+int line_read(const char *text, size_t len, struct line_fields *fields)
+{
+    *fields = (struct line_fields){0};
+    struct reading reading = {.fields = fields};
+    enum json_result result = json_scan_object(text, len, read_member, &reading, NULL);
+    return result == JSON_OK || result == JSON_STOPPED ? 0 : -EINVAL;
+}

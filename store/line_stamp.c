@@ -1,0 +1,158 @@
+/*
+ * line_stamp.c - writing the stored form of a line; the contract is in line.h.
+ *
+ * Every append of every writer comes through here: plain copies and a small integer formatter, nothing
+ * that parses a format. What is written is never longer than line_stamp_bound() said.
+ */
+#include <string.h>
+
+#include "line.h"
+
+#define DIGITS_MAX 20U /* of a u64 */
+
+/* The fields with their names, ts_exact and two numbers at their longest, commas, braces and newline. */
+#define FRONT_MAX                                                                                  \
+    (sizeof "{\"session_id\":,\"seq\":,\"ts_ms\":,\"ts_exact\":false,\"source\":\"Tail\","         \
+            "\"kind\":\"Message\",\"payload\":}\n" +                                               \
+     2 * DIGITS_MAX)
+
+size_t line_stamp_bound(const struct line *line, size_t id_json_len)
+{
+    size_t text = line->kind == LINE_TEXT ? json_escaped_len(line->text.at, line->text.len)
+                                          : line->text.len;
+    return FRONT_MAX + id_json_len + text;
+}
+
+static inline char *put(char *out, const char *bytes, size_t len)
+{
+    memcpy(out, bytes, len);
+    return out + len;
+}
+
+static char *put_u64(char *out, uint64_t number)
+{
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233"
+                                "34353637383940414243444546474849505152535455565758596061626364656667"
+                                "6869707172737475767778798081828384858687888990919293949596979899";
+    char digits[DIGITS_MAX];
+    size_t at = sizeof digits;
+    while (number >= 100) {
+        at -= 2;
+        memcpy(digits + at, pairs + number % 100 * 2, 2);
+        number /= 100;
+    }
+    if (number >= 10) {
+        at -= 2;
+        memcpy(digits + at, pairs + number * 2, 2);
+    } else {
+        digits[--at] = (char)('0' + number);
+    }
+    return put(out, digits + at, sizeof digits - at);
+}
+
+/* Whether a field is neither given nor stands there as null. */
+static inline bool lacks(const struct line *line, enum line_field field)
+{
+    return !(line->given & 1U << field) && line->null_at[field].len == 0;
+}
+
+static inline char *put_value(char *out, const struct line *line, const struct line_stamp *stamp,
+                              enum line_field field)
+{
+    switch (field) {
+    case LINE_SESSION_ID:
+        return put(out, stamp->id_json, stamp->id_json_len);
+    case LINE_SEQ:
+        return put_u64(out, stamp->seq);
+    case LINE_TS_MS:
+        return put_u64(out, stamp->ts_ms);
+    case LINE_TS_EXACT:
+        return line->given & 1U << LINE_TS_MS ? put(out, "true", 4) : put(out, "false", 5);
+    case LINE_SOURCE:
+        return put(out, "\"Tail\"", 6);
+    case LINE_KIND:
+        return put(out, "\"Message\"", 9);
+    default:
+        return out;
+    }
+}
+
+/* The fields that the line lacks, each with a comma in front; the first comma is a '{'. */
+static char *put_front(char *out, const struct line *line, const struct line_stamp *stamp)
+{
+    static const struct {
+        char text[16];
+        uint8_t len;
+    } names[LINE_FIELDS] = {
+        [LINE_SESSION_ID] = {",\"session_id\":", 14}, [LINE_SEQ] = {",\"seq\":", 7},
+        [LINE_TS_MS] = {",\"ts_ms\":", 9},            [LINE_TS_EXACT] = {",\"ts_exact\":", 12},
+        [LINE_SOURCE] = {",\"source\":", 10},         [LINE_KIND] = {",\"kind\":", 8},
+    };
+    char *begin = out;
+    int fields = line->kind == LINE_OPERATION ? LINE_SOURCE : LINE_FIELDS;
+    for (int field = 0; field < fields; field++) {
+        if (!lacks(line, (enum line_field)field))
+            continue;
+        out = put(out, names[field].text, names[field].len);
+        out = put_value(out, line, stamp, (enum line_field)field);
+    }
+    *begin = '{';
+    return out;
+}
+
+/* The fields whose value is null, in the order in which they stand in the line; returns their number. */
+static size_t nulls_in_order(const struct line *line, enum line_field order[LINE_FIELDS])
+{
+    size_t count = 0;
+    for (int field = 0; field < LINE_FIELDS; field++) {
+        if (line->null_at[field].len == 0)
+            continue;
+        size_t at = count++;
+        for (; at > 0 && line->null_at[order[at - 1]].at > line->null_at[field].at; at--)
+            order[at] = order[at - 1];
+        order[at] = (enum line_field)field;
+    }
+    return count;
+}
+
+/* The writer's bytes behind the '{', with what is null filled in. */
+static char *put_rest(char *out, const struct line *line, const struct line_stamp *stamp)
+{
+    enum line_field order[LINE_FIELDS];
+    const char *from = line->text.at + 1, *end = line->text.at + line->text.len;
+    size_t nulls = nulls_in_order(line, order);
+    for (size_t i = 0; i < nulls; i++) {
+        const struct json_span *null = &line->null_at[order[i]];
+        out = put(out, from, (size_t)(null->at - from));
+        out = put_value(out, line, stamp, order[i]);
+        from = null->at + null->len;
+    }
+    return put(out, from, (size_t)(end - from));
+}
+
+/* Whether the writer's object has a member. It was scanned: its first byte is '{', and a '}' comes. */
+static bool has_member(const struct line *line)
+{
+    const char *p = line->text.at + 1;
+    while (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n')
+        p++;
+    return *p != '}';
+}
+
+size_t line_stamp(const struct line *line, const struct line_stamp *stamp, char *out)
+{
+    char *to = put_front(out, line, stamp);
+    if (line->kind == LINE_TEXT) {
+        to = put(to, ",\"payload\":", 11);
+        to += json_escape(line->text.at, line->text.len, to);
+        *to++ = '}';
+    } else {
+        if (to == out)
+            *to++ = '{';
+        else if (has_member(line))
+            *to++ = ',';
+        to = put_rest(to, line, stamp);
+    }
+    *to++ = '\n';
+    return (size_t)(to - out);
+}

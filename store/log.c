@@ -1,0 +1,193 @@
+/* log.c - the tail of the log: rotation, cutting back, session frames. append_lock is held
+ * throughout. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "session.h"
+
+uint64_t log_clock(struct hl_store *store)
+{
+    uint64_t now = now_ms();
+    if (now > store->clock_ms)
+        store->clock_ms = now;
+    return store->clock_ms;
+}
+
+void log_cut_back(struct hl_store *store)
+{
+    int error = hl_io_truncate(store->io, store->active->fd, store->tail);
+    if (error < 0) {
+        atomic_store(&store->failed, EIO);
+        store_report(
+            store, HL_ERROR,
+            "cannot cut segment %s back to %" PRIu64
+            " after a failed write (%s): appends are refused until the store is opened again",
+            store->active->name, store->tail, strerror(-error));
+    }
+}
+
+void log_advance(struct hl_store *store, uint64_t end)
+{
+    store->unsynced_bytes += end - store->tail;
+    store->unindexed_bytes += end - store->tail;
+    store->tail = end;
+    atomic_store(&store->active->size, end);
+    atomic_store(&store->position, position_make(store->active->first, end));
+    bool hurry = store->unsynced_bytes >= SYNC_AHEAD_BYTES;
+    if (hurry)
+        store->unsynced_bytes = 0;
+    if (!atomic_exchange(&store->dirty, true) || hurry)
+        commit_wake(store, hurry);
+}
+
+static int write_seal(struct hl_store *store)
+{
+    uint8_t bytes[FRAME_HEADER_SIZE + 256];
+    struct segment *active = store->active;
+    uint64_t recorded_ms = log_clock(store);
+    int len = snprintf((char *)bytes + FRAME_HEADER_SIZE, sizeof bytes - FRAME_HEADER_SIZE,
+                       "{\"records\":%" PRIu64 ",\"line_bytes\":%" PRIu64 ",\"end\":%" PRIu64
+                       ",\"recorded_ms\":%" PRIu64 "}\n",
+                       atomic_load(&active->records), atomic_load(&active->line_bytes), store->tail,
+                       recorded_ms);
+    struct frame frame = {
+        .length = (uint32_t)len,
+        .recorded_ms = recorded_ms,
+        .type = FRAME_SEAL,
+        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
+    };
+    uint64_t size = frame_finish(bytes, active->salt, store->tail, &frame);
+    int error = hl_io_write(store->io, active->fd, bytes, size, store->tail);
+    if (error < 0) {
+        log_cut_back(store);
+        return error;
+    }
+    log_advance(store, store->tail + size);
+    return 0;
+}
+
+/* Makes the segment after the sealed active one, and makes it the active one. */
+static int begin_next(struct hl_store *store)
+{
+    struct segment *next, *taken;
+    uint32_t number = store->active->last + 1;
+    int error = segment_create(&store->segments, number, store->store_id, now_ms(), &next);
+    if (error < 0)
+        return error;
+    error = segment_set_add(&store->segments, next);
+    if (error < 0) {
+        segment_free(&store->segments, next);
+        return error;
+    }
+    error = segment_get(&store->segments, number, &taken);
+    if (error < 0)
+        return error;
+    segment_put(&store->segments, store->active);
+    store->active = taken;
+    store->tail = SEGMENT_HEADER_REGION;
+    store->next_point = SEGMENT_HEADER_REGION + POINT_SPACING;
+    store->seal_written = false;
+    store->unsynced_bytes = 0;
+    atomic_store(&store->position, position_make(number, store->tail));
+    return 0;
+}
+
+int log_rotate(struct hl_store *store, bool forced, struct hl_error *err)
+{
+    int error = 0;
+    if (!store->seal_written) {
+        bool wanted = store->tail >= store->options.segment_size ||
+                      (forced && store->tail > SEGMENT_HEADER_REGION);
+        if (!wanted)
+            return 0;
+        error = write_seal(store);
+        if (error < 0)
+            return hl_fail(err, -error, "cannot seal segment %s: %s", store->active->name,
+                           strerror(-error));
+        /* Sealed means synced: the next segment's first frame must not be on the disk before this.
+         */
+        error = commit_sync_file(store, store->active,
+                                 position_make(store->active->first, store->tail));
+        if (error < 0)
+            return hl_fail(err, -error, "cannot sync segment %s: %s", store->active->name,
+                           strerror(-error));
+        atomic_store(&store->active->sealed, true);
+        store->seal_written = true;
+    }
+    error = begin_next(store);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot make the segment after %s: %s", store->active->name,
+                       strerror(-error));
+    return 0;
+}
+
+int log_prepare(struct hl_store *store, struct hl_error *err)
+{
+    for (;;) {
+        /* Both tables change hands only with append_lock held. */
+        size_t bytes = store->table->bytes;
+        if (bytes < FLUSH_TABLE_BYTES || (!store->frozen && bytes < 2 * FLUSH_TABLE_BYTES))
+            break;
+        flush_wake(store);
+        if (store->flush_error)
+            return hl_fail(
+                err, -store->flush_error,
+                "the index cannot be brought up to date (%s), and no more can be kept in "
+                "memory",
+                strerror(-store->flush_error));
+        pthread_cond_wait(&store->room, &store->append_lock);
+    }
+    int error = store_writable(store, err);
+    if (error == 0 && (store->seal_written || store->tail >= store->options.segment_size))
+        error = log_rotate(store, false, err);
+    return error;
+}
+
+int log_write_session(struct hl_store *store, const struct index_row *row, uint64_t recorded_ms,
+                      struct hl_error *err)
+{
+    char *text;
+    size_t len;
+    int error = session_encode(row, &text, &len);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot describe the session: %s", strerror(-error));
+    uint8_t *bytes = malloc(frame_size((uint32_t)len));
+    if (!bytes) {
+        free(text);
+        return hl_fail(err, ENOMEM, "out of memory");
+    }
+    memcpy(bytes + FRAME_HEADER_SIZE, text, len);
+    free(text);
+    struct frame frame = {
+        .length = (uint32_t)len,
+        .seq = row->has_seq ? row->last_seq : 0,
+        .recorded_ms = recorded_ms,
+        .session = row->number,
+        .type = FRAME_SESSION,
+        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
+    };
+    uint64_t size = frame_finish(bytes, store->active->salt, store->tail, &frame);
+    error = hl_io_write(store->io, store->active->fd, bytes, size, store->tail);
+    free(bytes);
+    if (error < 0) {
+        log_cut_back(store);
+        return hl_fail(err, -error, "cannot write to segment %s: %s", store->active->name,
+                       strerror(-error));
+    }
+    log_advance(store, store->tail + size);
+    return 0;
+}
+
+int hl_rotate(struct hl_store *store, struct hl_error *err)
+{
+    pthread_mutex_lock(&store->append_lock);
+    int error = store_writable(store, err);
+    if (error == 0)
+        error = log_rotate(store, true, err);
+    pthread_mutex_unlock(&store->append_lock);
+    return error;
+}

@@ -1,0 +1,315 @@
+/*
+ * lookup.c - where sessions and records are found: the active table, the frozen one, the index.
+ *
+ * Each look-up goes through them in that order. The part of a session that a table holds begins
+ * above base_last_seq (base_bytes); what lies below is further down.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core.h"
+
+/* Tables below which a session's part is looked for, newest first. */
+#define TABLES 2
+
+static void tables_of(const struct hl_store *store, const struct memtable *tables[TABLES])
+{
+    tables[0] = store->table;
+    tables[1] = store->frozen;
+}
+
+static const struct mem_session *visible(const struct memtable *table, uint32_t number)
+{
+    const struct mem_session *session = table ? memtable_by_number(table, number) : NULL;
+    return session && !session->hidden ? session : NULL;
+}
+
+int lookup_view(struct hl_store *store, struct index_view **view)
+{
+    pthread_rwlock_rdlock(&store->env_lock);
+    int error = store->index ? index_view_begin(store->index, view) : -ENOENT;
+    if (error < 0)
+        pthread_rwlock_unlock(&store->env_lock);
+    return error;
+}
+
+void lookup_view_end(struct hl_store *store, struct index_view *view)
+{
+    index_view_end(view);
+    pthread_rwlock_unlock(&store->env_lock);
+}
+
+void session_from_row(struct hl_session *session, const struct index_row *row)
+{
+    *session = (struct hl_session){
+        .number = row->number,
+        .uid = row->uid,
+        .gid = row->gid,
+        .mode = row->mode,
+        .created_ms = row->created_ms,
+        .changed_ms = row->changed_ms,
+        .first_seq = row->first_seq,
+        .last_seq = row->last_seq,
+        .has_seq = row->has_seq,
+        .records = row->records,
+        .bytes = row->bytes,
+        .id_len = row->id_len,
+    };
+    memcpy(session->id, row->id, row->id_len);
+    session->id[row->id_len] = 0;
+}
+
+int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
+               int (*use)(void *context, const struct index_row *row), void *context)
+{
+    const struct memtable *tables[TABLES];
+    const struct mem_session *found = NULL;
+    int result = -ENOENT;
+    follow_writer(store);
+    pthread_rwlock_rdlock(&store->mem_lock);
+    tables_of(store, tables);
+    for (int i = 0; i < TABLES && !found && tables[i]; i++) {
+        found = id ? memtable_by_id(tables[i], id, id_len) : memtable_by_number(tables[i], number);
+        if (found)
+            result = found->hidden ? -ENOENT : use(context, &found->row);
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    if (found)
+        return result;
+    struct index_view *view;
+    struct index_row row;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return error;
+    error = id ? index_session_by_id(view, id, id_len, &row)
+               : index_session_by_number(view, number, &row);
+    if (error == 0)
+        error = use(context, &row);
+    lookup_view_end(store, view);
+    return error;
+}
+
+static int use_session(void *context, const struct index_row *row)
+{
+    session_from_row(context, row);
+    return 0;
+}
+
+int hl_session_by_id(struct hl_store *store, const char *id, size_t len, struct hl_session *session)
+{
+    return lookup_row(store, 0, id, len, use_session, session);
+}
+
+int hl_session_by_number(struct hl_store *store, uint32_t number, struct hl_session *session)
+{
+    return lookup_row(store, number, NULL, 0, use_session, session);
+}
+
+int hl_session_next(struct hl_store *store, uint32_t after, struct hl_session *session)
+{
+    const struct memtable *tables[TABLES];
+    uint32_t best = 0;
+    follow_writer(store);
+    /* Sessions that the index has not yet were made since one of the tables was begun. */
+    pthread_rwlock_rdlock(&store->mem_lock);
+    tables_of(store, tables);
+    for (int i = 0; i < TABLES && tables[i]; i++) {
+        uint32_t number = memtable_next_created(tables[i], after);
+        if (number && (!best || number < best))
+            best = number;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+
+    struct index_view *view;
+    struct index_row row;
+    int error = lookup_view(store, &view);
+    if (error == 0) {
+        error = index_session_next(view, after, &row);
+        if (error == 0 && (!best || row.number < best))
+            best = row.number;
+        lookup_view_end(store, view);
+    }
+    if (error < 0 && error != -ENOENT)
+        return error;
+    return best ? hl_session_by_number(store, best, session) : -ENOENT;
+}
+
+int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
+                      struct mem_session **session)
+{
+    struct mem_session *found =
+        id ? memtable_by_id(store->table, id, id_len) : memtable_by_number(store->table, number);
+    if (found) {
+        *session = found;
+        return 0;
+    }
+    const struct mem_session *older = NULL;
+    if (store->frozen)
+        older = id ? memtable_by_id(store->frozen, id, id_len)
+                   : memtable_by_number(store->frozen, number);
+    struct index_view *view = NULL;
+    struct index_row row;
+    if (older) {
+        row = older->row;
+    } else {
+        int error = lookup_view(store, &view);
+        if (error < 0)
+            return error;
+        error = id ? index_session_by_id(view, id, id_len, &row)
+                   : index_session_by_number(view, number, &row);
+        if (error < 0) {
+            lookup_view_end(store, view);
+            return error;
+        }
+    }
+    pthread_rwlock_wrlock(&store->mem_lock);
+    *session = memtable_add_session(store->table, &row);
+    pthread_rwlock_unlock(&store->mem_lock);
+    if (view)
+        lookup_view_end(store, view);
+    return *session ? 0 : -ENOMEM;
+}
+
+/* ---- records ---- */
+
+int lookup_seq(struct hl_store *store, uint32_t session, uint64_t seq, struct index_entry *entry)
+{
+    const struct memtable *tables[TABLES];
+    int result = 1; /* not answered by a table */
+    pthread_rwlock_rdlock(&store->mem_lock);
+    tables_of(store, tables);
+    for (int i = 0; i < TABLES && result == 1; i++) {
+        const struct mem_session *part = visible(tables[i], session);
+        if (part && mem_session_covers_seq(part, seq)) {
+            bool found = mem_session_find(part, seq, entry, NULL) && entry->seq == seq;
+            result = found ? 0 : -ENOENT;
+        }
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    if (result != 1)
+        return result;
+    struct index_view *view;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return error;
+    error = index_find(view, session, seq, entry);
+    lookup_view_end(store, view);
+    return error;
+}
+
+int lookup_offset(struct hl_store *store, uint32_t session, uint64_t offset,
+                  struct index_entry *entry, uint64_t *begin)
+{
+    const struct memtable *tables[TABLES];
+    int result = 1;
+    pthread_rwlock_rdlock(&store->mem_lock);
+    tables_of(store, tables);
+    for (int i = 0; i < TABLES && result == 1; i++) {
+        const struct mem_session *part = visible(tables[i], session);
+        if (part && mem_session_covers_offset(part, offset))
+            result = mem_session_find_offset(part, offset, entry, begin) ? 0 : -ENOENT;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    if (result != 1)
+        return result;
+    struct index_view *view;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return error;
+    error = index_find_offset(view, session, offset, entry, begin);
+    lookup_view_end(store, view);
+    return error;
+}
+
+int lookup_bytes_before(struct hl_store *store, uint32_t session, uint64_t seq, uint64_t *bytes)
+{
+    const struct memtable *tables[TABLES];
+    struct index_entry entry;
+    bool answered = false;
+    pthread_rwlock_rdlock(&store->mem_lock);
+    tables_of(store, tables);
+    for (int i = 0; i < TABLES && !answered; i++) {
+        const struct mem_session *part = visible(tables[i], session);
+        if (part && mem_session_covers_seq(part, seq)) {
+            if (!mem_session_find(part, seq, &entry, bytes))
+                *bytes = part->row.bytes;
+            answered = true;
+        }
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    if (answered)
+        return 0;
+    struct index_view *view;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return error;
+    error = index_bytes_before(view, session, seq, bytes);
+    lookup_view_end(store, view);
+    return error;
+}
+
+struct collecting {
+    struct index_entry *entries;
+    size_t count, max;
+};
+
+static bool collect(void *context, const struct index_entry *entry)
+{
+    struct collecting *collecting = context;
+    collecting->entries[collecting->count++] = *entry;
+    return collecting->count < collecting->max;
+}
+
+static uint64_t seq_after(const struct collecting *collecting, uint64_t from)
+{
+    return collecting->count ? collecting->entries[collecting->count - 1].seq + 1 : from;
+}
+
+/* From the tables alone; *answered says whether they hold the session from `from` on. */
+static void collect_from_tables(struct hl_store *store, uint32_t session, uint64_t from,
+                                struct collecting *collecting, bool *answered)
+{
+    *answered = false;
+    pthread_rwlock_rdlock(&store->mem_lock);
+    const struct mem_session *newer = visible(store->table, session);
+    const struct mem_session *older = visible(store->frozen, session);
+    bool more = true;
+    if (older && mem_session_covers_seq(older, from)) {
+        *answered = true;
+        more = mem_session_each_from(older, from, collect, collecting);
+        from = seq_after(collecting, from);
+    }
+    if (more && newer && (*answered || mem_session_covers_seq(newer, from))) {
+        *answered = true;
+        mem_session_each_from(newer, from, collect, collecting);
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+}
+
+ssize_t lookup_entries(struct hl_store *store, uint32_t session, uint64_t from,
+                       struct index_entry *entries, size_t max)
+{
+    struct collecting collecting = {.entries = entries, .max = max};
+    bool answered, progress = true;
+    /* A flush may carry entries from the tables to the index between the two looks: then neither
+     * look saw them, and the index is asked again. */
+    for (int turns = 0; turns < 2 && collecting.count < max; turns += progress ? 0 : 1) {
+        uint64_t next = seq_after(&collecting, from);
+        collect_from_tables(store, session, next, &collecting, &answered);
+        if (answered)
+            break;
+        size_t before = collecting.count;
+        struct index_view *view;
+        int error = lookup_view(store, &view);
+        if (error == -ENOENT)
+            break;
+        if (error < 0)
+            return error;
+        error = index_each_from(view, session, next, collect, &collecting);
+        lookup_view_end(store, view);
+        if (error < 0)
+            return error;
+        progress = collecting.count > before;
+    }
+    return (ssize_t)collecting.count;
+}

@@ -1,0 +1,287 @@
+/* read.c - records and session logs. Every frame that is read is checked before a byte of it is
+ * used. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "line.h"
+
+#define GATHER_ENTRIES 256U        /* looked up at a time for a stream */
+#define GATHER_BYTES (256U * 1024) /* read from a segment at a time, if more than one frame */
+#define CURSOR_REACH (64U * 1024)  /* a cursor this near before the wanted byte is still of use */
+#define GATHER_GAP 4096U /* bytes of other sessions that are read over rather than skipped */
+
+static bool frame_matches(const struct frame *frame, uint32_t session,
+                          const struct index_entry *entry)
+{
+    return frame->session == session && frame->seq == entry->seq &&
+           frame->length == entry->length &&
+           (frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION);
+}
+
+/* Looks at the frame of an entry in bytes that were read for it. */
+static int check_frame(struct hl_store *store, const struct segment *segment, uint32_t session,
+                       const struct index_entry *entry, const uint8_t *bytes, size_t available,
+                       struct frame *frame)
+{
+    uint64_t offset = position_offset(entry->position);
+    if (available >= frame_size(entry->length) &&
+        frame_parse(bytes, available, segment->salt, offset, frame, NULL) == FRAME_GOOD &&
+        frame_matches(frame, session, entry))
+        return 0;
+    char what[160];
+    snprintf(what, sizeof what, "record %" PRIu64 " of session %" PRIu32 " is damaged (segment %s)",
+             entry->seq, session, segment->name);
+    store_damage(store, entry->position, what);
+    return -EBADMSG;
+}
+
+int read_frame(struct hl_store *store, uint32_t session, const struct index_entry *entry,
+               uint8_t **buffer, struct frame *frame)
+{
+    struct segment *segment;
+    uint64_t size = frame_size(entry->length);
+    int error = segment_get(&store->segments, position_segment(entry->position), &segment);
+    if (error < 0)
+        return error == -ENOENT ? -EIO : error;
+    uint8_t *bytes = malloc(size);
+    if (!bytes) {
+        segment_put(&store->segments, segment);
+        return -ENOMEM;
+    }
+    ssize_t n = hl_io_read(store->io, segment->fd, bytes, size, position_offset(entry->position));
+    error = n < 0 ? (int)n : check_frame(store, segment, session, entry, bytes, (size_t)n, frame);
+    segment_put(&store->segments, segment);
+    if (error < 0) {
+        free(bytes);
+        return error;
+    }
+    *buffer = bytes;
+    return 0;
+}
+
+static void describe(struct hl_record *record, const struct index_entry *entry,
+                     const struct frame *frame)
+{
+    *record = (struct hl_record){
+        .seq = entry->seq,
+        .length = entry->length,
+        .segment = position_segment(entry->position),
+        .offset = position_offset(entry->position),
+    };
+    if (!frame)
+        return;
+    struct line_fields fields;
+    record->crc32 = frame->crc32;
+    record->recorded_ms = frame->recorded_ms;
+    if (line_read(frame->body, frame->length, &fields) == 0)
+        record->ts_ms = fields.ts_ms;
+}
+
+int hl_record_find(struct hl_store *store, uint32_t session, uint64_t seq, struct hl_record *record)
+{
+    struct index_entry entry;
+    struct frame frame;
+    uint8_t *buffer;
+    follow_writer(store);
+    int error = lookup_seq(store, session, seq, &entry);
+    if (error == 0)
+        error = read_frame(store, session, &entry, &buffer, &frame);
+    if (error < 0)
+        return error;
+    describe(record, &entry, &frame);
+    free(buffer);
+    return 0;
+}
+
+ssize_t hl_record_read(struct hl_store *store, uint32_t session, uint64_t seq, void *buffer,
+                       size_t size, uint64_t offset)
+{
+    struct index_entry entry;
+    struct frame frame;
+    uint8_t *bytes;
+    int error = lookup_seq(store, session, seq, &entry);
+    if (error == 0)
+        error = read_frame(store, session, &entry, &bytes, &frame);
+    if (error < 0)
+        return error;
+    size_t n = offset < frame.length ? frame.length - (size_t)offset : 0;
+    if (n > size)
+        n = size;
+    if (n)
+        memcpy(buffer, frame.body + offset, n);
+    free(bytes);
+    return (ssize_t)n;
+}
+
+int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool details,
+                   hl_record_each *each, void *context)
+{
+    struct index_entry entries[64];
+    follow_writer(store);
+    for (;;) {
+        ssize_t n = lookup_entries(store, session, from, entries, 64);
+        if (n <= 0)
+            return (int)n;
+        for (ssize_t i = 0; i < n; i++) {
+            struct hl_record record;
+            struct frame frame;
+            uint8_t *buffer = NULL;
+            int error =
+                details ? read_frame(store, session, &entries[i], &buffer, &frame) : -EBADMSG;
+            if (error < 0 && error != -EBADMSG)
+                return error;
+            describe(&record, &entries[i], error == 0 ? &frame : NULL);
+            free(buffer);
+            if (!each(context, &record))
+                return 0;
+        }
+        from = entries[n - 1].seq + 1;
+    }
+}
+
+int hl_log_extent(struct hl_store *store, uint32_t session, uint64_t from, uint64_t to,
+                  uint64_t *begin, uint64_t *end)
+{
+    struct hl_session found;
+    int error = hl_session_by_number(store, session, &found);
+    if (error < 0)
+        return error;
+    *begin = *end = found.bytes;
+    if (!found.has_seq || from > to || from > found.last_seq)
+        return 0;
+    error = lookup_bytes_before(store, session, from, begin);
+    if (error == 0 && to < found.last_seq)
+        error = lookup_bytes_before(store, session, to + 1, end);
+    if (error == 0 && *end < *begin)
+        *end = *begin;
+    return error;
+}
+
+/* ---- the log of a session ---- */
+
+/* Where the lines of a stream go: the window [offset, offset + size) of it. */
+struct window {
+    char *out;
+    uint64_t offset;
+    size_t size, filled;
+};
+
+/* The part of a line that begins at `begin` of the stream; text NULL: blanks, a newline at the end.
+ */
+static void put_line(struct window *window, uint64_t begin, const char *text, size_t length)
+{
+    uint64_t at = window->offset + window->filled;
+    if (at < begin || at >= begin + length)
+        return;
+    size_t skip = (size_t)(at - begin), n = length - skip;
+    if (n > window->size - window->filled)
+        n = window->size - window->filled;
+    char *out = window->out + window->filled;
+    if (text) {
+        memcpy(out, text + skip, n);
+    } else {
+        memset(out, ' ', n);
+        if (skip + n == length)
+            out[n - 1] = '\n';
+    }
+    window->filled += n;
+}
+
+/* How many of the entries, from the first, can be read in one go. */
+static size_t group(const struct index_entry *entries, size_t count, uint64_t *size)
+{
+    uint64_t begin = entries[0].position;
+    uint64_t end = begin + frame_size(entries[0].length);
+    size_t n = 1;
+    while (n < count && entries[n].position >= end && entries[n].position - end <= GATHER_GAP) {
+        uint64_t next = entries[n].position + frame_size(entries[n].length);
+        if (position_segment(next) != position_segment(begin) || next - begin > GATHER_BYTES)
+            break;
+        end = next;
+        n++;
+    }
+    *size = end - begin;
+    return n;
+}
+
+/* Where a stream goes on: the record that comes next, and where its line begins in the stream. */
+struct place {
+    uint64_t seq, begin;
+};
+
+/* Reads a group and puts its lines; *place moves on with each line that was put whole. */
+static int put_group(struct hl_store *store, uint32_t session, const struct index_entry *entries,
+                     size_t count, uint64_t size, struct place *place, struct window *window)
+{
+    struct segment *segment;
+    uint64_t offset = position_offset(entries[0].position);
+    int error = segment_get(&store->segments, position_segment(entries[0].position), &segment);
+    if (error < 0)
+        return error == -ENOENT ? -EIO : error;
+    uint8_t *bytes = malloc(size);
+    ssize_t n = bytes ? hl_io_read(store->io, segment->fd, bytes, size, offset) : -ENOMEM;
+    for (size_t i = 0; i < count && n >= 0 && window->filled < window->size; i++) {
+        uint64_t at = position_offset(entries[i].position) - offset;
+        size_t available = at < (uint64_t)n ? (size_t)((uint64_t)n - at) : 0;
+        struct frame frame;
+        bool good =
+            check_frame(store, segment, session, &entries[i], bytes + at, available, &frame) == 0;
+        put_line(window, place->begin, good ? frame.body : NULL, entries[i].length);
+        if (window->offset + window->filled < place->begin + entries[i].length)
+            break;
+        place->begin += entries[i].length;
+        place->seq = entries[i].seq + 1;
+    }
+    free(bytes);
+    segment_put(&store->segments, segment);
+    return n < 0 ? (int)n : 0;
+}
+
+/* Finds the record that holds the window's first byte: near the cursor, or by the index. */
+static int locate(struct hl_store *store, uint32_t session, uint64_t offset,
+                  const struct hl_cursor *cursor, struct place *place)
+{
+    if (cursor && cursor->offset > 0 && cursor->offset <= offset &&
+        offset - cursor->offset <= CURSOR_REACH) {
+        *place = (struct place){.seq = cursor->place, .begin = cursor->offset};
+        return 0;
+    }
+    struct index_entry entry;
+    int error = lookup_offset(store, session, offset, &entry, &place->begin);
+    place->seq = entry.seq;
+    return error;
+}
+
+ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, void *buffer,
+                    size_t size, struct hl_cursor *cursor)
+{
+    struct index_entry entries[GATHER_ENTRIES];
+    struct window window = {.out = buffer, .offset = offset, .size = size};
+    struct place place = {0};
+    follow_writer(store);
+    int error = locate(store, session, offset, cursor, &place);
+    if (error < 0)
+        return error == -ENOENT ? 0 : error;
+    while (error == 0 && window.filled < size) {
+        ssize_t n = lookup_entries(store, session, place.seq, entries, GATHER_ENTRIES);
+        if (n <= 0) {
+            error = (int)n;
+            break;
+        }
+        for (size_t i = 0; i < (size_t)n && error == 0 && window.filled < size;) {
+            uint64_t bytes;
+            size_t count = group(entries + i, (size_t)n - i, &bytes);
+            error = put_group(store, session, entries + i, count, bytes, &place, &window);
+            i += count;
+        }
+    }
+    if (cursor && window.filled > 0)
+        *cursor = (struct hl_cursor){.offset = place.begin, .place = place.seq};
+    if (error < 0 && window.filled == 0)
+        return error;
+    return (ssize_t)window.filled;
+}

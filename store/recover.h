@@ -1,0 +1,72 @@
+/*
+ * recover.h - the steps of opening a store (format.md, Opening), shared by opening, reindex and
+ * read-only stores that follow a writer. All work on a store whose appends are not running, or on a
+ * shadow: a second struct hl_store on the same directory, which builds a state aside and hands it
+ * over.
+ */
+#ifndef HL_RECOVER_H
+#define HL_RECOVER_H
+
+#include "core.h"
+#include "replay.h"
+
+#define RECOVER_BUILD_NAME "index.tmp" /* where an index is built before it becomes index/ */
+
+/* ---- recover_segments.c ---- */
+
+/* Lists DIR/log and fills store->segments. Sets store->store_id from them. *count: how many there
+ * are. */
+int recover_load_segments(struct hl_store *store, size_t *count, struct hl_error *err);
+
+/* Looks again: takes in segments made meanwhile, and the present size of all. */
+int recover_reload_segments(struct hl_store *store, struct hl_error *err);
+
+struct segment *recover_find_live(struct hl_store *store, uint32_t first); /* NULL: none */
+
+/* ---- recover_index.c ---- */
+
+bool recover_index_exists(const struct hl_store *store);
+/* Finds an index: the one that is there, a checkpoint, or an empty one to be filled from all
+ * segments
+ * (*build). Read-only stores do without in the last two cases. */
+int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err);
+/* Keeps a bad index, the newest only, for people to look at: it is never needed again. */
+int recover_set_index_aside(struct hl_store *store, const char *why);
+/* Removes a directory below DIR and the files in it; absent is fine. */
+int recover_remove_dir(struct hl_store *store, const char *name);
+
+/*
+ * Takes watermark, totals and what is known of segments from the store's index, after holding it
+ * against the live segments. -EBADMSG: they do not fit; err says why. With no index (NULL) all
+ * begins at zero.
+ */
+int recover_adopt_index(struct hl_store *store, struct hl_error *err);
+
+/* ---- recover_tail.c ---- */
+
+/*
+ * Makes the unsealed segment fit to be appended to, after it was replayed from offset `from`:
+ * regions without a whole batch are voided, the torn tail is cut, what was replayed is written
+ * again, and all is synced. file_size: as it was found.
+ */
+int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from,
+                      uint64_t file_size, struct hl_error *err);
+
+/* ---- recover.c ---- */
+
+/*
+ * Replays the log from the watermark to the end, or to position `limit` if that is less. *last is
+ * the replay of the last segment, for the caller to look at and to free; *from is where it began.
+ */
+int recover_replay(struct hl_store *store, uint64_t limit, struct hl_progress *progress,
+                   struct replay *last, uint64_t *from, struct hl_error *err);
+
+/* A shadow of the store, with nothing loaded; NULL: out of memory. Freed with its table, its
+ * segments, and its index unless that was taken away. */
+struct hl_store *recover_shadow(struct hl_store *store);
+void recover_shadow_free(struct hl_store *shadow);
+
+/* Hands the shadow's table, totals and segment counts over to the store. append_lock is held. */
+void recover_hand_over(struct hl_store *store, struct hl_store *shadow);
+
+#endif

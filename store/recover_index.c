@@ -1,0 +1,214 @@
+/* recover_index.c - which index to trust: the one that is there, a checkpoint, or one built anew.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recover.h"
+
+static int adopt_segments(struct hl_store *store, struct index_view *view, uint64_t watermark,
+                          struct hl_error *err)
+{
+    struct index_segment known;
+    uint32_t after = 0;
+    size_t count = 0;
+    int error;
+    while ((error = index_segment_next(view, after, &known)) == 0) {
+        struct segment *live = recover_find_live(store, known.first);
+        if (!live || live->last != known.last || live->generation != known.generation ||
+            live->salt != known.salt || live->size < known.indexed_end)
+            return hl_fail(err, EBADMSG, "it was made from another segment %" PRIu32, known.first);
+        live->records = known.records;
+        live->line_bytes = known.line_bytes;
+        if (known.first < position_segment(watermark) && !known.sealed)
+            return hl_fail(err, EBADMSG, "it knows only a part of segment %s", live->name);
+        after = known.first;
+        count++;
+    }
+    if (error != -ENOENT)
+        return error;
+    size_t expected = 0;
+    for (size_t i = 0; i < store->segments.count; i++)
+        expected += store->segments.at[i]->first <= position_segment(watermark);
+    if (count != expected)
+        return hl_fail(err, EBADMSG, "it knows %zu segments of %zu", count, expected);
+    return 0;
+}
+
+int recover_adopt_index(struct hl_store *store, struct hl_error *err)
+{
+    struct index_meta meta = {.next_session = 1};
+    struct index_view *view;
+    if (store->index) {
+        int error = index_view_begin(store->index, &view);
+        if (error < 0)
+            return hl_fail(err, -error, "it cannot be read: %s", strerror(-error));
+        error = index_get_meta(view, &meta);
+        if (error == 0 && memcmp(meta.store_id, store->store_id, sizeof meta.store_id) != 0)
+            error = hl_fail(err, EBADMSG, "it belongs to another store");
+        if (error == 0)
+            error = adopt_segments(store, view, meta.watermark, err);
+        index_view_end(view);
+        const struct segment *at = recover_find_live(store, position_segment(meta.watermark));
+        const struct segment *applied = recover_find_live(store, position_segment(meta.applying));
+        if (error == 0 && meta.watermark != 0 &&
+            (!at || at->size < position_offset(meta.watermark) || !applied ||
+             applied->size < position_offset(meta.applying)))
+            error = hl_fail(err, EBADMSG, "it points past the end of the log");
+        if (error < 0)
+            return error;
+    }
+    atomic_store(&store->indexed, meta.watermark);
+    store->index_applying = meta.applying;
+    store->next_session = meta.next_session;
+    store->clock_ms = meta.recorded_ms;
+    store->sessions = meta.sessions;
+    store->records = meta.records;
+    store->bytes = meta.bytes;
+    return 0;
+}
+
+struct removing {
+    const struct hl_io *io;
+    int dir;
+};
+
+static int remove_each(void *context, const char *name)
+{
+    const struct removing *removing = context;
+    return removing->io->unlink(removing->io->context, removing->dir, name, 0);
+}
+
+int recover_remove_dir(struct hl_store *store, const char *name)
+{
+    int dir = hl_io_open_dir(store->io, store->dirfd, name, false, NULL);
+    if (dir < 0)
+        return dir == -ENOENT ? 0 : dir;
+    struct removing removing = {.io = store->io, .dir = dir};
+    int error = store->io->list(store->io->context, dir, remove_each, &removing);
+    hl_io_close(store->io, dir);
+    if (error == 0)
+        error = store->io->unlink(store->io->context, store->dirfd, name, AT_REMOVEDIR);
+    return error;
+}
+
+int recover_set_index_aside(struct hl_store *store, const char *why)
+{
+    store_report(store, HL_WARNING, "the index is not used (%s); it is in quarantine/index", why);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "quarantine", true, NULL);
+    if (dir < 0)
+        return dir;
+    int error = recover_remove_dir(store, "quarantine/index");
+    if (error == 0)
+        error = store->io->rename(store->io->context, store->dirfd, "index", dir, "index");
+    if (error == 0)
+        error = hl_io_fsync(store->io, store->dirfd);
+    hl_io_close(store->io, dir);
+    return error;
+}
+
+static char *path_below(const struct hl_store *store, const char *name)
+{
+    char *path;
+    return asprintf(&path, "%s/%s", store->path, name) < 0 ? NULL : path;
+}
+
+bool recover_index_exists(const struct hl_store *store)
+{
+    int fd = hl_io_open(store->io, store->dirfd, "index/data.mdb", O_RDONLY, 0);
+    hl_io_close(store->io, fd);
+    return fd >= 0;
+}
+
+/* Opens what is in index/ and adopts it. -EBADMSG, -ENOENT: it is of no use, err says why. */
+static int try_index(struct hl_store *store, bool trusted, unsigned flags, struct hl_error *err)
+{
+    char *path = path_below(store, "index");
+    if (!path)
+        return -ENOMEM;
+    int error = 0;
+    if (!trusted) {
+        struct index_check_report report = {0};
+        error = index_check_in_child(path, flags & INDEX_NO_LOCK, store->store_id, &report);
+        if (error < 0)
+            hl_fail(err, -error, "%s", report.complaint[0] ? report.complaint : strerror(-error));
+    }
+    if (error == 0)
+        error = index_open(path, flags, store->store_id, &store->index, err);
+    free(path);
+    if (error < 0)
+        return error;
+    error = recover_adopt_index(store, err);
+    if (error < 0) {
+        index_close(store->index);
+        store->index = NULL;
+    }
+    return error;
+}
+
+static bool of_no_use(int error)
+{
+    return error == -EBADMSG || error == -ENOENT;
+}
+
+int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err)
+{
+    struct hl_error why = {0};
+    unsigned skip = 0;
+    bool read_only = store->options.read_only;
+    unsigned flags = read_only ? INDEX_READ_ONLY : 0;
+    if (read_only && !store->writer_alive)
+        flags |= store->medium_read_only ? INDEX_NO_LOCK : 0;
+    *build = false;
+    if (recover_index_exists(store)) {
+        /* Beside a live writer its own opening vouches for the index. */
+        bool trusted = clean_mark_take(store) || (read_only && store->writer_alive);
+        int error = try_index(store, trusted, flags, &why);
+        if (error == 0 || !of_no_use(error)) {
+            if (error == -EACCES && read_only)
+                hl_fail(err, EACCES, "index/lock.mdb must be writable, also for a read-only mount");
+            else if (error < 0)
+                hl_fail(err, -error, "cannot open the index: %s", why.text);
+            return error;
+        }
+        if (!read_only)
+            error = recover_set_index_aside(store, why.text);
+        else
+            store_report(store, HL_WARNING, "the index is not used: %s", why.text);
+        if (!read_only && error < 0)
+            return hl_fail(err, -error, "cannot set the index aside: %s", strerror(-error));
+    }
+    while (!read_only) {
+        int error = checkpoint_restore(store, &skip, "index");
+        if (error == -ENOENT)
+            break;
+        if (error == 0)
+            error = try_index(store, true, flags, &why);
+        if (error == 0)
+            store_report(store, HL_INFO, "the index was restored from a checkpoint");
+        if (error == 0 || !of_no_use(error))
+            return error < 0
+                       ? hl_fail(err, -error, "cannot restore a checkpoint: %s", strerror(-error))
+                       : 0;
+        store_report(store, HL_WARNING, "a checkpoint is not used: %s", why.text);
+        error = recover_remove_dir(store, "index");
+        if (error < 0)
+            return hl_fail(err, -error, "cannot remove the index: %s", strerror(-error));
+    }
+    for (size_t i = 0; i < store->segments.count; i++)
+        store->segments.at[i]->records = store->segments.at[i]->line_bytes = 0;
+    if (read_only)
+        return recover_adopt_index(store, err);
+    *build = true;
+    int error = recover_remove_dir(store, RECOVER_BUILD_NAME);
+    char *path = path_below(store, RECOVER_BUILD_NAME);
+    if (error == 0 && !path)
+        error = -ENOMEM;
+    if (error == 0)
+        error = index_open(path, INDEX_CREATE | INDEX_BUILD, store->store_id, &store->index, err);
+    free(path);
+    return error < 0 ? error : recover_adopt_index(store, err);
+}

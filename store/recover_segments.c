@@ -1,0 +1,165 @@
+/* recover_segments.c - which segments live: what DIR/log holds, by names and headers. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recover.h"
+
+struct listing {
+    struct hl_store *store;
+    char (*names)[SEGMENT_NAME_MAX];
+    size_t count, capacity;
+};
+
+static int list_name(void *context, const char *name)
+{
+    struct listing *listing = context;
+    struct hl_store *store = listing->store;
+    uint32_t first, last, generation;
+    size_t len = strlen(name);
+    if (len > 4 && strcmp(name + len - 4, ".tmp") == 0) {
+        if (!store->options.read_only && !store->shadow)
+            store->io->unlink(store->io->context, store->logfd, name, 0);
+        return 0;
+    }
+    if (!segment_name_parse(name, &first, &last, &generation)) {
+        store_report(store, HL_WARNING, "log/%s is no segment; it is left alone", name);
+        return 0;
+    }
+    if (listing->count == listing->capacity) {
+        size_t capacity = listing->capacity ? listing->capacity * 2 : 64;
+        void *names = realloc(listing->names, capacity * sizeof *listing->names);
+        if (!names)
+            return -ENOMEM;
+        listing->names = names;
+        listing->capacity = capacity;
+    }
+    snprintf(listing->names[listing->count++], SEGMENT_NAME_MAX, "%s", name);
+    return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b); /* fixed-width hex: the order of first numbers */
+}
+
+/* A last segment whose making was cut short holds nothing yet. */
+static int drop_unborn(struct hl_store *store, const char *name)
+{
+    if (store->options.read_only || store->shadow)
+        return 0; /* its writer may be about to write the header */
+    int error = store->io->unlink(store->io->context, store->logfd, name, 0);
+    return error < 0 ? error : hl_io_fsync(store->io, store->logfd);
+}
+
+static int load_one(struct hl_store *store, const char *name, bool newest, struct hl_error *err)
+{
+    struct segment *segment;
+    struct hl_error why = {0};
+    int error = segment_load(&store->segments, name, &segment, &why);
+    if (error == -ENODATA && newest)
+        return drop_unborn(store, name);
+    if (error == -ENODATA || error == -EBADMSG) {
+        char what[400];
+        snprintf(what, sizeof what, "%s; it is left alone and its records are missing",
+                 why.text[0] ? why.text : name);
+        store_damage(store, 0, what);
+        return 0;
+    }
+    if (error < 0)
+        return hl_fail(err, -error, "%s", why.text[0] ? why.text : strerror(-error));
+    if (segment->header_damaged)
+        store_report(store, HL_WARNING, "one of the two headers of segment %s is damaged", name);
+    if (store->segments.count == 0)
+        memcpy(store->store_id, segment->store_id, sizeof store->store_id);
+    else if (memcmp(store->store_id, segment->store_id, sizeof store->store_id) != 0)
+        error = hl_fail(err, EINVAL, "segment %s belongs to another store", name);
+    const struct segment *before =
+        store->segments.count ? store->segments.at[store->segments.count - 1] : NULL;
+    if (error == 0 && before && segment->first <= before->last)
+        error =
+            hl_fail(err, EBADMSG, "segments %s and %s hold the same numbers", before->name, name);
+    if (error == 0 && before && segment->first != before->last + 1) {
+        char what[160];
+        snprintf(what, sizeof what, "segments %" PRIu32 " to %" PRIu32 " are missing",
+                 before->last + 1, segment->first - 1);
+        store_damage(store, position_make(before->last + 1, 0), what);
+    }
+    uint64_t size = 0;
+    if (error == 0)
+        error = hl_io_size(store->io, segment->fd, &size);
+    if (error == 0)
+        error = segment_set_add(&store->segments, segment);
+    if (error < 0)
+        segment_free(&store->segments, segment);
+    else
+        segment->size = size;
+    return error;
+}
+
+static bool is_loaded(const struct hl_store *store, const char *name)
+{
+    for (size_t i = store->segments.count; i > 0; i--) {
+        if (strcmp(store->segments.at[i - 1]->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Loads the segments of log/ that are not in the set yet. */
+static int load_new(struct hl_store *store, struct hl_error *err)
+{
+    struct listing listing = {.store = store};
+    bool any = store->segments.count > 0;
+    int error = store->io->list(store->io->context, store->logfd, list_name, &listing);
+    if (error < 0) {
+        free(listing.names);
+        return hl_fail(err, -error, "cannot list log/: %s", strerror(-error));
+    }
+    if (listing.count)
+        qsort(listing.names, listing.count, sizeof *listing.names, compare_names);
+    for (size_t i = 0; i < listing.count && error == 0; i++) {
+        if (!any || !is_loaded(store, listing.names[i]))
+            error = load_one(store, listing.names[i], i + 1 == listing.count, err);
+    }
+    free(listing.names);
+    for (size_t i = 0; i + 1 < store->segments.count; i++)
+        store->segments.at[i]->sealed = true;
+    return error;
+}
+
+int recover_load_segments(struct hl_store *store, size_t *count, struct hl_error *err)
+{
+    int error = load_new(store, err);
+    *count = store->segments.count;
+    return error;
+}
+
+int recover_reload_segments(struct hl_store *store, struct hl_error *err)
+{
+    int error = load_new(store, err);
+    for (size_t i = 0; i < store->segments.count && error == 0; i++) {
+        struct segment *segment = store->segments.at[i], *taken;
+        uint64_t size = 0;
+        if (segment->first < position_segment(atomic_load(&store->indexed)))
+            continue;
+        error = segment_get(&store->segments, segment->first, &taken);
+        if (error < 0)
+            break;
+        error = hl_io_size(store->io, taken->fd, &size);
+        segment_put(&store->segments, taken);
+        atomic_store(&segment->size, size);
+    }
+    return error;
+}
+
+struct segment *recover_find_live(struct hl_store *store, uint32_t first)
+{
+    for (size_t i = 0; i < store->segments.count; i++) {
+        if (store->segments.at[i]->first == first)
+            return store->segments.at[i];
+    }
+    return NULL;
+}

@@ -1,0 +1,152 @@
+/*
+ * reindex.c - builds the index again from the segments while the store is in use.
+ *
+ * A shadow store reads the log up to a synced position and fills a fresh environment in index.tmp/;
+ * then, for the short rest, appends wait, and the shadow's state takes the place of the store's.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recover.h"
+
+#define CATCH_UP_BYTES (UINT64_C(1) << 20)
+
+static int open_build(struct hl_store *store, struct hl_store *shadow, struct hl_error *err)
+{
+    char *path;
+    int error = recover_remove_dir(store, RECOVER_BUILD_NAME);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot remove %s: %s", RECOVER_BUILD_NAME, strerror(-error));
+    if (asprintf(&path, "%s/%s", store->path, RECOVER_BUILD_NAME) < 0)
+        return hl_fail(err, ENOMEM, "out of memory");
+    error = index_open(path, INDEX_CREATE | INDEX_BUILD, store->store_id, &shadow->index, err);
+    free(path);
+    return error;
+}
+
+/* Replays up to a position, which is the end of a batch and synced, and brings it into the index.
+ */
+static int build_up_to(struct hl_store *shadow, uint64_t position, struct hl_progress *progress,
+                       struct hl_error *err)
+{
+    struct replay last;
+    uint64_t from;
+    int error = recover_replay(shadow, position, progress, &last, &from, err);
+    shadow->next_point = last.next_point;
+    replay_free(&last);
+    if (error == 0 && position != atomic_load(&shadow->indexed)) {
+        error = flush_position(shadow, position);
+        if (error < 0)
+            hl_fail(err, -error, "cannot fill the new index: %s", strerror(-error));
+    }
+    return error;
+}
+
+static int synced_position(struct hl_store *store, uint64_t *position, struct hl_error *err)
+{
+    int error = hl_sync(store);
+    *position = atomic_load(&store->synced);
+    return error < 0 ? hl_fail(err, -error, "cannot sync the log: %s", strerror(-error)) : 0;
+}
+
+/* Puts index.tmp in the place of index, and the shadow's state in that of the store's. */
+static int take_over(struct hl_store *store, struct hl_store *shadow, struct hl_error *err)
+{
+    struct replay last;
+    uint64_t from;
+    pthread_mutex_lock(&store->append_lock);
+    int error = recover_reload_segments(shadow, err);
+    if (error == 0)
+        error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, err);
+    if (error == 0) {
+        replay_free(&last);
+        error = index_sync(shadow->index);
+    }
+    if (error == 0) {
+        pthread_rwlock_wrlock(&store->env_lock);
+        error = recover_remove_dir(store, "index.old");
+        if (error == 0)
+            error = store->io->rename(store->io->context, store->dirfd, "index", store->dirfd,
+                                      "index.old");
+        if (error == 0)
+            error = store->io->rename(store->io->context, store->dirfd, RECOVER_BUILD_NAME,
+                                      store->dirfd, "index");
+        if (error == 0)
+            error = hl_io_fsync(store->io, store->dirfd);
+        if (error == 0) {
+            struct index *old = store->index;
+            store->index = shadow->index;
+            shadow->index = old;
+            recover_hand_over(store, shadow);
+            store->unindexed_bytes = CATCH_UP_BYTES; /* about; it only times the next flush */
+            store->flush_error = 0;
+            store->flush_applied = 0;
+            free(store->target.segments);
+            store->target = (struct flush_target){0};
+        }
+        pthread_rwlock_unlock(&store->env_lock);
+    }
+    pthread_cond_broadcast(&store->room);
+    pthread_mutex_unlock(&store->append_lock);
+    if (error < 0 && (!err || err->code == 0))
+        hl_fail(err, -error, "cannot put the new index in place: %s", strerror(-error));
+    return error;
+}
+
+static int build(struct hl_store *store, struct hl_store *shadow, struct hl_progress *progress,
+                 struct hl_error *err)
+{
+    uint64_t position;
+    size_t count;
+    int error = open_build(store, shadow, err);
+    if (error == 0)
+        error = synced_position(store, &position, err);
+    if (error == 0)
+        error = recover_load_segments(shadow, &count, err);
+    if (error == 0)
+        error = recover_adopt_index(shadow, err);
+    if (error < 0)
+        return error;
+    if (progress) {
+        for (size_t i = 0; i < shadow->segments.count; i++)
+            atomic_fetch_add(&progress->total, shadow->segments.at[i]->size);
+    }
+    for (;;) {
+        atomic_store(&shadow->synced, position);
+        error = build_up_to(shadow, position, progress, err);
+        uint64_t before = position;
+        if (error == 0)
+            error = synced_position(store, &position, err);
+        if (error < 0)
+            return error;
+        if (position_segment(position) == position_segment(before) &&
+            position - before < CATCH_UP_BYTES)
+            return 0;
+        error = recover_reload_segments(shadow, err);
+        if (error < 0)
+            return error;
+    }
+}
+
+int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err)
+{
+    int error = store_writable(store, err);
+    if (error < 0)
+        return error;
+    struct hl_store *shadow = recover_shadow(store);
+    if (!shadow)
+        return hl_fail(err, ENOMEM, "out of memory");
+    pthread_mutex_lock(&store->flush_lock);
+    error = build(store, shadow, progress, err);
+    if (error == 0)
+        error = take_over(store, shadow, err);
+    pthread_mutex_unlock(&store->flush_lock);
+    recover_shadow_free(shadow);
+    int removed = recover_remove_dir(store, error == 0 ? "index.old" : RECOVER_BUILD_NAME);
+    if (removed < 0)
+        store_report(store, HL_WARNING, "cannot remove the old index: %s", strerror(-removed));
+    return error;
+}

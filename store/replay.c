@@ -1,0 +1,383 @@
+/* replay.c - see replay.h. */
+#include "replay.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "json.h"
+#include "line.h"
+#include "scan.h"
+#include "session.h"
+
+static bool is_record(uint16_t type)
+{
+    return type == FRAME_EVENT || type == FRAME_OPERATION;
+}
+
+static void damage(const struct replay *replay, uint64_t offset, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void damage(const struct replay *replay, uint64_t offset, const char *format, ...)
+{
+    char what[256], where[384];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    snprintf(where, sizeof where, "segment %s at byte %" PRIu64 ": %s", replay->segment->name,
+             offset, what);
+    store_damage(replay->store, position_make(replay->segment->first, offset), where);
+}
+
+/* ---- applying one frame ---- */
+
+static struct mem_session *add_created(struct hl_store *store, const struct index_row *row)
+{
+    pthread_rwlock_wrlock(&store->mem_lock);
+    struct mem_session *session = memtable_add_session(store->table, row);
+    if (session) {
+        session->created = true;
+        memtable_note_created(store->table, row->number);
+        store->sessions++;
+        if (row->number >= store->next_session)
+            store->next_session = row->number + 1;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    return session;
+}
+
+static int update_session(struct replay *replay, struct mem_session *session, struct index_row *row,
+                          uint64_t position)
+{
+    struct hl_store *store = replay->store;
+    if (session->row.id_len != row->id_len || memcmp(session->row.id, row->id, row->id_len) != 0) {
+        damage(replay, position_offset(position), "two sessions have the number %" PRIu32,
+               row->number);
+        return 0;
+    }
+    if (position < session->row.indexed)
+        return 0;
+    pthread_rwlock_wrlock(&store->mem_lock);
+    session->row.uid = row->uid;
+    session->row.gid = row->gid;
+    session->row.mode = row->mode;
+    session->row.created_ms = row->created_ms;
+    memtable_take_attributes(store->table, session, (void *)(uintptr_t)row->attributes,
+                             row->attributes_len);
+    row->attributes = NULL;
+    if (row->has_seq && (!session->row.has_seq || row->last_seq > session->row.last_seq)) {
+        session->row.has_seq = true;
+        session->row.last_seq = row->last_seq;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    return 0;
+}
+
+static int apply_session(struct replay *replay, const struct replay_frame *frame)
+{
+    struct index_row row;
+    struct mem_session *session;
+    uint64_t position = position_make(replay->segment->first, frame->offset);
+    int error = session_decode(frame->body, frame->length, &row);
+    if (error == -EBADMSG || (error == 0 && row.number != frame->session)) {
+        damage(replay, frame->offset, "a session frame that says nothing of its session");
+        if (error == 0)
+            session_row_free(&row);
+        return 0;
+    }
+    if (error < 0)
+        return error;
+    error = lookup_for_append(replay->store, row.number, NULL, 0, &session);
+    if (error == 0) {
+        error = update_session(replay, session, &row, position);
+    } else if (error == -ENOENT) {
+        struct mem_session *same_id;
+        error = lookup_for_append(replay->store, 0, row.id, row.id_len, &same_id);
+        if (error == 0)
+            damage(replay, frame->offset, "sessions %" PRIu32 " and %" PRIu32 " have one id",
+                   row.number, same_id->row.number);
+        else if (error == -ENOENT)
+            error = add_created(replay->store, &row) ? 0 : -ENOMEM;
+    }
+    session_row_free(&row);
+    return error;
+}
+
+/* A record whose session frame was lost: the line itself names the session. */
+static int find_by_line(struct replay *replay, const struct replay_frame *frame,
+                        struct mem_session **session)
+{
+    char id[HL_ID_MAX];
+    struct line_fields fields;
+    char *line = malloc(frame->length);
+    if (!line)
+        return -ENOMEM;
+    ssize_t n = hl_io_read(replay->store->io, replay->segment->fd, line, frame->length,
+                           (uint64_t)frame->offset + FRAME_HEADER_SIZE);
+    int error = n < 0 ? (int)n : 0;
+    size_t len = SIZE_MAX;
+    if (error == 0 && n == (ssize_t)frame->length && line_read(line, frame->length, &fields) == 0)
+        len = json_unescape(fields.session_id.at, fields.session_id.len, id, sizeof id);
+    free(line);
+    if (error < 0)
+        return error;
+    if (len == SIZE_MAX || !hl_session_id_valid(id, len)) {
+        damage(replay, frame->offset, "a record of session %" PRIu32 ", of which nothing is known",
+               frame->session);
+        return -ENOENT;
+    }
+    damage(replay, frame->offset,
+           "the frame that makes session %" PRIu32 " is missing; its id is taken from its lines",
+           frame->session);
+    struct index_row row = {
+        .number = frame->session,
+        .uid = geteuid(),
+        .gid = getegid(),
+        .mode = 0700,
+        .created_ms = frame->recorded_ms,
+        .changed_ms = frame->recorded_ms,
+        .id = id,
+        .id_len = (uint16_t)len,
+    };
+    *session = add_created(replay->store, &row);
+    return *session ? 0 : -ENOMEM;
+}
+
+static int apply_record(struct replay *replay, const struct replay_frame *frame)
+{
+    struct hl_store *store = replay->store;
+    struct segment *segment = replay->segment;
+    struct mem_session *session;
+    uint64_t position = position_make(segment->first, frame->offset);
+    /* Root log shows every good frame that holds a line, so all count here. */
+    if (frame->offset >= replay->next_point) {
+        struct mem_point point = {segment->first, segment->line_bytes, frame->offset};
+        pthread_rwlock_wrlock(&store->mem_lock);
+        if (memtable_add_point(store->table, &point) == 0)
+            replay->next_point = frame->offset + POINT_SPACING;
+        pthread_rwlock_unlock(&store->mem_lock);
+    }
+    int error = lookup_for_append(store, frame->session, NULL, 0, &session);
+    if (error == -ENOENT)
+        error = find_by_line(replay, frame, &session);
+    if (error < 0 && error != -ENOENT)
+        return error;
+    bool known = error == 0, fresh = known && position >= session->row.indexed;
+    if (fresh && session->row.has_seq && frame->seq <= session->row.last_seq) {
+        damage(replay, frame->offset,
+               "record %" PRIu64 " of session %" PRIu32 " comes after record %" PRIu64, frame->seq,
+               frame->session, session->row.last_seq);
+        fresh = false;
+    }
+    struct index_entry entry = {.seq = frame->seq, .position = position, .length = frame->length};
+    error = 0;
+    pthread_rwlock_wrlock(&store->mem_lock);
+    if (fresh) {
+        error = memtable_append(store->table, session, &entry, frame->recorded_ms);
+        store->records += error == 0;
+        store->bytes += error == 0 ? frame->length : 0;
+        replay->records += error == 0;
+    }
+    atomic_fetch_add(&segment->records, 1);
+    atomic_fetch_add(&segment->line_bytes, frame->length);
+    atomic_store(&segment->size, frame->offset + frame_size(frame->length));
+    pthread_rwlock_unlock(&store->mem_lock);
+    return error;
+}
+
+static int apply(struct replay *replay, const struct replay_frame *frame)
+{
+    if (frame->recorded_ms > replay->store->clock_ms)
+        replay->store->clock_ms = frame->recorded_ms;
+    replay->seal_found = frame->type == FRAME_SEAL;
+    if (frame->type == FRAME_SESSION)
+        return apply_session(replay, frame);
+    if (is_record(frame->type))
+        return apply_record(replay, frame);
+    return 0;
+}
+
+/* ---- batches ---- */
+
+static void pending_clear(struct replay *replay)
+{
+    for (size_t i = 0; i < replay->pending_count; i++)
+        free(replay->pending[i].body);
+    replay->pending_count = 0;
+}
+
+static int pending_apply(struct replay *replay)
+{
+    int error = 0;
+    for (size_t i = 0; i < replay->pending_count && error == 0; i++)
+        error = apply(replay, &replay->pending[i]);
+    pending_clear(replay);
+    return error;
+}
+
+/* The batch that is being put together will never be whole. */
+static int pending_broken(struct replay *replay)
+{
+    if (replay->pending_count == 0)
+        return 0;
+    if (replay->sealed)
+        return pending_apply(replay);
+    if (replay->region_from == 0)
+        replay->region_from = replay->pending[0].offset;
+    pending_clear(replay);
+    return 0;
+}
+
+static int pending_push(struct replay *replay, const struct scan_item *item)
+{
+    if (replay->pending_count == replay->pending_capacity) {
+        size_t capacity = replay->pending_capacity ? replay->pending_capacity * 2 : 64;
+        struct replay_frame *more = realloc(replay->pending, capacity * sizeof *more);
+        if (!more)
+            return -ENOMEM;
+        replay->pending = more;
+        replay->pending_capacity = capacity;
+    }
+    const struct frame *frame = &item->frame;
+    struct replay_frame *kept = &replay->pending[replay->pending_count];
+    *kept = (struct replay_frame){
+        .seq = frame->seq,
+        .recorded_ms = frame->recorded_ms,
+        .offset = (uint32_t)item->offset,
+        .length = frame->length,
+        .session = frame->session,
+        .type = frame->type,
+        .flags = frame->flags,
+    };
+    if (frame->type == FRAME_SESSION) {
+        kept->body = malloc(frame->length ? frame->length : 1);
+        if (!kept->body)
+            return -ENOMEM;
+        memcpy(kept->body, frame->body, frame->length);
+    }
+    replay->pending_count++;
+    return 0;
+}
+
+/* A whole batch stands: a region before it is closed. */
+static int close_region(struct replay *replay)
+{
+    if (replay->region_from == 0)
+        return 0;
+    if (replay->region_count == replay->region_capacity) {
+        size_t capacity = replay->region_capacity ? replay->region_capacity * 2 : 8;
+        struct replay_region *more = realloc(replay->regions, capacity * sizeof *more);
+        if (!more)
+            return -ENOMEM;
+        replay->regions = more;
+        replay->region_capacity = capacity;
+    }
+    replay->regions[replay->region_count++] = (struct replay_region){
+        .offset = replay->region_from,
+        .size = replay->pending[0].offset - replay->region_from,
+    };
+    replay->region_from = 0;
+    return 0;
+}
+
+static int take_frame(struct replay *replay, const struct scan_item *item)
+{
+    int error = 0;
+    if (item->frame.flags & FRAME_FIRST_OF_BATCH) {
+        error = pending_broken(replay);
+    } else if (replay->pending_count == 0 && !replay->sealed) {
+        if (replay->region_from == 0)
+            replay->region_from = item->offset;
+        return 0; /* the rest of a batch whose beginning is gone */
+    }
+    if (error == 0)
+        error = pending_push(replay, item);
+    if (error < 0)
+        return error;
+    bool alone =
+        replay->sealed && !(item->frame.flags & FRAME_FIRST_OF_BATCH) && replay->pending_count == 1;
+    if (item->frame.flags & FRAME_LAST_OF_BATCH || alone) {
+        error = close_region(replay);
+        if (error == 0)
+            error = pending_apply(replay);
+        replay->end = item->offset + item->size;
+        if (error == 0 && replay->flush && replay->sealed &&
+            replay->store->table->bytes >= FLUSH_TABLE_BYTES) {
+            atomic_store(&replay->segment->size, replay->end);
+            error =
+                flush_position(replay->store, position_make(replay->segment->first, replay->end));
+        }
+    }
+    return error;
+}
+
+static int take_gap(struct replay *replay, const struct scan_item *item)
+{
+    int error = pending_broken(replay);
+    replay->gaps++;
+    replay->gap_bytes += item->size;
+    replay->seal_found = false;
+    if (!replay->sealed) {
+        if (replay->region_from == 0)
+            replay->region_from = item->offset;
+    } else {
+        damage(replay, item->offset, "%" PRIu64 " bytes are damaged; they are in quarantine/",
+               item->size);
+        if (error == 0 && !replay->store->options.read_only)
+            error = quarantine(replay->store, replay->segment, item->offset, item->size,
+                               "damaged bytes in a sealed segment; the segment was left as it is");
+    }
+    return error;
+}
+
+int replay_segment(struct replay *replay, uint64_t from, uint64_t limit,
+                   struct hl_progress *progress)
+{
+    struct scan scan;
+    struct scan_item item;
+    int error = 0;
+    replay->end = replay->tail_end = from;
+    if (replay->next_point < from)
+        replay->next_point = from == SEGMENT_HEADER_REGION ? from + POINT_SPACING : from;
+    scan_init(&scan, replay->store->io, replay->segment->fd, replay->segment->salt, from, limit);
+    do {
+        error = replay->ahead ? scan_ahead_next(replay->ahead, &item) : scan_next(&scan, &item);
+        if (error < 0)
+            break;
+        if (replay->watch && (item.kind == SCAN_GAP || item.kind == SCAN_TAIL))
+            break; /* the writer is not done there yet */
+        if (item.kind == SCAN_FRAME)
+            error = take_frame(replay, &item);
+        else if (item.kind != SCAN_END)
+            error = take_gap(replay, &item);
+        if (item.kind != SCAN_END)
+            replay->tail_end = item.offset + item.size;
+        if (progress) {
+            atomic_fetch_add(&progress->done, item.size);
+            if (atomic_load(&progress->cancel))
+                error = -EINTR;
+        }
+    } while (error == 0 && item.kind != SCAN_END);
+    scan_free(&scan);
+    if (error == 0)
+        error = replay->sealed ? pending_broken(replay) : 0;
+    if (replay->sealed)
+        replay->end = replay->tail_end;
+    pending_clear(replay);
+    return error;
+}
+
+void replay_free(struct replay *replay)
+{
+    pending_clear(replay);
+    free(replay->pending);
+    free(replay->regions);
+    replay->pending = NULL;
+    replay->regions = NULL;
+    replay->pending_count = replay->region_count = 0;
+}

@@ -1,0 +1,64 @@
+/*
+ * replay.h - brings frames of the log into the memtable: at opening, for a rebuild, and in a
+ * read-only store that follows its writer.
+ *
+ * It puts batches together: only whole ones count. What a gap in the bytes leaves of a batch are
+ * single records in a sealed segment; in the last one, which a power cut may have torn anywhere
+ * past its last sync, they count for nothing, and a region from the end of the last whole batch to
+ * the next one is told to the caller.
+ */
+#ifndef HL_REPLAY_H
+#define HL_REPLAY_H
+
+#include "core.h"
+#include "scan_ahead.h"
+
+/* Bytes of the unsealed segment that hold no whole batch, with whole batches behind them. */
+struct replay_region {
+    uint64_t offset, size;
+};
+
+struct replay {
+    struct hl_store *store;
+    struct segment *segment; /* taken by the caller */
+    bool sealed;             /* the segment is not the last one */
+    bool watch;              /* read-only, beside a writer: stop where damage would begin */
+    bool flush;              /* move full tables to the index on the way (sealed segments only) */
+
+    struct scan_ahead *ahead; /* a scan of just this range that runs already, or NULL; not owned */
+
+    /* What was found, after replay_segment(). */
+    uint64_t end; /* behind the last whole batch (sealed segments: behind the last good frame) */
+    uint64_t tail_end; /* where bytes that are not blank end; above `end` there is a torn tail */
+    bool seal_found;   /* the seal is the last frame */
+    uint64_t gaps, gap_bytes;
+    uint64_t records; /* applied */
+    struct replay_region *regions;
+    size_t region_count, region_capacity;
+
+    /* Inside: the batch being put together. */
+    struct replay_frame *pending;
+    size_t pending_count, pending_capacity;
+    uint64_t region_from; /* 0: none open */
+    uint64_t next_point;
+};
+
+/* A frame as it is kept until its batch is whole. */
+struct replay_frame {
+    uint64_t seq, recorded_ms;
+    uint32_t offset, length, session;
+    uint16_t type, flags;
+    char *body; /* of session frames; owned */
+};
+
+/*
+ * Reads the segment from offset `from`, which is the beginning of a batch, to `limit`, and applies
+ * it to the store's active table (append_lock is held, or the store is being opened). Gaps of
+ * sealed segments are quarantined and reported here; what the last segment needs is the caller's to
+ * do. progress may be NULL. 0, an I/O error, -ENOMEM, or -EINTR when cancelled.
+ */
+int replay_segment(struct replay *replay, uint64_t from, uint64_t limit,
+                   struct hl_progress *progress);
+void replay_free(struct replay *replay);
+
+#endif

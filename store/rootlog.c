@@ -1,0 +1,221 @@
+/*
+ * rootlog.c - the log of the whole store: the lines of all segments in order of arrival.
+ *
+ * A byte offset leads to a segment (each knows how many line bytes it adds), from there to the
+ * nearest point before it (one every POINT_SPACING), and from there the frames are scanned.
+ *
+ * The lengths that the index counted stay true when a frame is damaged later: the bytes that its
+ * line had are blanks then, as many as are missing to what the segment is known to hold.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core.h"
+#include "scan.h"
+
+#define CURSOR_REACH (256U * 1024)
+
+struct root_read {
+    struct hl_store *store;
+    struct segment *segment;
+    uint64_t before; /* line bytes of the segments before this one */
+    uint64_t end;    /* offset up to which its frames are read */
+    uint64_t total;  /* line bytes up to there */
+    char *out;
+    uint64_t offset;
+    size_t size, filled;
+    /* The next frame and where its line begins in the stream. */
+    uint64_t frame_at, line_at;
+};
+
+int hl_root_log_size(struct hl_store *store, uint64_t *size)
+{
+    follow_writer(store);
+    pthread_rwlock_rdlock(&store->mem_lock);
+    *size = store->bytes;
+    pthread_rwlock_unlock(&store->mem_lock);
+    return 0;
+}
+
+static bool has_line(const struct frame *frame)
+{
+    return frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION;
+}
+
+static void table_point(const struct memtable *table, uint32_t segment, uint64_t line_offset,
+                        uint64_t *line_bytes, uint64_t *file_offset)
+{
+    for (size_t i = 0; table && i < table->point_count; i++) {
+        const struct mem_point *point = &table->points[i];
+        if (point->segment == segment && point->line_bytes <= line_offset &&
+            point->line_bytes >= *line_bytes) {
+            *line_bytes = point->line_bytes;
+            *file_offset = point->offset;
+        }
+    }
+}
+
+/* The best place in the segment to begin a scan for a line offset in it. */
+static int find_point(struct hl_store *store, uint32_t segment, uint64_t line_offset,
+                      uint64_t *line_bytes, uint64_t *file_offset)
+{
+    *line_bytes = 0;
+    *file_offset = SEGMENT_HEADER_REGION;
+    struct index_view *view;
+    int error = lookup_view(store, &view);
+    if (error == 0) {
+        uint64_t lines, file;
+        error = index_find_point(view, segment, line_offset, &lines, &file);
+        if (error == 0 && lines <= line_offset && file >= SEGMENT_HEADER_REGION) {
+            *line_bytes = lines;
+            *file_offset = file;
+        }
+        lookup_view_end(store, view);
+    }
+    if (error < 0 && error != -ENOENT)
+        return error;
+    pthread_rwlock_rdlock(&store->mem_lock);
+    table_point(store->frozen, segment, line_offset, line_bytes, file_offset);
+    table_point(store->table, segment, line_offset, line_bytes, file_offset);
+    pthread_rwlock_unlock(&store->mem_lock);
+    return 0;
+}
+
+/* Finds segment and place for the next byte. -ENOENT: past the end. */
+static int begin_segment(struct root_read *read, const struct hl_cursor *cursor)
+{
+    struct hl_store *store = read->store;
+    uint64_t wanted = read->offset + read->filled;
+    /* One look at size and line bytes, which an append changes together. */
+    pthread_rwlock_rdlock(&store->mem_lock);
+    int error = segment_get_by_line(&store->segments, wanted, &read->segment, &read->before);
+    if (error == 0) {
+        read->total = read->segment->line_bytes;
+        read->end = read->segment->size;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    if (error < 0)
+        return error;
+    if (cursor && cursor->offset <= wanted && wanted - cursor->offset <= CURSOR_REACH &&
+        cursor->place != 0 && position_segment(cursor->place) == read->segment->first) {
+        read->frame_at = position_offset(cursor->place);
+        read->line_at = cursor->offset;
+        return 0;
+    }
+    uint64_t lines;
+    error = find_point(store, read->segment->first, wanted - read->before, &lines, &read->frame_at);
+    read->line_at = read->before + lines;
+    return error;
+}
+
+/* Puts what of a line falls into the window; text NULL: blanks. True when the line was used up. */
+static bool put(struct root_read *read, const char *text, uint64_t length)
+{
+    uint64_t at = read->offset + read->filled, end = read->line_at + length;
+    if (at < end) {
+        uint64_t skip = at - read->line_at;
+        size_t n = read->size - read->filled;
+        if (n > length - skip)
+            n = (size_t)(length - skip);
+        if (text) {
+            memcpy(read->out + read->filled, text + skip, n);
+        } else {
+            memset(read->out + read->filled, ' ', n);
+            if (n > 0 && skip + n == length)
+                read->out[read->filled + n - 1] = '\n';
+        }
+        read->filled += n;
+        if (read->offset + read->filled < end)
+            return false;
+    }
+    read->line_at = end;
+    return true;
+}
+
+/* How many line bytes are missing where damage stands: what the segment should hold, less what
+ * comes before and behind. */
+static int missing_bytes(struct root_read *read, uint64_t behind, uint64_t *missing)
+{
+    struct scan scan;
+    struct scan_item item;
+    uint64_t found = read->line_at - read->before;
+    int error = 0;
+    scan_init(&scan, read->store->io, read->segment->fd, read->segment->salt, behind, read->end);
+    do {
+        error = scan_next(&scan, &item);
+        if (error == 0 && item.kind == SCAN_FRAME && has_line(&item.frame))
+            found += item.frame.length;
+    } while (error == 0 && item.kind != SCAN_END);
+    scan_free(&scan);
+    *missing = found < read->total ? read->total - found : 0;
+    return error;
+}
+
+/* Reads on in the segment until the window is full (*whole false) or the segment at its end. */
+static int read_segment(struct root_read *read, bool *whole)
+{
+    struct scan scan;
+    struct scan_item item;
+    int error = 0;
+    *whole = true;
+    scan_init(&scan, read->store->io, read->segment->fd, read->segment->salt, read->frame_at,
+              read->end);
+    while (*whole) {
+        error = scan_next(&scan, &item);
+        if (error < 0)
+            break;
+        if (item.kind == SCAN_FRAME) {
+            if (has_line(&item.frame))
+                *whole = put(read, item.frame.body, item.frame.length);
+        } else {
+            uint64_t missing, behind = item.kind == SCAN_END ? read->end : item.offset + item.size;
+            error = missing_bytes(read, behind, &missing);
+            if (error < 0)
+                break;
+            if (item.kind != SCAN_END || missing > 0) {
+                char what[128];
+                snprintf(what, sizeof what, "damage in segment %s", read->segment->name);
+                store_damage(read->store, position_make(read->segment->first, item.offset), what);
+            }
+            if (missing > 0)
+                *whole = put(read, NULL, missing);
+        }
+        if (*whole)
+            read->frame_at = item.offset + item.size;
+        if (item.kind == SCAN_END)
+            break;
+    }
+    scan_free(&scan);
+    return error;
+}
+
+ssize_t hl_root_log_read(struct hl_store *store, uint64_t offset, void *buffer, size_t size,
+                         struct hl_cursor *cursor)
+{
+    struct root_read read = {.store = store, .out = buffer, .offset = offset, .size = size};
+    const struct hl_cursor *hint = cursor;
+    struct hl_cursor reached = {0};
+    int error = 0;
+    follow_writer(store);
+    while (error == 0 && read.filled < size) {
+        bool whole;
+        error = begin_segment(&read, hint);
+        if (error < 0)
+            break;
+        uint64_t wanted = offset + read.filled;
+        error = read_segment(&read, &whole);
+        reached.offset = read.line_at;
+        reached.place = position_make(read.segment->first, read.frame_at);
+        segment_put(&store->segments, read.segment);
+        if (whole && error == 0 && offset + read.filled == wanted)
+            error =
+                -EIO; /* a segment that has not what it is known to hold, and no end: never loop */
+        hint = NULL;
+    }
+    if (cursor && read.filled > 0)
+        *cursor = reached;
+    if (read.filled > 0 || error == -ENOENT)
+        return (ssize_t)read.filled;
+    return error;
+}

@@ -1,0 +1,317 @@
+/* segment.c - segment files: names, headers, and the set of live ones. */
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "frame.h"
+
+void segment_name_format(char name[SEGMENT_NAME_MAX], uint32_t first, uint32_t last,
+                         uint32_t generation)
+{
+    snprintf(name, SEGMENT_NAME_MAX, "%08x-%08x.%x.seg", first, last, generation);
+}
+
+bool segment_name_parse(const char *name, uint32_t *first, uint32_t *last, uint32_t *generation)
+{
+    char again[SEGMENT_NAME_MAX];
+    if (sscanf(name, "%8x-%8x.%8x.seg", first, last, generation) != 3)
+        return false;
+    segment_name_format(again, *first, *last, *generation);
+    return strcmp(name, again) == 0 && *first > 0 && *first <= *last;
+}
+
+void segment_set_init(struct segment_set *set, const struct hl_io *io, int dirfd, bool writable)
+{
+    *set = (struct segment_set){.io = io, .dirfd = dirfd, .writable = writable};
+    pthread_mutex_init(&set->lock, NULL);
+}
+
+void segment_free(struct segment_set *set, struct segment *segment)
+{
+    if (!segment)
+        return;
+    hl_io_close(set->io, segment->fd);
+    free(segment);
+}
+
+void segment_set_free(struct segment_set *set)
+{
+    for (size_t i = 0; i < set->count; i++)
+        segment_free(set, set->at[i]); /* NULL: it was handed on */
+    free(set->at);
+    pthread_mutex_destroy(&set->lock);
+    *set = (struct segment_set){.dirfd = -1};
+}
+
+static int open_file(const struct segment_set *set, const char *name)
+{
+    return hl_io_open(set->io, set->dirfd, name, set->writable ? O_RDWR : O_RDONLY, 0);
+}
+
+/* Takes the fields of one good header into the segment; they must agree with its name. */
+static int take_header(struct segment *segment, const uint8_t *bytes, struct hl_error *err)
+{
+    struct segment_header stored, header;
+    uint32_t unknown = 0;
+    memcpy(&stored, bytes, sizeof stored);
+    int error = header_parse(&stored, &header, &unknown);
+    if (error == -ENOTSUP)
+        return hl_fail(err, ENOTSUP,
+                       header.version != SEGMENT_VERSION
+                           ? "segment %s has format version %u, which this version does not know"
+                           : "segment %s uses incompatible features %#x, which this version does "
+                             "not know",
+                       segment->name, unknown);
+    if (error < 0)
+        return error;
+    if (header.first != segment->first || header.last != segment->last ||
+        header.generation != segment->generation)
+        return hl_fail(err, EBADMSG, "segment %s holds the header of another", segment->name);
+    segment->salt = header.salt;
+    segment->created_ms = header.created_ms;
+    memcpy(segment->store_id, header.store_id, sizeof segment->store_id);
+    return 0;
+}
+
+static int read_header(const struct segment_set *set, struct segment *segment, struct hl_error *err)
+{
+    uint8_t region[SEGMENT_HEADER_REGION] = {0};
+    ssize_t n = hl_io_read(set->io, segment->fd, region, sizeof region, 0);
+    if (n < 0)
+        return hl_fail(err, (int)-n, "cannot read the header of segment %s: %s", segment->name,
+                       strerror((int)-n));
+    uint64_t size;
+    int error = hl_io_size(set->io, segment->fd, &size);
+    if (error < 0)
+        return error;
+    int first = take_header(segment, region + SEGMENT_HEADER_FIRST, err);
+    if (first == -ENOTSUP)
+        return first;
+    int second = 0;
+    if (first == 0) {
+        struct segment_header copy, ignored;
+        uint32_t unknown;
+        memcpy(&copy, region + SEGMENT_HEADER_SECOND, sizeof copy);
+        second = header_parse(&copy, &ignored, &unknown);
+    } else {
+        second = take_header(segment, region + SEGMENT_HEADER_SECOND, err);
+    }
+    segment->header_damaged = first < 0 || second < 0;
+    if (first == 0 || second == 0)
+        return 0;
+    /* Nothing is written behind a header before it is synced. */
+    bool blank = size <= sizeof region;
+    for (size_t i = 0; blank && i < sizeof region; i++)
+        blank = region[i] == 0 || size < sizeof region;
+    if (blank)
+        return -ENODATA;
+    return hl_fail(err, EBADMSG, "both headers of segment %s are damaged", segment->name);
+}
+
+int segment_load(struct segment_set *set, const char *name, struct segment **segment,
+                 struct hl_error *err)
+{
+    struct segment *s = calloc(1, sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    s->fd = -1;
+    int error = -EINVAL;
+    if (!segment_name_parse(name, &s->first, &s->last, &s->generation))
+        goto fail;
+    segment_name_format(s->name, s->first, s->last, s->generation);
+    error = s->fd = open_file(set, name);
+    if (s->fd < 0) {
+        hl_fail(err, -error, "cannot open segment %s: %s", name, strerror(-error));
+        goto fail;
+    }
+    error = read_header(set, s, err);
+    if (error < 0)
+        goto fail;
+    s->size = SEGMENT_HEADER_REGION;
+    *segment = s;
+    return 0;
+fail:
+    segment_free(set, s);
+    return error;
+}
+
+static int write_header(const struct segment_set *set, const struct segment *segment)
+{
+    uint8_t region[SEGMENT_HEADER_REGION] = {0};
+    struct segment_header header = {
+        .first = segment->first,
+        .last = segment->last,
+        .generation = segment->generation,
+        .salt = segment->salt,
+        .created_ms = segment->created_ms,
+    };
+    memcpy(header.store_id, segment->store_id, sizeof header.store_id);
+    header_finish(&header);
+    memcpy(region + SEGMENT_HEADER_FIRST, &header, sizeof header);
+    memcpy(region + SEGMENT_HEADER_SECOND, &header, sizeof header);
+    int error = hl_io_write(set->io, segment->fd, region, sizeof region, 0);
+    if (error == 0)
+        error = hl_io_fsync(set->io, segment->fd);
+    if (error == 0)
+        error = hl_io_fsync(set->io, set->dirfd);
+    return error;
+}
+
+int segment_create(struct segment_set *set, uint32_t number, const uint8_t store_id[16],
+                   uint64_t now_ms, struct segment **segment)
+{
+    struct segment *s = calloc(1, sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    s->first = s->last = number;
+    s->created_ms = now_ms;
+    memcpy(s->store_id, store_id, sizeof s->store_id);
+    segment_name_format(s->name, number, number, 0);
+    int error = 0;
+    if (getrandom(&s->salt, sizeof s->salt, 0) != (ssize_t)sizeof s->salt)
+        error = -EIO;
+    if (error == 0)
+        error = s->fd = hl_io_open(set->io, set->dirfd, s->name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    else
+        s->fd = -1;
+    if (error >= 0) {
+        error = write_header(set, s);
+        if (error < 0)
+            set->io->unlink(set->io->context, set->dirfd, s->name, 0);
+    }
+    if (error < 0) {
+        segment_free(set, s);
+        return error;
+    }
+    s->size = SEGMENT_HEADER_REGION;
+    *segment = s;
+    return 0;
+}
+
+/* Closes the longest unused file beyond the limit. Called with the lock held. */
+static void close_one(struct segment_set *set)
+{
+    struct segment *oldest = NULL;
+    for (size_t i = 0; i < set->count; i++) {
+        struct segment *s = set->at[i];
+        if (s->fd >= 0 && s->users == 0 && (!oldest || s->used < oldest->used))
+            oldest = s;
+    }
+    if (oldest) {
+        hl_io_close(set->io, oldest->fd);
+        oldest->fd = -1;
+        set->open--;
+    }
+}
+
+int segment_set_add(struct segment_set *set, struct segment *segment)
+{
+    pthread_mutex_lock(&set->lock);
+    if (set->count == set->capacity) {
+        size_t capacity = set->capacity ? set->capacity * 2 : 16;
+        struct segment **at = realloc(set->at, capacity * sizeof(*at));
+        if (!at) {
+            pthread_mutex_unlock(&set->lock);
+            return -ENOMEM;
+        }
+        set->at = at;
+        set->capacity = capacity;
+    }
+    size_t i = set->count++;
+    for (; i > 0 && set->at[i - 1]->first > segment->first; i--)
+        set->at[i] = set->at[i - 1];
+    set->at[i] = segment;
+    if (segment->fd >= 0 && ++set->open > SEGMENT_OPEN_MAX)
+        close_one(set);
+    pthread_mutex_unlock(&set->lock);
+    return 0;
+}
+
+/* The index of the first segment whose last number is not below `number`. */
+static size_t lower_bound(const struct segment_set *set, uint32_t number)
+{
+    size_t low = 0, high = set->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (set->at[middle]->last < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Called with the lock held. */
+static int take(struct segment_set *set, struct segment *s, struct segment **segment)
+{
+    if (s->fd < 0) {
+        int fd = open_file(set, s->name);
+        if (fd < 0)
+            return fd == -ENOENT ? -EIO
+                                 : fd; /* a live segment that vanished is no missing record */
+        s->fd = fd;
+        if (++set->open > SEGMENT_OPEN_MAX) {
+            s->users++; /* not this one */
+            close_one(set);
+            s->users--;
+        }
+    }
+    s->users++;
+    s->used = ++set->clock;
+    *segment = s;
+    return 0;
+}
+
+int segment_get(struct segment_set *set, uint32_t number, struct segment **segment)
+{
+    pthread_mutex_lock(&set->lock);
+    size_t i = lower_bound(set, number);
+    int error = -ENOENT;
+    if (i < set->count && set->at[i]->first <= number)
+        error = take(set, set->at[i], segment);
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
+int segment_get_next(struct segment_set *set, uint32_t after, struct segment **segment)
+{
+    pthread_mutex_lock(&set->lock);
+    size_t i = lower_bound(set, after);
+    while (i < set->count && set->at[i]->first <= after)
+        i++;
+    int error = i < set->count ? take(set, set->at[i], segment) : -ENOENT;
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
+int segment_get_by_line(struct segment_set *set, uint64_t offset, struct segment **segment,
+                        uint64_t *before)
+{
+    int error = -ENOENT;
+    *before = 0;
+    pthread_mutex_lock(&set->lock);
+    for (size_t i = 0; i < set->count; i++) {
+        uint64_t bytes = set->at[i]->line_bytes;
+        if (offset < *before + bytes) {
+            error = take(set, set->at[i], segment);
+            break;
+        }
+        *before += bytes;
+    }
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
+void segment_put(struct segment_set *set, struct segment *segment)
+{
+    if (!segment)
+        return;
+    pthread_mutex_lock(&set->lock);
+    segment->users--;
+    pthread_mutex_unlock(&set->lock);
+}

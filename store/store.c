@@ -1,0 +1,372 @@
+/* store.c - opening and closing, the lock file, reports. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core.h"
+
+uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void store_report(const struct hl_store *store, enum hl_severity severity, const char *format, ...)
+{
+    char sentence[512];
+    va_list arguments;
+    if (!store->options.report)
+        return;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    store->options.report(store->options.report_context, severity, sentence);
+}
+
+void store_damage(struct hl_store *store, uint64_t position, const char *what)
+{
+    bool known = false;
+    pthread_mutex_lock(&store->damage_lock);
+    for (size_t i = 0; i < DAMAGE_REMEMBERED && position != 0 && !known; i++)
+        known = store->damage_at[i] == position;
+    if (!known)
+        store->damage_at[store->damage_found++ % DAMAGE_REMEMBERED] = position;
+    pthread_mutex_unlock(&store->damage_lock);
+    if (!known)
+        store_report(store, HL_ERROR, "damage: %s", what);
+}
+
+int store_writable(const struct hl_store *store, struct hl_error *err)
+{
+    if (store->options.read_only)
+        return hl_fail(err, EROFS, "the store is open read-only");
+    if (atomic_load(&store->failed))
+        return hl_fail(err, EIO,
+                       "the store refuses appends after a failed write or sync, until it is opened "
+                       "again");
+    return 0;
+}
+
+void hl_options_init(struct hl_options *options)
+{
+    *options = (struct hl_options){
+        .sync_interval_ms = 1000,
+        .segment_size = UINT64_C(64) << 20,
+        .max_record = UINT64_C(16) << 20,
+        .checkpoint_interval_ms = 600000,
+    };
+}
+
+static void init_timed_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+struct hl_store *store_new(const struct hl_options *options, const char *path)
+{
+    struct hl_store *store = calloc(1, sizeof *store);
+    if (!store)
+        return NULL;
+    store->options = *options;
+    store->io = options->io ? options->io : &hl_io_system;
+    store->dirfd = store->logfd = store->lockfd = -1;
+    store->segments.dirfd = -1;
+    store->checkpoint_clock = monotonic_ms();
+    pthread_mutex_init(&store->flush_lock, NULL);
+    pthread_mutex_init(&store->append_lock, NULL);
+    pthread_mutex_init(&store->sync_lock, NULL);
+    pthread_mutex_init(&store->commit.lock, NULL);
+    pthread_mutex_init(&store->flusher.lock, NULL);
+    pthread_mutex_init(&store->damage_lock, NULL);
+    pthread_rwlock_init(&store->env_lock, NULL);
+    pthread_rwlock_init(&store->mem_lock, NULL);
+    pthread_cond_init(&store->room, NULL);
+    init_timed_cond(&store->commit.wake);
+    init_timed_cond(&store->flusher.wake);
+    store->path = strdup(path);
+    store->table = memtable_new();
+    if (!store->path || !store->table) {
+        store_free(store);
+        return NULL;
+    }
+    return store;
+}
+
+void store_free(struct hl_store *store)
+{
+    if (store->active)
+        segment_put(&store->segments, store->active);
+    if (store->segments.io)
+        segment_set_free(&store->segments);
+    index_close(store->index);
+    memtable_free(store->table);
+    memtable_free(store->frozen);
+    free(store->target.segments);
+    hl_io_close(store->io, store->logfd);
+    hl_io_close(store->io, store->dirfd);
+    hl_io_close(store->io, store->lockfd); /* the lock goes last */
+    pthread_mutex_destroy(&store->flush_lock);
+    pthread_mutex_destroy(&store->append_lock);
+    pthread_mutex_destroy(&store->sync_lock);
+    pthread_mutex_destroy(&store->commit.lock);
+    pthread_mutex_destroy(&store->flusher.lock);
+    pthread_mutex_destroy(&store->damage_lock);
+    pthread_rwlock_destroy(&store->env_lock);
+    pthread_rwlock_destroy(&store->mem_lock);
+    pthread_cond_destroy(&store->room);
+    pthread_cond_destroy(&store->commit.wake);
+    pthread_cond_destroy(&store->flusher.wake);
+    free(store->path);
+    free(store);
+}
+
+/* ---- the directory and its lock ---- */
+
+struct contents {
+    bool log, other;
+};
+
+static int look_at_name(void *context, const char *name)
+{
+    struct contents *contents = context;
+    if (strcmp(name, "log") == 0)
+        contents->log = true;
+    else if (strcmp(name, "lost+found") != 0 && strcmp(name, "lock") != 0)
+        contents->other = true;
+    return 0;
+}
+
+static int open_directory(struct hl_store *store, struct hl_error *err)
+{
+    const char *path = store->path;
+    struct contents contents = {0};
+    bool writer = !store->options.read_only;
+    if (writer) {
+        int error = store->io->mkdir(store->io->context, AT_FDCWD, path, 0700);
+        if (error < 0 && error != -EEXIST)
+            return hl_fail(err, -error, "cannot make %s: %s", path, strerror(-error));
+    }
+    int error = store->dirfd = hl_io_open(store->io, AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+    if (error >= 0)
+        error = store->io->list(store->io->context, store->dirfd, look_at_name, &contents);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot open %s: %s", path, strerror(-error));
+    if (!contents.log && (!writer || contents.other))
+        return hl_fail(err, writer ? ENOTEMPTY : ENOENT,
+                       writer ? "%s is not empty, and there is no log/ in it: it is no store"
+                              : "there is no store in %s",
+                       path);
+    struct statvfs st;
+    if (store->io->fstatvfs(store->io->context, store->dirfd, &st) == 0)
+        store->medium_read_only = (st.f_flag & ST_RDONLY) != 0;
+    return 0;
+}
+
+static void read_holder(struct hl_store *store, int fd, struct hl_holder *holder)
+{
+    char text[160] = "";
+    long pid = 0;
+    int used = 0;
+    ssize_t n = hl_io_read(store->io, fd, text, sizeof text - 1, 0);
+    *holder = (struct hl_holder){0};
+    if (n <= 0)
+        return;
+    text[n] = 0;
+    text[strcspn(text, "\n")] = 0;
+    if (sscanf(text, "%ld%n", &pid, &used) == 1 && pid > 0) {
+        holder->pid = (pid_t)pid;
+        const char *note = text + used;
+        note += strspn(note, " ");
+        snprintf(holder->note, sizeof holder->note, "%s", note);
+    }
+}
+
+static int write_lock_text(struct hl_store *store, const char *note)
+{
+    char text[160];
+    int len = snprintf(text, sizeof text, "%ld%s%s\n", (long)getpid(), note[0] ? " " : "", note);
+    if (len < 0 || (size_t)len >= sizeof text || strchr(note, '\n'))
+        return -EINVAL;
+    /* Read by others at any time: the text is written before what is left of a longer one goes. */
+    int error = hl_io_write(store->io, store->lockfd, text, (size_t)len, 0);
+    return error < 0 ? error : hl_io_truncate(store->io, store->lockfd, (uint64_t)len);
+}
+
+int hl_store_note(struct hl_store *store, const char *note)
+{
+    return store->options.read_only ? 0 : write_lock_text(store, note);
+}
+
+static int take_lock(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
+{
+    struct hl_holder found;
+    bool writer = !store->options.read_only;
+    int fd =
+        hl_io_open(store->io, store->dirfd, "lock", writer ? O_RDWR | O_CREAT : O_RDONLY, 0600);
+    if (fd == -ENOENT && !writer)
+        return 0;
+    if (fd < 0)
+        return hl_fail(err, -fd, "cannot open the lock file: %s", strerror(-fd));
+    int error = store->io->flock(store->io->context, fd, (writer ? LOCK_EX : LOCK_SH) | LOCK_NB);
+    if (!writer) {
+        store->writer_alive = error == -EWOULDBLOCK;
+        hl_io_close(store->io, fd);
+        return 0;
+    }
+    store->lockfd = fd;
+    if (error == 0)
+        error = write_lock_text(store, "");
+    if (error == -EWOULDBLOCK) {
+        read_holder(store, fd, &found);
+        if (holder)
+            *holder = found;
+        return hl_fail(err, EBUSY, "%s is in use by process %ld", store->path, (long)found.pid);
+    }
+    return error < 0 ? hl_fail(err, -error, "cannot lock %s: %s", store->path, strerror(-error))
+                     : 0;
+}
+
+static int open_log(struct hl_store *store, struct hl_error *err)
+{
+    bool made = false;
+    bool writer = !store->options.read_only;
+    int error = store->logfd = hl_io_open_dir(store->io, store->dirfd, "log", writer, &made);
+    if (error >= 0)
+        error = made ? hl_io_fsync(store->io, store->dirfd) : 0;
+    if (error < 0)
+        return hl_fail(err, -error, "cannot open log/: %s", strerror(-error));
+    segment_set_init(&store->segments, store->io, store->logfd, writer);
+    return 0;
+}
+
+/* ---- opening and closing ---- */
+
+static int start_threads(struct hl_store *store, struct hl_error *err)
+{
+    if (store->options.read_only)
+        return 0;
+    int error = commit_start(store);
+    if (error == 0)
+        error = flush_start(store);
+    if (error < 0) {
+        commit_stop(store);
+        return hl_fail(err, -error, "cannot start a thread: %s", strerror(-error));
+    }
+    return 0;
+}
+
+int hl_store_open(const char *dir, const struct hl_options *options, struct hl_store **opened,
+                  struct hl_holder *holder, struct hl_error *err)
+{
+    uint64_t start = monotonic_ms();
+    if (err)
+        *err = (struct hl_error){0};
+    struct hl_store *store = store_new(options, dir);
+    if (!store)
+        return hl_fail(err, ENOMEM, "out of memory");
+    int error = open_directory(store, err);
+    if (error == 0)
+        error = take_lock(store, holder, err);
+    if (error == 0)
+        error = open_log(store, err);
+    if (error == 0)
+        error = recover(store, err);
+    if (error == 0) {
+        store->checkpoint_position = checkpoint_newest(store);
+        error = start_threads(store, err);
+    }
+    if (error < 0) {
+        if (err && err->code == 0)
+            hl_fail(err, -error, "cannot open %s: %s", dir, strerror(-error));
+        store_free(store);
+        return error;
+    }
+    atomic_store(&store->recovery_ms, monotonic_ms() - start);
+    *opened = store;
+    return 0;
+}
+
+static int keep_first(int first, int error)
+{
+    return first < 0 ? first : error;
+}
+
+int hl_store_close(struct hl_store *store)
+{
+    int result = 0;
+    if (!store)
+        return 0;
+    if (!store->options.read_only) {
+        flush_stop(store);
+        commit_stop(store);
+        pthread_mutex_lock(&store->flush_lock);
+        result = keep_first(result, flush_all(store));
+        if (result == 0 && store->checkpoint_position != atomic_load(&store->indexed))
+            result = keep_first(result, checkpoint_write(store, NULL, NULL));
+        pthread_mutex_unlock(&store->flush_lock);
+        index_close(store->index);
+        store->index = NULL;
+        if (result == 0)
+            result = clean_mark_write(store);
+    }
+    store_free(store);
+    return result;
+}
+
+int hl_store_status(struct hl_store *store, struct hl_status *status)
+{
+    follow_writer(store);
+    *status = (struct hl_status){
+        .read_only = store->options.read_only,
+        .failed = atomic_load(&store->failed),
+        .position = atomic_load(&store->position),
+        .synced = atomic_load(&store->synced),
+        .indexed = atomic_load(&store->indexed),
+        .appends = atomic_load(&store->appends),
+        .syncs = atomic_load(&store->syncs),
+        .flushes = atomic_load(&store->flushes),
+        .checkpoints = atomic_load(&store->checkpoints),
+        .checkpoint_ms = atomic_load(&store->checkpoint_ms),
+        .damage_found = atomic_load(&store->damage_found),
+        .quarantined_bytes = atomic_load(&store->quarantined_bytes),
+        .recovered_records = atomic_load(&store->recovered_records),
+        .recovery_ms = atomic_load(&store->recovery_ms),
+    };
+    for (size_t i = 0; i < sizeof store->store_id; i++)
+        snprintf(status->store_id + 2 * i, 3, "%02x", store->store_id[i]);
+    pthread_rwlock_rdlock(&store->mem_lock);
+    status->sessions = store->sessions;
+    status->records = store->records;
+    status->bytes = store->bytes;
+    status->memtable_bytes = store->table->bytes + (store->frozen ? store->frozen->bytes : 0);
+    status->memtable_records = store->table->records + (store->frozen ? store->frozen->records : 0);
+    pthread_rwlock_unlock(&store->mem_lock);
+    pthread_mutex_lock(&store->segments.lock);
+    status->segments = store->segments.count;
+    for (size_t i = 0; i < store->segments.count; i++)
+        status->log_bytes += store->segments.at[i]->size;
+    pthread_mutex_unlock(&store->segments.lock);
+    pthread_rwlock_rdlock(&store->env_lock);
+    status->index_bytes = store->index ? index_bytes(store->index) : 0;
+    pthread_rwlock_unlock(&store->env_lock);
+    return 0;
+}

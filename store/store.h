@@ -1,0 +1,319 @@
+/*
+ * store.h - the hotlogfs log store, the one public header of the library.
+ *
+ * A store is a directory that holds a durable, append-only log of sessions. A session has an id (1
+ * to 255 bytes of UTF-8), a number that is never used twice, and records: lines of text named by
+ * their seq. This header is all that a program outside store/ may include.
+ *
+ * Errors. Functions that return int (or ssize_t) return 0 (or a count) on success and a negative
+ * errno otherwise. The codes a caller can meet, and what each means here:
+ *
+ *   -EINVAL     bad input: not JSON, a field of the wrong type, a bad name
+ *   -EMSGSIZE   a line longer than max_record
+ *   -EEXIST     the seq (or session) exists already, with other content
+ *   -ENOENT     no such session, record or attribute (-ENODATA for attributes)
+ *   -EACCES     a root append into a session whose bits refuse the caller
+ *   -EROFS      the store was opened read-only
+ *   -ENOSPC     the disk is full; nothing was stored; it heals when there is room
+ *   -EBADMSG    damage: stored bytes whose checksum is wrong; they are never handed out
+ *   -EIO        the device failed, or an earlier failure made the store refuse appends for good
+ *   -EBUSY      another process holds the store (open), or a command is running already
+ *   -EINTR      a long command was cancelled
+ *
+ * Where a function takes a struct hl_error and fails, it is filled with a sentence that can be
+ * shown to a user as it stands. The pointer may be NULL.
+ *
+ * Threads. Every function may be called from any thread once hl_store_open() has returned, and
+ * until hl_store_close() is called. hl_store_open() may fork a child to examine an index that is in
+ * doubt, so it should be called before the process starts threads of its own.
+ *
+ * Units. Times in _ms are milliseconds since the Unix epoch; sizes are bytes.
+ */
+#ifndef HL_STORE_H
+#define HL_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define HL_ID_MAX 255                        /* bytes of a session id */
+#define HL_SEQ_MAX ((UINT64_C(1) << 53) - 1) /* so that every JSON reader has it exactly */
+#define HL_ATTRIBUTES_MAX 65536 /* bytes of all attributes of one session, names included */
+#define HL_ATTRIBUTE_NAME_MAX 255
+
+struct hl_store;
+struct hl_io; /* io.h; for tests that make system calls fail */
+
+struct hl_error {
+    int code;       /* the errno, positive; 0 = none */
+    size_t line;    /* the line of the refused write that is to blame, from 1; 0 = none */
+    char text[320]; /* one sentence, no newline */
+};
+
+/* Fills err (if not NULL) and returns -code. */
+int hl_fail(struct hl_error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- opening ----------------------------------------------------------------------------------
+ */
+
+enum hl_severity { HL_INFO, HL_WARNING, HL_ERROR };
+
+struct hl_options {
+    bool read_only; /* beside a writer or alone; writes nothing but LMDB's reader table */
+    uint64_t sync_interval_ms;       /* 1000: the longest time an append stays unsynced */
+    uint64_t segment_size;           /* 64 MiB: a segment is sealed when it reaches this */
+    uint64_t max_record;             /* 16 MiB: the longest line taken, without its newline */
+    uint64_t checkpoint_interval_ms; /* 600000 */
+    const struct hl_io *io;          /* NULL: the system's calls */
+    /* News for the log: recovery, damage, failures. Called from any thread; NULL: none. */
+    void (*report)(void *context, enum hl_severity severity, const char *sentence);
+    void *report_context;
+};
+
+void hl_options_init(struct hl_options *options);
+
+/*
+ * Opens the store in dir, making it if dir is absent or empty, and recovers it (format.md,
+ * Opening). -EBUSY: another process writes it; err names the pid and *holder (if not NULL) says
+ * what is known.
+ */
+struct hl_holder {
+    pid_t pid;      /* 0 when the lock file did not say */
+    char note[128]; /* what the holder passed to hl_store_note(), or "" */
+};
+int hl_store_open(const char *dir, const struct hl_options *options, struct hl_store **store,
+                  struct hl_holder *holder, struct hl_error *err);
+
+/* Writes a note (one line, at most 127 bytes) beside the pid in DIR/lock, for those who find it
+ * held. */
+int hl_store_note(struct hl_store *store, const char *note);
+
+/*
+ * Syncs the log, brings the index up to date, makes a checkpoint, releases the lock and frees the
+ * store, whatever fails on the way; returns the first failure. NULL is fine.
+ */
+int hl_store_close(struct hl_store *store);
+
+/* ---- sessions ---------------------------------------------------------------------------------
+ */
+
+struct hl_session {
+    uint32_t number; /* from 1; never used twice */
+    uint32_t uid, gid;
+    uint32_t mode;       /* permission bits, 07777 */
+    uint64_t created_ms; /* when it was made */
+    uint64_t changed_ms; /* when the last record was appended, or created_ms */
+    uint64_t first_seq;  /* of the oldest record there is; meaningless if records is 0 */
+    uint64_t last_seq;   /* the highest seq ever given, 0 if none (see has_seq) */
+    bool has_seq;        /* false until a first record was appended; a first seq may be 0 */
+    uint64_t records;    /* that can be read */
+    uint64_t bytes;      /* of their lines: the size of the session's log */
+    uint16_t id_len;
+    char id[HL_ID_MAX + 1]; /* NUL-terminated too; may hold any byte but NUL */
+};
+
+/* Whether id can name a session: 1 to HL_ID_MAX bytes of UTF-8 without NUL. */
+bool hl_session_id_valid(const char *id, size_t len);
+
+/* Makes a session. -EEXIST if there is one (*session is then filled with it). */
+int hl_session_create(struct hl_store *store, const char *id, size_t len, uint32_t uid,
+                      uint32_t gid, uint32_t mode, struct hl_session *session,
+                      struct hl_error *err);
+
+int hl_session_by_id(struct hl_store *store, const char *id, size_t len,
+                     struct hl_session *session);
+int hl_session_by_number(struct hl_store *store, uint32_t number, struct hl_session *session);
+
+/* The session with the lowest number above `after` (0 to begin); -ENOENT at the end. */
+int hl_session_next(struct hl_store *store, uint32_t after, struct hl_session *session);
+
+#define HL_CHANGE_UID 1U
+#define HL_CHANGE_GID 2U
+#define HL_CHANGE_MODE 4U
+/* Changes owner, group and permission bits as `what` says; durable like an append. */
+int hl_session_change(struct hl_store *store, uint32_t number, unsigned what, uint32_t uid,
+                      uint32_t gid, uint32_t mode, struct hl_session *session);
+
+/*
+ * User attributes of a session. Names are without the "user." prefix. get and list return the
+ * length, and write nothing when size is 0; -ERANGE when size is too small; -ENODATA when there is
+ * none. list gives the names, each ended with NUL. set takes XATTR_CREATE and XATTR_REPLACE;
+ * -ENOSPC past HL_ATTRIBUTES_MAX. Durable like an append.
+ */
+ssize_t hl_attribute_get(struct hl_store *store, uint32_t number, const char *name, void *value,
+                         size_t size);
+ssize_t hl_attribute_list(struct hl_store *store, uint32_t number, char *names, size_t size);
+int hl_attribute_set(struct hl_store *store, uint32_t number, const char *name, const void *value,
+                     size_t size, int flags);
+int hl_attribute_remove(struct hl_store *store, uint32_t number, const char *name);
+
+/* ---- appending --------------------------------------------------------------------------------
+ */
+
+/* What one session got from a batch: the seqs from first to last, also those of idempotent retries.
+ */
+struct hl_receipt {
+    uint32_t session;
+    bool created; /* the batch made the session */
+    const char *id;
+    size_t id_len;
+    uint64_t first, last;
+    size_t records; /* how many lines of the batch went to it */
+};
+
+struct hl_append {
+    uint32_t session; /* 0: a root append, each line names its own session_id */
+    const char *data; /* lines, each ended by a newline but for perhaps the last */
+    size_t len;
+    /* For a root append: what a session that a line makes gets, and who may append to one that is.
+     */
+    uint32_t uid, gid, mode;
+    int (*permit)(void *context,
+                  const struct hl_session *session); /* 0 or -EACCES; NULL: all may */
+    void *permit_context;
+    /* Called once a session, in order of first appearance, after the batch is stored; may be NULL.
+     * No lock of the store is held. */
+    void (*receipt)(void *context, const struct hl_receipt *receipt);
+    void *receipt_context;
+};
+
+/*
+ * Appends the lines of data as one batch: all or none, contiguous, also across a crash. Empty lines
+ * are skipped. On return 0 the records can be read and survive the death of the process; after a
+ * sync that was asked for later, power loss. On failure nothing was stored and err says which line
+ * and why.
+ */
+int hl_append(struct hl_store *store, const struct hl_append *request, struct hl_error *err);
+
+/* Whether text (without newline) is one complete JSON object: what a flush may append. */
+bool hl_line_is_object(const char *text, size_t len);
+
+/*
+ * Whether text can still become a line that is taken: false as soon as it begins with '{' and
+ * cannot be the beginning of a JSON object, or holds a byte that no UTF-8 text has, or is over
+ * max_record. So a write that ends in the middle of a hopeless line can be refused at once. err
+ * says why.
+ */
+bool hl_line_may_become(struct hl_store *store, const char *text, size_t len, struct hl_error *err);
+
+/*
+ * A barrier: done(context, error) is called, from the commit thread, when all that was appended
+ * before the call is on the disk (error 0), or can never be known to be (-EIO). Concurrent calls
+ * share one fdatasync. done must not block. hl_sync() waits for it.
+ */
+typedef void hl_sync_done(void *context, int error);
+void hl_sync_async(struct hl_store *store, hl_sync_done *done, void *context);
+int hl_sync(struct hl_store *store);
+
+/* ---- reading ----------------------------------------------------------------------------------
+ */
+
+struct hl_record {
+    uint64_t seq;
+    uint32_t length;      /* of the line with its newline */
+    uint32_t crc32;       /* of the frame, as stored */
+    uint64_t ts_ms;       /* the line's own */
+    uint64_t recorded_ms; /* the store's clock at the append */
+    uint64_t segment;     /* first number of the segment that holds it */
+    uint64_t offset;      /* of its frame in that file */
+};
+
+/* -ENOENT: there is none (or it was dropped). -EBADMSG: it is damaged. */
+int hl_record_find(struct hl_store *store, uint32_t session, uint64_t seq,
+                   struct hl_record *record);
+
+/* Reads up to size bytes of the record's line from offset; 0 at its end. The whole frame is
+ * checked. */
+ssize_t hl_record_read(struct hl_store *store, uint32_t session, uint64_t seq, void *buffer,
+                       size_t size, uint64_t offset);
+
+/*
+ * Calls each() for the session's records with seq >= from, ascending, until it returns false.
+ * Without details only seq and length are filled, from the index alone; with them all fields are,
+ * from the frames (a damaged record then has ts_ms = recorded_ms = 0 and crc32 = 0). each() must
+ * not call the store.
+ */
+typedef bool hl_record_each(void *context, const struct hl_record *record);
+int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool details,
+                   hl_record_each *each, void *context);
+
+/* Remembers where a stream was read up to, so that reading on needs no search. Zero it to begin; it
+ * may be copied; it is a hint only and never changes what is read. */
+struct hl_cursor {
+    uint64_t offset; /* byte offset in the stream of the record found below */
+    uint64_t place;
+};
+
+/*
+ * The session's records from seq `from` to seq `to` (both included) as a window [*begin, *end) of
+ * byte offsets in the session's log. Empty (begin == end) when no record lies there.
+ */
+int hl_log_extent(struct hl_store *store, uint32_t session, uint64_t from, uint64_t to,
+                  uint64_t *begin, uint64_t *end);
+
+/*
+ * Reads the session's log (its lines one after another) from a byte offset. Returns the bytes read,
+ * which are less than size only at the end, or 0. A damaged record is stepped over: its bytes read
+ * as blanks with a newline at the end, an empty line of the same length, and it is reported once.
+ */
+ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, void *buffer,
+                    size_t size, struct hl_cursor *cursor);
+
+/* The same for the log of the whole store, in order of arrival. */
+int hl_root_log_size(struct hl_store *store, uint64_t *size);
+ssize_t hl_root_log_read(struct hl_store *store, uint64_t offset, void *buffer, size_t size,
+                         struct hl_cursor *cursor);
+
+/* ---- commands and state ------------------------------------------------------------------------
+ */
+
+/* Shared between a long command and those who watch it; zero it to begin. Read and write with
+ * atomics. */
+struct hl_progress {
+    _Atomic uint64_t done, total; /* bytes of log */
+    _Atomic bool cancel;          /* set it: the command ends with -EINTR, having changed nothing */
+};
+
+int hl_rotate(struct hl_store *store,
+              struct hl_error *err); /* seals the segment, begins the next */
+
+/* Brings the index up to date and writes a checksummed copy of it to DIR/checkpoints. */
+int hl_checkpoint(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
+
+struct hl_verify_report {
+    uint64_t segments, frames, records, bytes; /* looked at, and found good */
+    uint64_t damaged_gaps, damaged_bytes;      /* in the log */
+    uint64_t broken_batches;
+    uint64_t index_missing;  /* records that the log has and the index has not, or has elsewhere */
+    uint64_t index_dangling; /* index entries that point to no good frame of theirs */
+};
+/* Checks every frame, batch and seq order, and the index against them. Damage is reported, and is
+ * no failure of the command. */
+int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl_progress *progress,
+              struct hl_error *err);
+
+/* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
+int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
+
+struct hl_status {
+    bool read_only;
+    int failed;        /* 0, or the errno for which appends are refused until the next open */
+    char store_id[33]; /* hex */
+    uint64_t sessions, records, bytes; /* bytes: of lines, the size of the root log */
+    uint64_t segments, log_bytes;      /* live segment files and their bytes */
+    uint64_t index_bytes;
+    uint64_t position, synced, indexed; /* log positions: segment number << 32 | offset */
+    uint64_t memtable_bytes, memtable_records;
+    uint64_t appends, syncs, flushes,
+        checkpoints;            /* since open: batches, fdatasyncs, index flushes */
+    uint64_t checkpoint_ms;     /* when the newest was made, 0 if never */
+    uint64_t damage_found;      /* damaged places met since open, recovery included */
+    uint64_t quarantined_bytes; /* set aside at recovery */
+    uint64_t recovered_records; /* replayed at open */
+    uint64_t recovery_ms;       /* how long open took */
+};
+int hl_store_status(struct hl_store *store, struct hl_status *status);
+
+#endif

@@ -1,1 +1,149 @@
-# placeholder: replaced by the real one
+# hotlogfs. `make help` lists the targets.
+
+SANITIZER ?=
+CC ?= cc
+PKG_CONFIG ?= pkg-config
+CLANG_FORMAT ?= clang-format
+CLANG_TIDY ?= clang-tidy
+CPPCHECK ?= cppcheck
+
+ifeq ($(SANITIZER),)
+BUILD ?= build
+else
+BUILD ?= build-$(SANITIZER)
+endif
+
+# ---- flags ----
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wcast-qual -Wwrite-strings -Wvla -Wformat=2 -Wundef
+LIBRARIES := fuse3 lmdb libisal libsystemd mount
+TEST_LIBRARIES := cmocka jansson yajl
+
+# Headers of others are no business of our warnings.
+system_headers = $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(1)))
+
+OPTIMIZE ?= -O2 -g
+ifeq ($(SANITIZER),)
+HARDEN := -fstack-protector-strong -D_FORTIFY_SOURCE=2
+else ifeq ($(SANITIZER),address)
+HARDEN := -fsanitize=address -fno-omit-frame-pointer
+else ifeq ($(SANITIZER),undefined)
+HARDEN := -fsanitize=undefined -fno-sanitize-recover=all
+else ifeq ($(SANITIZER),thread)
+HARDEN := -fsanitize=thread
+else ifeq ($(SANITIZER),address,undefined)
+HARDEN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+$(error SANITIZER is address, undefined, thread or address,undefined)
+endif
+
+# What must hold whatever CFLAGS and LDFLAGS somebody sets.
+OUR_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(WARNINGS) $(HARDEN) -pthread -MMD -MP
+CFLAGS ?= $(OPTIMIZE)
+FUSE_HEADERS = $(call system_headers,$(LIBRARIES))
+TEST_HEADERS = $(call system_headers,$(LIBRARIES) $(TEST_LIBRARIES))
+LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
+TEST_LIBS = $(shell $(PKG_CONFIG) --libs $(TEST_LIBRARIES))
+
+# ---- files ----
+
+STORE_SOURCES := $(sort $(wildcard store/*.c))
+FS_SOURCES := $(sort $(filter-out fs/main.c,$(wildcard fs/*.c)))
+TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
+HELPER_SOURCES := $(sort $(filter-out $(TEST_SOURCES),$(wildcard tests/unit/*.c)))
+OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] tests/unit/*.[ch]))
+
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+STORE_OBJECTS := $(call objects,$(STORE_SOURCES))
+FS_OBJECTS := $(call objects,$(FS_SOURCES))
+MAIN_OBJECT := $(call objects,fs/main.c)
+TEST_OBJECTS := $(call objects,$(TEST_SOURCES))
+HELPER_OBJECTS := $(call objects,$(HELPER_SOURCES))
+TEST_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
+
+STORE_ARCHIVE := $(BUILD)/libhotlog.a
+FS_ARCHIVE := $(BUILD)/libhotlogfs-fs.a
+PROGRAM := $(BUILD)/hotlogfs
+
+# ---- targets ----
+
+.PHONY: all check unit mount lint tidy cppcheck format-check format clean help FORCE
+.DEFAULT_GOAL := all
+
+all: $(PROGRAM) ## build build/hotlogfs
+
+check: $(PROGRAM) $(TEST_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
+	BUILD=$(BUILD) tests/run $(TESTS)
+
+unit: $(TEST_PROGRAMS) ## only the unit tests
+	BUILD=$(BUILD) tests/run -u $(TESTS)
+
+mount: $(PROGRAM) ## only the tests on real mounts
+	BUILD=$(BUILD) tests/run -m $(TESTS)
+
+lint: format-check cppcheck tidy ## clang-format --dry-run, cppcheck, clang-tidy
+
+format-check:
+	$(CLANG_FORMAT) --dry-run -Werror $(OUR_FILES)
+
+cppcheck:
+	$(CPPCHECK) --quiet --error-exitcode=1 --inline-suppr --std=c11 -D_GNU_SOURCE \
+		--enable=warning,performance,portability --suppressions-list=.cppcheck-suppressions \
+		-j $(shell nproc) store fs
+
+TIDY_SOURCES := $(STORE_SOURCES) $(FS_SOURCES) fs/main.c
+tidy: $(addprefix tidy/,$(TIDY_SOURCES))
+tidy/%: FORCE
+	$(CLANG_TIDY) --quiet $* -- -std=gnu11 -D_GNU_SOURCE $(FUSE_HEADERS) 2>$(TIDY_NOISE)
+TIDY_NOISE := /dev/null
+
+format: ## format the sources in place
+	$(CLANG_FORMAT) -i $(OUR_FILES)
+
+clean: ## remove every build directory
+	rm -rf build build-address build-undefined build-thread build-address,undefined
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@echo
+	@echo 'SANITIZER=address, undefined, thread or address,undefined builds into build-SANITIZER,'
+	@echo 'so `make check SANITIZER=thread` runs the same tests on that build. CC=clang works too.'
+
+# ---- rules ----
+
+$(PROGRAM): $(MAIN_OBJECT) $(FS_ARCHIVE) $(STORE_ARCHIVE) $(BUILD)/flags
+	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) -o $@ $(MAIN_OBJECT) $(FS_ARCHIVE) $(STORE_ARCHIVE) $(LIBS)
+
+# Made anew, so that no object of a source that is gone stays in it.
+$(STORE_ARCHIVE): $(STORE_OBJECTS) $(BUILD)/sources
+	rm -f $@ && $(AR) rcs $@ $(STORE_OBJECTS)
+$(FS_ARCHIVE): $(FS_OBJECTS) $(BUILD)/sources
+	rm -f $@ && $(AR) rcs $@ $(FS_OBJECTS)
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(HELPER_OBJECTS) $(FS_ARCHIVE) $(STORE_ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) -o $@ $< $(HELPER_OBJECTS) $(FS_ARCHIVE) $(STORE_ARCHIVE) \
+		$(LIBS) $(TEST_LIBS)
+
+$(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(OUR_CFLAGS) $(TEST_HEADERS) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(OUR_CFLAGS) $(FUSE_HEADERS) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+# Files that change only when what they say changes: other flags, or another set of sources, build anew.
+define remember
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(1)' | cmp -s - $@ || printf '%s\n' '$(1)' >$@
+endef
+$(BUILD)/flags: FORCE
+	$(call remember,$(CC) $(OUR_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+$(BUILD)/sources: FORCE
+	$(call remember,$(STORE_SOURCES) $(FS_SOURCES))
+FORCE:
+
+.SECONDARY: $(TEST_OBJECTS)
+-include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TEST_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d)

@@ -1,0 +1,382 @@
+/*
+ * append.c - `append`, of a session and of the root: lines in, receipts out.
+ *
+ * A write() is not a line. What stands after its last newline, the piece, is kept with the open file and
+ * joined with what comes next. Everything up to the last newline is one batch, all or none.
+ *
+ * When a write is refused, nothing of it was taken, and the piece stays as it was before it; unless the
+ * refused line is the one that the piece began: kept, the piece would spoil every later write, so it goes
+ * too, and the sentence says so. A program whose large write the kernel cut is then told of a short write,
+ * and tries again with what is left of that line. So after a request as long as the kernel makes them the
+ * beginning of the refused bytes is remembered, and the next write is refused as well if it begins with the
+ * same: it is not a new line.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answers.h"
+#include "piece.h"
+
+/* Unread receipts kept for a handle, in bytes; the newest one is kept whatever its size. */
+#define RECEIPTS_MAX (64U * 1024)
+#define REFUSED_HEAD 64U
+/* A larger write is cut by the kernel, into requests of no less than this. */
+#define CUT_MIN ((1024U - 4U) * 1024)
+#define SESSION_MODE 0755
+
+struct refused {
+    size_t len; /* of head; 0: none */
+    char head[REFUSED_HEAD];
+    struct hl_error err;
+};
+
+struct append_handle {
+    struct handle base;
+    uint32_t session; /* 0: the root's */
+    bool readable;
+    mode_t umask;
+    struct caller opener; /* for the root's: with groups */
+    pthread_mutex_t lock; /* guards all below */
+    struct piece piece;
+    size_t last_len; /* of the last write that was taken */
+    struct refused refused;
+    struct answers receipts;
+};
+
+/* What one call of hl_append() tells, gathered. */
+struct batch {
+    struct fs *fs;
+    const struct append_handle *handle;
+    struct text receipt;
+    bool made_session;
+    uint32_t denied; /* the session whose bits refused the opener */
+};
+
+/* ---- what the store calls --------------------------------------------------------------------- */
+
+static int permit(void *context, const struct hl_session *session)
+{
+    struct batch *batch = context;
+
+    if (caller_may(&batch->handle->opener, fs_owner(batch->fs, session), session->gid, session->mode,
+                   ACCESS_WRITE))
+        return 0;
+    batch->denied = session->number;
+    return -EACCES;
+}
+
+static void take_receipt(void *context, const struct hl_receipt *receipt)
+{
+    struct batch *batch = context;
+    char name[NODE_NAME_MAX + 1];
+
+    if (receipt->created)
+        batch->made_session = true;
+    if (!batch->handle->readable)
+        return;
+    if (batch->handle->session == 0) {
+        /* An id whose name is too long has none; its receipt still must not be taken for another's. */
+        if (name_encode(receipt->id, receipt->id_len, name) == 0)
+            snprintf(name, sizeof name, "?");
+        text_format(&batch->receipt, "%s ", name);
+    }
+    if (receipt->first == receipt->last)
+        text_format(&batch->receipt, "%llu\n", (unsigned long long)receipt->first);
+    else
+        text_format(&batch->receipt, "%llu-%llu\n", (unsigned long long)receipt->first,
+                    (unsigned long long)receipt->last);
+}
+
+/* ---- refusing --------------------------------------------------------------------------------- */
+
+/* Whether the same line may be taken another time: the fault is not in it. */
+static bool may_pass_later(int result)
+{
+    switch (-result) {
+    case ENOSPC:
+    case EDQUOT:
+    case EIO:
+    case EROFS:
+    case ENOMEM:
+    case ENOBUFS:
+    case EAGAIN:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* A refusal without a sentence is given one. */
+static void complete_error(struct hl_error *err, int result)
+{
+    err->code = -result;
+    if (err->text[0] == '\0')
+        snprintf(err->text, sizeof err->text, "%s", strerror(-result));
+}
+
+/* Where the reason is kept: with the session, or the root and the session that is concerned. */
+static void tell(struct fs *fs, const struct append_handle *handle, const struct batch *batch,
+                 const struct hl_error *err)
+{
+    fs_refused(fs, handle->session, err);
+    if (handle->session == 0 && batch && batch->denied != 0)
+        fs_refused(fs, batch->denied, err);
+}
+
+/* The line that the piece began was refused: the piece goes, and so does the same try again. */
+static void drop_piece(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                       struct hl_error *err)
+{
+    size_t said = strlen(err->text);
+
+    snprintf(err->text + said, sizeof err->text - said,
+             " (the %zu bytes of this line written before are dropped)", handle->piece.len);
+    piece_free(fs, &handle->piece);
+    if (handle->last_len < CUT_MIN)
+        return;
+    handle->refused.len = len < REFUSED_HEAD ? len : REFUSED_HEAD;
+    memcpy(handle->refused.head, data, handle->refused.len);
+    handle->refused.err = *err;
+}
+
+/* Whether the write goes on where the one refused before it stopped. */
+static bool is_refused_again(struct append_handle *handle, const char *data, size_t len)
+{
+    struct refused *refused = &handle->refused;
+    size_t both = len < refused->len ? len : refused->len;
+
+    refused->len = 0;
+    return both > 0 && memcmp(refused->head, data, both) == 0;
+}
+
+/* ---- appending -------------------------------------------------------------------------------- */
+
+static int append_lines(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                        struct batch *batch, struct hl_error *err)
+{
+    uint32_t uid = fs->uid == 0 ? handle->opener.uid : fs->uid;
+    uint32_t gid = fs->uid == 0 ? handle->opener.gid : fs->gid;
+    struct hl_append request = {
+        .session = handle->session,
+        .data = data,
+        .len = len,
+        .uid = uid,
+        .gid = gid,
+        .mode = SESSION_MODE & ~handle->umask,
+        .permit = permit,
+        .permit_context = batch,
+        .receipt = take_receipt,
+        .receipt_context = batch,
+    };
+
+    *batch = (struct batch){.fs = fs, .handle = handle};
+    int result = hl_append(fs->store, &request, err);
+    if (result == 0) {
+        uint64_t now = fs_now_ms();
+        atomic_store(&fs->changed_ms, now);
+        if (batch->made_session)
+            atomic_store(&fs->sessions_changed_ms, now);
+        /* What is stored is stored: a receipt for which there is no memory is only not told. */
+        if (batch->receipt.len > 0 && !batch->receipt.failed)
+            answers_add(&handle->receipts, batch->receipt.at, batch->receipt.len, RECEIPTS_MAX);
+    }
+    text_free(&batch->receipt);
+    return result;
+}
+
+/* Appends the piece with the lines that follow it, of which the first ends it. */
+static int append_joined(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                         struct batch *batch, struct hl_error *err)
+{
+    struct piece *piece = &handle->piece;
+
+    if (piece->len == 0)
+        return append_lines(fs, handle, data, len, batch, err);
+    int result = piece_join(piece, data, len, err);
+    if (result < 0)
+        return result;
+    result = append_lines(fs, handle, piece->at, piece->len + len, batch, err);
+    if (result < 0)
+        piece_unjoin(piece);
+    return result;
+}
+
+/* How many lines end in the bytes. */
+static size_t count_lines(const char *data, size_t len)
+{
+    size_t lines = 0;
+    const char *end = data + len;
+
+    while (data < end && (data = memchr(data, '\n', (size_t)(end - data))) != NULL) {
+        lines++;
+        data++;
+    }
+    return lines;
+}
+
+/* One write, under the handle's lock. *stored says whether anything was appended. */
+static int take(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                bool *stored, struct batch *batch, struct hl_error *err)
+{
+    const char *newline = memrchr(data, '\n', len);
+    size_t head = newline ? (size_t)(newline - data) + 1 : 0;
+    int result;
+
+    if (is_refused_again(handle, data, len)) {
+        *err = handle->refused.err;
+        return -err->code;
+    }
+    if (head == 0) {
+        result = piece_add(fs, &handle->piece, data, len, err);
+        err->line = 1;
+        if (result == 0)
+            handle->last_len = len;
+        else if (handle->piece.len > 0 && !may_pass_later(result))
+            drop_piece(fs, handle, data, len, err);
+        return result;
+    }
+
+    /* The tail first: where it is refused, the lines before it must not have been stored. */
+    struct piece next = {0};
+    result = piece_add(fs, &next, data + head, len - head, err);
+    if (result < 0) {
+        err->line = count_lines(data, head) + 1;
+    } else {
+        result = append_joined(fs, handle, data, head, batch, err);
+        if (result < 0 && handle->piece.len > 0 && err->line == 1 && !may_pass_later(result))
+            drop_piece(fs, handle, data, len, err);
+    }
+    if (result < 0) {
+        piece_free(fs, &next);
+        return result;
+    }
+    *stored = true;
+    handle->last_len = len;
+    piece_free(fs, &handle->piece);
+    handle->piece = next;
+    return 0;
+}
+
+/* Appends the piece as it is. What can never be taken is dropped; what may be another time is kept. */
+static int append_piece(struct fs *fs, struct append_handle *handle, bool *stored)
+{
+    struct hl_error err = {0};
+    struct batch batch = {0};
+
+    int result = append_lines(fs, handle, handle->piece.at, handle->piece.len, &batch, &err);
+    if (result < 0) {
+        complete_error(&err, result);
+        tell(fs, handle, &batch, &err);
+    } else {
+        *stored = true;
+    }
+    if (result == 0 || !may_pass_later(result))
+        piece_free(fs, &handle->piece);
+    return result;
+}
+
+/* ---- the handle ------------------------------------------------------------------------------- */
+
+static ssize_t append_read(struct fs *fs, struct handle *base, char *buffer, size_t size,
+                           uint64_t offset)
+{
+    struct append_handle *handle = (struct append_handle *)base;
+    (void)fs;
+    (void)offset;
+
+    pthread_mutex_lock(&handle->lock);
+    size_t len = answers_read(&handle->receipts, buffer, size);
+    pthread_mutex_unlock(&handle->lock);
+    return (ssize_t)len;
+}
+
+static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
+                         size_t len)
+{
+    struct append_handle *handle = (struct append_handle *)base;
+    struct hl_error err = {0};
+    struct batch batch = {0};
+    struct parked *parked = NULL;
+    bool stored = false;
+
+    if (len == 0) {
+        fuse_reply_write(req, 0);
+        return;
+    }
+    if (fs->options->sync) {
+        parked = parked_new(fs, req);
+        if (!parked) {
+            fuse_reply_err(req, ENOMEM);
+            return;
+        }
+    }
+    pthread_mutex_lock(&handle->lock);
+    int result = take(fs, handle, data, len, &stored, &batch, &err);
+    pthread_mutex_unlock(&handle->lock);
+    if (result < 0) {
+        complete_error(&err, result);
+        tell(fs, handle, &batch, &err);
+    }
+    if (stored && parked) {
+        parked_sync(parked, (ssize_t)len);
+        return;
+    }
+    parked_drop(parked);
+    if (result < 0)
+        fuse_reply_err(req, fs_errno(result));
+    else
+        fuse_reply_write(req, len);
+}
+
+/* A flush is not the end of a line (bash sends one before its first write): only what is complete goes. */
+static int append_flush(struct fs *fs, struct handle *base, bool *stored)
+{
+    struct append_handle *handle = (struct append_handle *)base;
+    int result = 0;
+
+    pthread_mutex_lock(&handle->lock);
+    if (handle->piece.len > 0 && hl_line_is_object(handle->piece.at, handle->piece.len))
+        result = append_piece(fs, handle, stored);
+    pthread_mutex_unlock(&handle->lock);
+    return result;
+}
+
+static void append_release(struct fs *fs, struct handle *base)
+{
+    struct append_handle *handle = (struct append_handle *)base;
+    bool stored = false;
+
+    handle_unlink(fs, base);
+    /* Nobody else has the handle any more. What cannot be taken now is refused into last_error. */
+    if (handle->piece.len > 0)
+        append_piece(fs, handle, &stored);
+    piece_free(fs, &handle->piece);
+    answers_free(&handle->receipts);
+    caller_free(&handle->opener);
+    pthread_mutex_destroy(&handle->lock);
+    free(handle);
+}
+
+static const struct handle_type append_type = {
+    .read = append_read, .write = append_write, .flush = append_flush, .release = append_release};
+
+int append_open(struct fs *fs, fuse_req_t req, const struct node *node, int flags,
+                struct handle **handle)
+{
+    struct append_handle *made = calloc(1, sizeof *made);
+    if (!made)
+        return -ENOMEM;
+    made->session = node->session;
+    made->readable = (flags & O_ACCMODE) == O_RDWR;
+    made->umask = fuse_req_ctx(req)->umask;
+    caller_from_request(&made->opener, req, node->kind == NODE_ROOT_APPEND);
+    pthread_mutex_init(&made->lock, NULL);
+    handle_link(fs, &made->base, &append_type);
+    *handle = &made->base;
+    return 0;
+}

@@ -1,0 +1,337 @@
+/*
+ * attr.c - what a name or an id stands for, and its attributes.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LOG_BLOCK (128 * 1024)
+#define FILE_BLOCK 4096
+/* A session's directory gets a new mtime with each record; how late the kernel may show it, in seconds. Its
+ * bits change through the kernel only, which knows them at once. */
+#define DIRECTORY_KEEP 1.0
+
+/* ---- nodes ------------------------------------------------------------------------------------ */
+
+bool node_is_directory(const struct node *node)
+{
+    return node->kind == NODE_ROOT || node->kind == NODE_SESSIONS || node->kind == NODE_SESSION;
+}
+
+bool node_is_session_file(const struct node *node)
+{
+    return node->kind > NODE_SESSION;
+}
+
+int fs_node(struct fs *fs, fuse_ino_t id, struct node *node)
+{
+    if (node_from_id(id, node))
+        return 0;
+    if (node_id_in_table(id) && table_find(fs->table, id, node))
+        return 0;
+    return -ESTALE;
+}
+
+uint64_t fs_id(struct fs *fs, const struct node *node)
+{
+    uint64_t id;
+    return node_to_id(node, &id) ? id : table_look_up(fs->table, node);
+}
+
+void fs_forget(struct fs *fs, fuse_ino_t id, uint64_t count)
+{
+    if (node_id_in_table(id))
+        table_forget(fs->table, id, count);
+}
+
+/* ---- names ------------------------------------------------------------------------------------ */
+
+static bool resolve_fixed(const struct node *parent, const char *name, struct node *node)
+{
+    size_t count;
+    const struct node_entry *entries = node_entries(parent->kind, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(entries[i].name, name) == 0) {
+            *node = (struct node){.kind = entries[i].kind, .session = parent->session};
+            return true;
+        }
+    }
+    return false;
+}
+
+static int resolve_session(struct fs *fs, const char *name, struct node *node)
+{
+    char id[HL_ID_MAX + 1];
+    size_t len;
+    struct hl_session session;
+
+    int result = name_decode(name, id, &len);
+    if (result == -EINVAL || (result == 0 && !hl_session_id_valid(id, len)))
+        return -ENOENT;
+    if (result == 0)
+        result = hl_session_by_id(fs->store, id, len, &session);
+    if (result < 0)
+        return result;
+    *node = (struct node){.kind = NODE_SESSION, .session = session.number};
+    return 0;
+}
+
+int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struct node *node)
+{
+    if (strlen(name) > NODE_NAME_MAX)
+        return -ENAMETOOLONG;
+    if (parent->kind == NODE_SESSIONS)
+        return resolve_session(fs, name, node);
+    if (resolve_fixed(parent, name, node))
+        return 0;
+    if (parent->kind != NODE_SESSION)
+        return -ENOENT;
+    *node = (struct node){.kind = NODE_RECORD, .session = parent->session};
+    if (name_seq(name, &node->a))
+        return 0; /* whether there is such a record is found out with its attributes */
+    node->kind = NODE_RANGE;
+    return name_range(name, node) ? 0 : -ENOENT;
+}
+
+/* ---- attributes ------------------------------------------------------------------------------- */
+
+/* Wherever the directory may be written, `append` may, and its answer read. */
+static mode_t append_mode(mode_t directory)
+{
+    mode_t write = directory & 0222;
+    return write | write << 1;
+}
+
+mode_t fs_file_mode(enum node_kind kind, mode_t directory)
+{
+    return kind == NODE_APPEND ? append_mode(directory) : directory & 0444;
+}
+
+uid_t fs_owner(const struct fs *fs, const struct hl_session *session)
+{
+    return fs->uid == 0 ? session->uid : fs->uid;
+}
+
+static void set_time(struct stat *st, uint64_t ms)
+{
+    struct timespec time = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    st->st_atim = st->st_mtim = st->st_ctim = time;
+}
+
+static void set_size(struct stat *st, uint64_t size)
+{
+    st->st_size = (off_t)size;
+    st->st_blocks = (blkcnt_t)((size + 511) / 512);
+}
+
+/* All but size. */
+static void begin(struct fs_attr *attr, const struct node *node, mode_t mode, uid_t uid, gid_t gid,
+                  uint64_t ms)
+{
+    *attr = (struct fs_attr){.attr_keep = 0, .entry_keep = 0};
+    attr->st.st_ino = node_inode(node);
+    attr->st.st_mode = mode;
+    attr->st.st_uid = uid;
+    attr->st.st_gid = gid;
+    attr->st.st_nlink = 1;
+    attr->st.st_blksize = FILE_BLOCK;
+    set_time(&attr->st, ms);
+}
+
+static int attr_fixed(struct fs *fs, const struct node *node, struct fs_attr *attr)
+{
+    bool others = fs->options->allow_other;
+    uint64_t size = 0;
+    int result = 0;
+    struct text text = {0};
+
+    switch (node->kind) {
+    case NODE_ROOT:
+        begin(attr, node, S_IFDIR | 0755, fs->uid, fs->gid, fs->started_ms);
+        attr->attr_keep = fs->keep;
+        break;
+    case NODE_SESSIONS:
+        begin(attr, node, S_IFDIR | (others ? 01777 : 0755), fs->uid, fs->gid,
+              atomic_load(&fs->sessions_changed_ms));
+        attr->attr_keep = DIRECTORY_KEEP;
+        break;
+    case NODE_CTL:
+        begin(attr, node, S_IFREG | 0600, fs->uid, fs->gid, fs->started_ms);
+        size = ctl_size(fs->ctl);
+        break;
+    case NODE_STATUS:
+        begin(attr, node, S_IFREG | 0444, fs->uid, fs->gid, fs_now_ms());
+        result = text_make(fs, node, &text);
+        size = text.len;
+        text_free(&text);
+        break;
+    case NODE_ROOT_APPEND:
+        begin(attr, node, S_IFREG | 0200, fs->uid, fs->gid, fs->started_ms);
+        attr->attr_keep = fs->keep;
+        break;
+    case NODE_ROOT_LOG:
+        begin(attr, node, S_IFREG | 0400, fs->uid, fs->gid, atomic_load(&fs->changed_ms));
+        result = hl_root_log_size(fs->store, &size);
+        attr->st.st_blksize = LOG_BLOCK;
+        break;
+    default:
+        return -ESTALE;
+    }
+    set_size(&attr->st, size);
+    attr->entry_keep = fs->keep;
+    return result;
+}
+
+void fs_attr_session(struct fs *fs, const struct hl_session *session, struct fs_attr *attr)
+{
+    struct node node = {.kind = NODE_SESSION, .session = session->number};
+
+    begin(attr, &node, S_IFDIR | (session->mode & 07777), fs_owner(fs, session), session->gid,
+          session->changed_ms);
+    attr->attr_keep = DIRECTORY_KEEP;
+    attr->entry_keep = fs->keep;
+}
+
+void fs_attr_record(struct fs *fs, const struct hl_session *session, const struct hl_record *record,
+                    struct fs_attr *attr)
+{
+    struct node node = {.kind = NODE_RECORD, .session = session->number, .a = record->seq};
+
+    begin(attr, &node, S_IFREG | fs_file_mode(NODE_RECORD, session->mode), fs_owner(fs, session),
+          session->gid, record->ts_ms);
+    set_size(&attr->st, record->length);
+    attr->attr_keep = attr->entry_keep = fs->keep;
+}
+
+static int attr_range(struct fs *fs, const struct node *node, const struct hl_session *session,
+                      struct fs_attr *attr)
+{
+    uint64_t from, to;
+    bool closed = fs_range_closed(node, session);
+    uint64_t ms = session->changed_ms;
+    struct hl_record last;
+
+    int result = fs_range_extent(fs, node, &from, &to);
+    if (result < 0)
+        return result;
+    /* What never changes has a time that never does. */
+    if (closed) {
+        struct node at_end = {.kind = NODE_RECORD, .session = node->session, .a = node->b};
+        ms = fs_record(fs, &at_end, &last) == 0 ? last.ts_ms : session->created_ms;
+    }
+    begin(attr, node, S_IFREG | fs_file_mode(NODE_RANGE, session->mode), fs_owner(fs, session),
+          session->gid, ms);
+    set_size(&attr->st, to - from);
+    attr->st.st_blksize = LOG_BLOCK;
+    attr->attr_keep = attr->entry_keep = closed ? fs->keep : 0;
+    return 0;
+}
+
+int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session *session,
+                 struct fs_attr *attr)
+{
+    struct text text = {0};
+    struct last_error error;
+    int result = 0;
+
+    begin(attr, node, S_IFREG | fs_file_mode(node->kind, session->mode), fs_owner(fs, session),
+          session->gid, session->changed_ms);
+    attr->entry_keep = fs->keep;
+    switch (node->kind) {
+    case NODE_APPEND:
+        set_time(&attr->st, session->created_ms);
+        attr->attr_keep = fs->keep;
+        break;
+    case NODE_LOG:
+        set_size(&attr->st, session->bytes);
+        attr->st.st_blksize = LOG_BLOCK;
+        break;
+    case NODE_LAST_ERROR:
+        if (last_errors_get(fs->last_errors, session->number, &error))
+            set_time(&attr->st, error.ts_ms);
+        else
+            set_time(&attr->st, session->created_ms);
+        /* fall through */
+    case NODE_META:
+        result = text_make(fs, node, &text);
+        set_size(&attr->st, text.len);
+        text_free(&text);
+        break;
+    default:
+        return -ESTALE;
+    }
+    return result;
+}
+
+int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr)
+{
+    struct hl_session session;
+    struct hl_record record;
+
+    if (node->session == 0)
+        return attr_fixed(fs, node, attr);
+    int result = hl_session_by_number(fs->store, node->session, &session);
+    if (result < 0)
+        return result;
+    switch (node->kind) {
+    case NODE_SESSION:
+        fs_attr_session(fs, &session, attr);
+        return 0;
+    case NODE_RECORD:
+        result = fs_record(fs, node, &record);
+        if (result == 0)
+            fs_attr_record(fs, &session, &record, attr);
+        return result;
+    case NODE_RANGE:
+        return attr_range(fs, node, &session, attr);
+    default:
+        return fs_attr_file(fs, node, &session, attr);
+    }
+}
+
+/* ---- records and ranges ----------------------------------------------------------------------- */
+
+struct one_record {
+    uint64_t seq;
+    bool found;
+    struct hl_record record;
+};
+
+static bool take_one(void *context, const struct hl_record *record)
+{
+    struct one_record *one = context;
+
+    one->found = record->seq == one->seq;
+    if (one->found)
+        one->record = (struct hl_record){.seq = record->seq, .length = record->length};
+    return false;
+}
+
+int fs_record(struct fs *fs, const struct node *node, struct hl_record *record)
+{
+    int result = hl_record_find(fs->store, node->session, node->a, record);
+    if (result != -EBADMSG)
+        return result;
+    /* It is there, if only to be seen: reading it is what fails. */
+    struct one_record one = {.seq = node->a};
+    result = hl_record_list(fs->store, node->session, node->a, false, take_one, &one);
+    if (result == 0 && !one.found)
+        result = -ENOENT;
+    *record = one.record;
+    return result;
+}
+
+bool fs_range_closed(const struct node *node, const struct hl_session *session)
+{
+    return !node->open && session->has_seq && node->b <= session->last_seq;
+}
+
+int fs_range_extent(struct fs *fs, const struct node *node, uint64_t *from, uint64_t *to)
+{
+    int result = hl_log_extent(fs->store, node->session, node->a, node->b, from, to);
+    if (result == 0 && *to < *from)
+        return -EIO;
+    return result;
+}

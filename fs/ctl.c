@@ -1,0 +1,447 @@
+/*
+ * ctl.c - .ctl: write a command, read its result.
+ *
+ * A command runs on a thread of its own, started by the first one; the write() that gave it is answered when
+ * it is done. One runs at a time, the others wait in line. A signal to the writer (a FUSE interrupt) takes a
+ * waiting command out of the line and cancels a running one.
+ *
+ * Who answers a job: whoever moves it to JOB_DONE, under the lock, and then, without it, calls finish().
+ * libfuse calls interrupted() with a lock of its own held; so fuse_req_interrupt_func() is never called with
+ * our lock held, and a job is freed only after it has been taken out there.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answers.h"
+#include "ctl_commands.h"
+
+#define RESULTS_MAX 64U
+#define WAITING_MAX 64U
+/* Results that a handle has not read yet, in bytes. */
+#define UNREAD_MAX (64U * 1024)
+
+enum job_state { JOB_NEW, JOB_WAITING, JOB_RUNNING, JOB_DONE };
+
+struct ctl_handle {
+    struct handle base;
+    pthread_mutex_t lock; /* guards all below */
+    bool written;         /* reads give results, no longer the list */
+    struct answers results;
+    struct text list; /* the last results as they were at the open */
+};
+
+struct job {
+    struct job *next; /* in line */
+    struct ctl *ctl;
+    struct ctl_handle *handle;
+    fuse_req_t req;
+    size_t written; /* what the write is answered with */
+    enum job_state state;
+    bool interrupted;
+    struct command command;
+    struct hl_progress progress;
+};
+
+struct ctl {
+    struct fs *fs;
+    pthread_mutex_t lock; /* guards all below, and state, next and interrupted of jobs; a leaf */
+    pthread_cond_t wake;
+    struct job *first, *last; /* in line */
+    unsigned waiting;
+    struct job *running;
+    bool started, stopping;
+    pthread_t thread;
+    struct text results[RESULTS_MAX]; /* a ring */
+    uint64_t results_made;
+    uint64_t results_bytes;
+};
+
+/* ---- results ---------------------------------------------------------------------------------- */
+
+/* Keeps a result among the last ones, dropping the oldest; takes its memory over. */
+static void keep_result(struct ctl *ctl, struct text *result)
+{
+    pthread_mutex_lock(&ctl->lock);
+    struct text *slot = &ctl->results[ctl->results_made++ % RESULTS_MAX];
+    ctl->results_bytes -= slot->len;
+    text_free(slot);
+    *slot = *result;
+    ctl->results_bytes += slot->len;
+    pthread_mutex_unlock(&ctl->lock);
+    *result = (struct text){0};
+}
+
+static int list_results(struct ctl *ctl, struct text *list)
+{
+    pthread_mutex_lock(&ctl->lock);
+    uint64_t made = ctl->results_made;
+    for (uint64_t i = made > RESULTS_MAX ? made - RESULTS_MAX : 0; i < made; i++) {
+        const struct text *result = &ctl->results[i % RESULTS_MAX];
+        text_add(list, result->at, result->len);
+    }
+    pthread_mutex_unlock(&ctl->lock);
+    return list->failed ? -ENOMEM : 0;
+}
+
+uint64_t ctl_size(struct ctl *ctl)
+{
+    pthread_mutex_lock(&ctl->lock);
+    uint64_t size = ctl->results_bytes;
+    pthread_mutex_unlock(&ctl->lock);
+    return size;
+}
+
+/* Tells the handle and the list what came of a command. result is its line, and is used up. */
+static void tell(struct fs *fs, struct ctl_handle *handle, struct text *result)
+{
+    if (result->failed || result->len == 0) {
+        fs_log(HL_WARNING, "no memory for the result of a command");
+        text_free(result);
+        return;
+    }
+    pthread_mutex_lock(&handle->lock);
+    handle->written = true;
+    int kept = answers_add(&handle->results, result->at, result->len, UNREAD_MAX);
+    pthread_mutex_unlock(&handle->lock);
+    if (kept < 0)
+        fs_log(HL_WARNING, "no memory for the result of a command");
+    keep_result(fs->ctl, result);
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------- */
+
+static void reply(fuse_req_t req, int code, size_t written)
+{
+    if (code)
+        fuse_reply_err(req, fs_errno(code));
+    else
+        fuse_reply_write(req, written);
+}
+
+/* Ends a job that is JOB_DONE. in_interrupt: libfuse holds its own lock and calls interrupted() no more. */
+static void finish(struct job *job, int code, const struct hl_error *err, struct text *members,
+                   bool in_interrupt)
+{
+    struct fs *fs = job->ctl->fs;
+    struct text result = {0};
+
+    command_result(&job->command, code, err, members, &result);
+    tell(fs, job->handle, &result);
+    if (!in_interrupt)
+        fuse_req_interrupt_func(job->req, NULL, NULL);
+    fuse_req_t req = job->req;
+    size_t written = job->written;
+    free(job);
+    reply(req, code, written);
+}
+
+static void finish_interrupted(struct job *job, bool in_interrupt)
+{
+    struct hl_error err = {0};
+    struct text members = {0};
+
+    hl_fail(&err, EINTR, "interrupted before it began");
+    finish(job, -EINTR, &err, &members, in_interrupt);
+}
+
+/* Takes a job out of the line; the lock is held. */
+static void leave_line(struct ctl *ctl, struct job *job)
+{
+    struct job **at = &ctl->first;
+    struct job *before = NULL;
+
+    while (*at != job) {
+        before = *at;
+        at = &(*at)->next;
+    }
+    *at = job->next;
+    if (ctl->last == job)
+        ctl->last = before;
+    ctl->waiting--;
+}
+
+/* libfuse calls this when the writer got a signal, also from within fuse_req_interrupt_func() itself; there
+ * the job is JOB_NEW still, and its request must not be answered. */
+static void interrupted(fuse_req_t req, void *context)
+{
+    struct job *job = context;
+    struct ctl *ctl = job->ctl;
+    bool ends = false;
+    (void)req;
+
+    pthread_mutex_lock(&ctl->lock);
+    job->interrupted = true;
+    atomic_store(&job->progress.cancel, true);
+    if (job->state == JOB_WAITING) {
+        leave_line(ctl, job);
+        job->state = JOB_DONE;
+        ends = true;
+    }
+    pthread_mutex_unlock(&ctl->lock);
+    if (ends)
+        finish_interrupted(job, true);
+}
+
+static void run_job(struct ctl *ctl, struct job *job)
+{
+    struct hl_error err = {0};
+    struct text members = {0};
+
+    int code = command_run(ctl->fs, &job->command, &job->progress, &members, &err);
+    pthread_mutex_lock(&ctl->lock);
+    job->state = JOB_DONE;
+    ctl->running = NULL;
+    pthread_mutex_unlock(&ctl->lock);
+    finish(job, code, &err, &members, false);
+}
+
+static void *run(void *context)
+{
+    struct ctl *ctl = context;
+
+    pthread_mutex_lock(&ctl->lock);
+    for (;;) {
+        struct job *job = ctl->first;
+        if (job && !ctl->stopping) {
+            leave_line(ctl, job);
+            job->state = JOB_RUNNING;
+            ctl->running = job;
+            pthread_mutex_unlock(&ctl->lock);
+            run_job(ctl, job);
+            pthread_mutex_lock(&ctl->lock);
+        } else if (ctl->stopping) {
+            break;
+        } else {
+            pthread_cond_wait(&ctl->wake, &ctl->lock);
+        }
+    }
+    pthread_mutex_unlock(&ctl->lock);
+    return NULL;
+}
+
+/* Puts the job in line. The lock is held. -EINTR: it was interrupted already. */
+static int line_up(struct ctl *ctl, struct job *job, struct hl_error *err)
+{
+    if (job->interrupted)
+        return hl_fail(err, EINTR, "interrupted before it began");
+    if (ctl->stopping)
+        return hl_fail(err, ESHUTDOWN, "the mount is ending");
+    if (ctl->waiting >= WAITING_MAX)
+        return hl_fail(err, EBUSY, "%u commands are waiting already", WAITING_MAX);
+    if (!ctl->started) {
+        int result = fs_thread_start(&ctl->thread, run, ctl);
+        if (result < 0)
+            return hl_fail(err, -result, "cannot start a thread: %s", strerror(-result));
+        ctl->started = true;
+    }
+    job->state = JOB_WAITING;
+    job->next = NULL;
+    if (ctl->last)
+        ctl->last->next = job;
+    else
+        ctl->first = job;
+    ctl->last = job;
+    ctl->waiting++;
+    pthread_cond_signal(&ctl->wake);
+    return 0;
+}
+
+static void submit(struct ctl *ctl, struct job *job)
+{
+    struct hl_error err = {0};
+    struct text members = {0};
+
+    fuse_req_interrupt_func(job->req, interrupted, job);
+    pthread_mutex_lock(&ctl->lock);
+    int result = line_up(ctl, job, &err);
+    if (result < 0)
+        job->state = JOB_DONE;
+    pthread_mutex_unlock(&ctl->lock);
+    if (result < 0)
+        finish(job, result, &err, &members, false);
+}
+
+/* ---- sync, which no thread waits for ------------------------------------------------------------ */
+
+static void synced(void *context, int error)
+{
+    struct job *job = context;
+    struct fs *fs = job->ctl->fs;
+    struct hl_error err = {0};
+    struct text members = {0};
+
+    if (error > 0)
+        error = -error;
+    if (error < 0)
+        hl_fail(&err, -error, "the disk failed: %s", strerror(-error));
+    finish(job, error, &err, &members, false);
+    pthread_mutex_lock(&fs->parked_lock);
+    if (--fs->parked == 0)
+        pthread_cond_broadcast(&fs->parked_none);
+    pthread_mutex_unlock(&fs->parked_lock);
+}
+
+static void submit_sync(struct ctl *ctl, struct job *job)
+{
+    struct fs *fs = ctl->fs;
+
+    job->state = JOB_RUNNING;
+    pthread_mutex_lock(&fs->parked_lock);
+    fs->parked++;
+    pthread_mutex_unlock(&fs->parked_lock);
+    hl_sync_async(fs->store, synced, job);
+}
+
+/* ---- the handle ------------------------------------------------------------------------------- */
+
+/* A command that is not one: its result is told like any other. */
+static void refuse(struct fs *fs, struct ctl_handle *handle, fuse_req_t req,
+                   const struct command *command, int code, const struct hl_error *err)
+{
+    struct text members = {0}, result = {0};
+
+    command_result(command, code, err, &members, &result);
+    tell(fs, handle, &result);
+    fuse_reply_err(req, fs_errno(code));
+}
+
+static void ctl_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data, size_t len)
+{
+    struct ctl_handle *handle = (struct ctl_handle *)base;
+    struct hl_error err = {0};
+    struct job *job = calloc(1, sizeof *job);
+
+    if (!job) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    job->ctl = fs->ctl;
+    job->handle = handle;
+    job->req = req;
+    job->written = len;
+    int code = command_parse(data, len, &job->command, &err);
+    if (code < 0) {
+        refuse(fs, handle, req, &job->command, code, &err);
+        free(job);
+    } else if (command_is_sync(&job->command)) {
+        submit_sync(fs->ctl, job);
+    } else {
+        submit(fs->ctl, job);
+    }
+}
+
+static ssize_t ctl_read(struct fs *fs, struct handle *base, char *buffer, size_t size,
+                        uint64_t offset)
+{
+    struct ctl_handle *handle = (struct ctl_handle *)base;
+    ssize_t got = 0;
+    (void)fs;
+
+    pthread_mutex_lock(&handle->lock);
+    if (handle->written) {
+        got = (ssize_t)answers_read(&handle->results, buffer, size);
+    } else if (offset < handle->list.len) {
+        size_t left = handle->list.len - (size_t)offset;
+        got = (ssize_t)(size < left ? size : left);
+        memcpy(buffer, handle->list.at + offset, (size_t)got);
+    }
+    pthread_mutex_unlock(&handle->lock);
+    return got;
+}
+
+static void ctl_release(struct fs *fs, struct handle *base)
+{
+    struct ctl_handle *handle = (struct ctl_handle *)base;
+
+    handle_unlink(fs, base);
+    answers_free(&handle->results);
+    text_free(&handle->list);
+    pthread_mutex_destroy(&handle->lock);
+    free(handle);
+}
+
+static const struct handle_type ctl_type = {
+    .read = ctl_read, .write = ctl_write, .release = ctl_release};
+
+int ctl_open(struct fs *fs, int flags, struct handle **handle)
+{
+    struct ctl_handle *made = calloc(1, sizeof *made);
+    if (!made)
+        return -ENOMEM;
+    int result = (flags & O_ACCMODE) == O_WRONLY ? 0 : list_results(fs->ctl, &made->list);
+    if (result < 0) {
+        text_free(&made->list);
+        free(made);
+        return result;
+    }
+    pthread_mutex_init(&made->lock, NULL);
+    handle_link(fs, &made->base, &ctl_type);
+    *handle = &made->base;
+    return 0;
+}
+
+/* ---- making and ending ------------------------------------------------------------------------ */
+
+struct ctl *ctl_new(struct fs *fs)
+{
+    struct ctl *ctl = calloc(1, sizeof *ctl);
+    if (!ctl)
+        return NULL;
+    ctl->fs = fs;
+    pthread_mutex_init(&ctl->lock, NULL);
+    pthread_cond_init(&ctl->wake, NULL);
+    return ctl;
+}
+
+void ctl_stop(struct ctl *ctl)
+{
+    if (!ctl)
+        return;
+    pthread_mutex_lock(&ctl->lock);
+    ctl->stopping = true;
+    if (ctl->running)
+        atomic_store(&ctl->running->progress.cancel, true);
+    pthread_cond_signal(&ctl->wake);
+    bool started = ctl->started;
+    pthread_mutex_unlock(&ctl->lock);
+    if (started)
+        pthread_join(ctl->thread, NULL);
+    while (ctl->first) {
+        struct job *job = ctl->first;
+        leave_line(ctl, job);
+        job->state = JOB_DONE;
+        finish_interrupted(job, false);
+    }
+}
+
+void ctl_free(struct ctl *ctl)
+{
+    if (!ctl)
+        return;
+    for (size_t i = 0; i < RESULTS_MAX; i++)
+        text_free(&ctl->results[i]);
+    pthread_cond_destroy(&ctl->wake);
+    pthread_mutex_destroy(&ctl->lock);
+    free(ctl);
+}
+
+void ctl_running(struct ctl *ctl, struct json_writer *writer)
+{
+    pthread_mutex_lock(&ctl->lock);
+    struct job *job = ctl->running;
+    if (job) {
+        json_open(writer, "running", '{');
+        json_string(writer, "command", job->command.text);
+        json_number(writer, "done", atomic_load(&job->progress.done));
+        json_number(writer, "total", atomic_load(&job->progress.total));
+        json_close(writer, '}');
+    } else {
+        json_null(writer, "running");
+    }
+    json_number(writer, "waiting", ctl->waiting);
+    pthread_mutex_unlock(&ctl->lock);
+}

@@ -1,0 +1,177 @@
+/*
+ * dir.c - listing directories. Nothing is built in memory: an entry's offset says where the next begins.
+ *
+ * Offsets: 0 and 1 stand for `.` and `..`, then one for each fixed entry; from OFFSET_FIRST on they are a
+ * record's seq, or a session's number, plus OFFSET_FIRST.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define OFFSET_FIRST 64
+
+struct listing {
+    struct fs *fs;
+    fuse_req_t req;
+    char *buffer;
+    size_t size, used;
+    bool plus;
+    const struct hl_session *session; /* whose records are listed */
+    int result;
+};
+
+/* Adds an entry; false: the buffer is full, or it failed. With plus, the kernel is given an id for it. */
+static bool add(struct listing *listing, const char *name, const struct node *node,
+                const struct fs_attr *attr, off_t next)
+{
+    size_t room = listing->size - listing->used;
+    char *at = listing->buffer + listing->used;
+    size_t need;
+
+    if (!listing->plus) {
+        need = fuse_add_direntry(listing->req, at, room, name, &attr->st, next);
+    } else {
+        struct fuse_entry_param entry = {.attr = attr->st,
+                                         .attr_timeout = attr->attr_keep,
+                                         .entry_timeout = attr->entry_keep};
+        entry.ino = fs_id(listing->fs, node);
+        if (entry.ino == 0) {
+            listing->result = -ENOMEM;
+            return false;
+        }
+        need = fuse_add_direntry_plus(listing->req, at, room, name, &entry, next);
+        if (need > room)
+            fs_forget(listing->fs, entry.ino, 1);
+    }
+    if (need > room)
+        return false;
+    listing->used += need;
+    return true;
+}
+
+/* `.` and `..`: the kernel takes no id from them, so none may be counted. */
+static bool add_dots(struct listing *listing, const char *name, const struct node *node, off_t next)
+{
+    struct fuse_entry_param entry = {.attr = {.st_ino = node_inode(node), .st_mode = S_IFDIR}};
+    size_t room = listing->size - listing->used;
+    char *at = listing->buffer + listing->used;
+
+    size_t need = listing->plus
+                      ? fuse_add_direntry_plus(listing->req, at, room, name, &entry, next)
+                      : fuse_add_direntry(listing->req, at, room, name, &entry.attr, next);
+    if (need > room)
+        return false;
+    listing->used += need;
+    return true;
+}
+
+static struct node parent_of(const struct node *node)
+{
+    return (struct node){.kind = node->kind == NODE_SESSION ? NODE_SESSIONS : NODE_ROOT};
+}
+
+/* The entries that each such directory has, from *offset on; leaves it behind the last one added. */
+static bool add_fixed(struct listing *listing, const struct node *node, off_t *offset)
+{
+    size_t count;
+    const struct node_entry *entries = node_entries(node->kind, &count);
+    struct node parent = parent_of(node);
+
+    for (; *offset < 2; ++*offset) {
+        if (!add_dots(listing, *offset ? ".." : ".", *offset ? &parent : node, *offset + 1))
+            return false;
+    }
+    for (; *offset < (off_t)count + 2; ++*offset) {
+        const struct node_entry *entry = &entries[*offset - 2];
+        struct node child = {.kind = entry->kind, .session = node->session};
+        struct fs_attr attr = {.st = {.st_ino = node_inode(&child)}};
+        attr.st.st_mode = node_is_directory(&child) ? S_IFDIR : S_IFREG; /* enough for a plain one */
+        if (listing->plus) {
+            listing->result = listing->session
+                                  ? fs_attr_file(listing->fs, &child, listing->session, &attr)
+                                  : fs_attr(listing->fs, &child, &attr);
+            if (listing->result < 0)
+                return false;
+        }
+        if (!add(listing, entry->name, &child, &attr, *offset + 1))
+            return false;
+    }
+    if (*offset < OFFSET_FIRST)
+        *offset = OFFSET_FIRST;
+    return true;
+}
+
+/* The store calls this and must not be called from it; attributes come from what it gives. */
+static bool add_record(void *context, const struct hl_record *record)
+{
+    struct listing *listing = context;
+    struct node node = {
+        .kind = NODE_RECORD, .session = listing->session->number, .a = record->seq};
+    struct fs_attr attr;
+    char name[24];
+
+    fs_attr_record(listing->fs, listing->session, record, &attr);
+    snprintf(name, sizeof name, "%llu", (unsigned long long)record->seq);
+    return add(listing, name, &node, &attr, (off_t)(record->seq + 1 + OFFSET_FIRST));
+}
+
+static void list_records(struct listing *listing, const struct node *node, off_t offset)
+{
+    int result = hl_record_list(listing->fs->store, node->session, (uint64_t)offset - OFFSET_FIRST,
+                                listing->plus, add_record, listing);
+    if (result < 0)
+        listing->result = result;
+}
+
+static void list_sessions(struct listing *listing, off_t offset)
+{
+    uint64_t after = (uint64_t)offset - OFFSET_FIRST;
+    struct hl_session session;
+    char name[NODE_NAME_MAX + 1];
+
+    while (after < UINT32_MAX) {
+        int result = hl_session_next(listing->fs->store, (uint32_t)after, &session);
+        if (result == -ENOENT)
+            return;
+        if (result < 0) {
+            listing->result = result;
+            return;
+        }
+        after = session.number;
+        /* An id whose name would be too long cannot be reached by name either. */
+        if (name_encode(session.id, session.id_len, name) == 0)
+            continue;
+        struct node node = {.kind = NODE_SESSION, .session = session.number};
+        struct fs_attr attr;
+        fs_attr_session(listing->fs, &session, &attr);
+        if (!add(listing, name, &node, &attr, (off_t)(after + OFFSET_FIRST)))
+            return;
+    }
+}
+
+ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer, size_t size,
+                 off_t offset, bool plus)
+{
+    struct listing listing = {.fs = fs, .req = req, .buffer = buffer, .size = size, .plus = plus};
+    struct hl_session session;
+
+    if (!node_is_directory(node))
+        return -ENOTDIR;
+    if (offset < 0)
+        return -EINVAL;
+    if (node->kind == NODE_SESSION) {
+        int result = hl_session_by_number(fs->store, node->session, &session);
+        if (result < 0)
+            return result;
+        listing.session = &session;
+    }
+    if (add_fixed(&listing, node, &offset)) {
+        if (node->kind == NODE_SESSION)
+            list_records(&listing, node, offset);
+        else if (node->kind == NODE_SESSIONS)
+            list_sessions(&listing, offset);
+    }
+    /* What was listed before it failed is told first; the next call fails at the same place. */
+    return listing.result < 0 && listing.used == 0 ? listing.result : (ssize_t)listing.used;
+}

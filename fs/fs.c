@@ -1,0 +1,193 @@
+/*
+ * fs.c - struct fs: making and ending it, and the small things that all handlers share.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define KEEP_SECONDS (365.0 * 24 * 3600)
+/* Beside a writer in another process nobody tells us when a session's bits change. */
+#define KEEP_SECONDS_READ_ONLY 1.0
+/* Read buffers up to this size stay with their thread; larger ones go back to the system. */
+#define BUFFER_KEPT (256U * 1024)
+
+/* ---- clocks, threads, memory ------------------------------------------------------------------ */
+
+static uint64_t clock_ms(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t fs_now_ms(void)
+{
+    return clock_ms(CLOCK_REALTIME);
+}
+
+uint64_t fs_tick_ms(void)
+{
+    return clock_ms(CLOCK_MONOTONIC);
+}
+
+int fs_thread_start(pthread_t *thread, void *(*run)(void *), void *context)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run, context);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+char *fs_buffer(struct fs *fs, size_t size)
+{
+    if (size > BUFFER_KEPT)
+        return malloc(size);
+    char *buffer = pthread_getspecific(fs->buffer_key);
+    if (buffer)
+        return buffer;
+    buffer = malloc(BUFFER_KEPT);
+    if (buffer && pthread_setspecific(fs->buffer_key, buffer) != 0) {
+        free(buffer);
+        return NULL;
+    }
+    return buffer;
+}
+
+void fs_buffer_done(struct fs *fs, char *buffer, size_t size)
+{
+    (void)fs;
+    if (size > BUFFER_KEPT)
+        free(buffer);
+}
+
+bool fs_reserve(struct fs *fs, size_t bytes)
+{
+    uint64_t kept = atomic_load(&fs->kept_bytes);
+    do {
+        if (bytes > fs->options->pieces_max || kept > fs->options->pieces_max - bytes)
+            return false;
+    } while (!atomic_compare_exchange_weak(&fs->kept_bytes, &kept, kept + bytes));
+    return true;
+}
+
+void fs_unreserve(struct fs *fs, size_t bytes)
+{
+    atomic_fetch_sub(&fs->kept_bytes, bytes);
+}
+
+int fs_errno(int result)
+{
+    return result == -EBADMSG ? EIO : -result;
+}
+
+/* ---- handles ---------------------------------------------------------------------------------- */
+
+void handle_link(struct fs *fs, struct handle *handle, const struct handle_type *type)
+{
+    handle->type = type;
+    pthread_mutex_lock(&fs->handles_lock);
+    handle->previous = NULL;
+    handle->next = fs->handles;
+    if (fs->handles)
+        fs->handles->previous = handle;
+    fs->handles = handle;
+    pthread_mutex_unlock(&fs->handles_lock);
+}
+
+void handle_unlink(struct fs *fs, struct handle *handle)
+{
+    pthread_mutex_lock(&fs->handles_lock);
+    if (handle->previous)
+        handle->previous->next = handle->next;
+    else
+        fs->handles = handle->next;
+    if (handle->next)
+        handle->next->previous = handle->previous;
+    pthread_mutex_unlock(&fs->handles_lock);
+}
+
+/* ---- making and ending ------------------------------------------------------------------------ */
+
+/* What follows the plain fields; on failure fs_free() undoes whatever was made. */
+static int make_parts(struct fs *fs)
+{
+    int error = pthread_key_create(&fs->buffer_key, free);
+    if (error)
+        return -error;
+    fs->buffer_key_made = true;
+    fs->dir_fd = open(fs->options->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fs->dir_fd < 0)
+        return -errno;
+    fs->table = table_new();
+    fs->last_errors = last_errors_new();
+    fs->notifier = notifier_new(fs);
+    fs->ctl = ctl_new(fs);
+    if (!fs->table || !fs->last_errors || !fs->notifier || !fs->ctl)
+        return -ENOMEM;
+    return 0;
+}
+
+int fs_new(const struct fs_options *options, struct hl_store *store, struct fs **out)
+{
+    struct fs *fs = calloc(1, sizeof *fs);
+    if (!fs)
+        return -ENOMEM;
+    fs->options = options;
+    fs->store = store;
+    fs->uid = geteuid();
+    fs->gid = getegid();
+    fs->dir_fd = -1;
+    fs->started_ms = fs_now_ms();
+    fs->started_tick = fs_tick_ms();
+    fs->keep = options->read_only ? KEEP_SECONDS_READ_ONLY : KEEP_SECONDS;
+    atomic_init(&fs->changed_ms, fs->started_ms);
+    atomic_init(&fs->sessions_changed_ms, fs->started_ms);
+    pthread_mutex_init(&fs->handles_lock, NULL);
+    pthread_mutex_init(&fs->parked_lock, NULL);
+    pthread_cond_init(&fs->parked_none, NULL);
+    int result = make_parts(fs);
+    if (result < 0) {
+        fs_free(fs);
+        return result;
+    }
+    *out = fs;
+    return 0;
+}
+
+void fs_attach(struct fs *fs, struct fuse_session *session)
+{
+    fs->session = session;
+}
+
+void fs_free(struct fs *fs)
+{
+    if (!fs)
+        return;
+    /* The notifier first: it may need requests served before it can end. */
+    notifier_free(fs->notifier);
+    ctl_stop(fs->ctl);
+    parked_wait_all(fs);
+    while (fs->handles)
+        fs->handles->type->release(fs, fs->handles);
+    ctl_free(fs->ctl);
+    last_errors_free(fs->last_errors);
+    table_free(fs->table);
+    if (fs->dir_fd >= 0)
+        close(fs->dir_fd);
+    if (fs->buffer_key_made) {
+        /* Other threads' buffers went with their threads. */
+        free(pthread_getspecific(fs->buffer_key));
+        pthread_key_delete(fs->buffer_key);
+    }
+    pthread_cond_destroy(&fs->parked_none);
+    pthread_mutex_destroy(&fs->parked_lock);
+    pthread_mutex_destroy(&fs->handles_lock);
+    free(fs);
+}

@@ -1,0 +1,236 @@
+/*
+ * fs_internal.h - what the request handlers share: struct fs, open handles, attributes, replies.
+ *
+ * How a request goes: ops.c asks fs_node() what the id names and hands the rest to a helper that returns an
+ * errno (negative) and never sees the request, then replies. What an open file keeps is a struct handle,
+ * whose table of functions says how it is read, written and let go.
+ *
+ * Locks. Each struct names what its own lock guards. Order: a handle's lock, then those of last errors, of
+ * the list of handles, of the table, of the notifier, all leaves. The store may be called under a handle's
+ * lock; never under a leaf. No lock is held while a request is answered that the commit thread or the
+ * command thread answers.
+ */
+#ifndef HL_FS_INTERNAL_H
+#define HL_FS_INTERNAL_H
+
+#include "fs.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "access.h"
+#include "node.h"
+#include "table.h"
+#include "text.h"
+
+struct ctl;
+struct fs;
+struct handle;
+struct last_errors;
+struct notifier;
+
+/* ---- open files ------------------------------------------------------------------------------- */
+
+struct handle_type {
+    /* Reads into buffer; returns the bytes read or a negative errno. */
+    ssize_t (*read)(struct fs *fs, struct handle *handle, char *buffer, size_t size, uint64_t offset);
+    /* Takes a write and answers the request, now or later. NULL: -EBADF. */
+    void (*write)(struct fs *fs, struct handle *handle, fuse_req_t req, const char *data, size_t len);
+    /* What a close or an fsync does before anything else; *stored says whether something was appended.
+     * NULL: nothing. */
+    int (*flush)(struct fs *fs, struct handle *handle, bool *stored);
+    /* The last close, or the end of the mount: what is left is dealt with, and the handle freed. */
+    void (*release)(struct fs *fs, struct handle *handle);
+};
+
+/* The first member of what stands behind fi->fh. */
+struct handle {
+    const struct handle_type *type;
+    struct handle *previous, *next; /* in fs->handles; guarded by fs->handles_lock */
+};
+
+/* Puts a new handle on the list, so that the end of the mount finds it, or takes it off. */
+void handle_link(struct fs *fs, struct handle *handle, const struct handle_type *type);
+void handle_unlink(struct fs *fs, struct handle *handle);
+
+/* Openers: 0 and *handle (linked), or a negative errno. `flags` are open()'s. */
+int append_open(struct fs *fs, fuse_req_t req, const struct node *node, int flags,
+                struct handle **handle);
+int stream_open(struct fs *fs, const struct node *node, struct handle **handle);
+int record_open(struct fs *fs, const struct node *node, uint32_t length, struct handle **handle);
+int ctl_open(struct fs *fs, int flags, struct handle **handle);
+int text_open(struct fs *fs, const struct node *node, struct handle **handle);
+
+/* Reads of a small record need no handle. */
+ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t size,
+                    uint64_t offset);
+
+/* ---- the context ------------------------------------------------------------------------------ */
+
+struct fs {
+    const struct fs_options *options;
+    struct hl_store *store;
+    struct fuse_session *session; /* set by fs_attach(), before any request */
+    uid_t uid;                    /* whom the daemon runs as */
+    gid_t gid;
+    int dir_fd;            /* DIR, for statfs */
+    uint64_t started_ms;   /* wall clock */
+    uint64_t started_tick; /* milliseconds of the monotonic clock */
+    double keep;           /* seconds for which the kernel may keep what only we change */
+    bool buffer_key_made;
+    pthread_key_t buffer_key; /* each worker's read buffer */
+
+    _Atomic uint64_t kept_bytes;          /* of half lines and unread receipts; at most pieces_max */
+    _Atomic uint64_t held_lines;          /* bytes of large records that handles hold in memory */
+    _Atomic uint64_t changed_ms;          /* when this mount appended last, or it was mounted */
+    _Atomic uint64_t sessions_changed_ms; /* when this mount made a session last, or was mounted */
+
+    pthread_mutex_t handles_lock; /* guards handles and the links in them */
+    struct handle *handles;
+
+    pthread_mutex_t parked_lock; /* guards parked */
+    pthread_cond_t parked_none;
+    size_t parked; /* requests that wait for the disk */
+
+    struct table *table;
+    struct last_errors *last_errors;
+    struct notifier *notifier;
+    struct ctl *ctl;
+};
+
+uint64_t fs_now_ms(void);     /* wall clock */
+uint64_t fs_tick_ms(void);    /* monotonic */
+
+/* A buffer of at least size bytes for the calling thread until it asks again, or NULL. Give it back. */
+char *fs_buffer(struct fs *fs, size_t size);
+void fs_buffer_done(struct fs *fs, char *buffer, size_t size);
+
+/* Takes bytes from the allowance for half lines (pieces_max); false: it would be exceeded. */
+bool fs_reserve(struct fs *fs, size_t bytes);
+void fs_unreserve(struct fs *fs, size_t bytes);
+
+/* Starts a thread with all signals blocked, so that they reach the one that waits for them. */
+int fs_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
+
+/* ---- nodes and attributes (attr.c) ------------------------------------------------------------ */
+
+/* What an id names: 0, or -ESTALE. */
+int fs_node(struct fs *fs, fuse_ino_t id, struct node *node);
+/* The id to hand to the kernel, a look-up counted if it is in the table; 0: no memory. */
+uint64_t fs_id(struct fs *fs, const struct node *node);
+void fs_forget(struct fs *fs, fuse_ino_t id, uint64_t count);
+
+/* What a name in a directory stands for: 0 and *node; -ENOENT, -ENAMETOOLONG and the store's errors. */
+int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struct node *node);
+
+struct fs_attr {
+    struct stat st;
+    double attr_keep, entry_keep; /* seconds */
+};
+int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr);
+/* The same for those whose store data is at hand. */
+void fs_attr_session(struct fs *fs, const struct hl_session *session, struct fs_attr *attr);
+void fs_attr_record(struct fs *fs, const struct hl_session *session, const struct hl_record *record,
+                    struct fs_attr *attr);
+/* A session's file other than a record or range, from its session. */
+int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session *session,
+                 struct fs_attr *attr);
+
+/* A record as the index has it: for one that is damaged all but seq and length is 0. */
+int fs_record(struct fs *fs, const struct node *node, struct hl_record *record);
+
+/* Permission bits of a file of the kind in a session whose directory has these. */
+mode_t fs_file_mode(enum node_kind kind, mode_t directory);
+
+/* Whose a session is as the mount shows it: its owner's, or ours if we could not make it anyone else's. */
+uid_t fs_owner(const struct fs *fs, const struct hl_session *session);
+
+/* Whether a range can never change: its last seq is not above the session's. */
+bool fs_range_closed(const struct node *node, const struct hl_session *session);
+/* A range's window in the session's log. */
+int fs_range_extent(struct fs *fs, const struct node *node, uint64_t *begin, uint64_t *end);
+
+bool node_is_directory(const struct node *node);
+bool node_is_session_file(const struct node *node); /* in a session's directory */
+
+/* ---- requests --------------------------------------------------------------------------------- */
+
+/* The errno (positive) to answer for a result of the store: damage is an I/O error to programs. */
+int fs_errno(int result);
+
+/*
+ * A request that waits for the disk. parked_new() before the work whose answer depends on it, so that
+ * nothing can fail after it; then parked_sync(), which answers from the commit thread: with the count of
+ * a write, or 0 if count is negative; or parked_drop(), which leaves the request to the caller.
+ */
+struct parked;
+struct parked *parked_new(struct fs *fs, fuse_req_t req);
+void parked_sync(struct parked *parked, ssize_t count);
+void parked_drop(struct parked *parked);
+void parked_wait_all(struct fs *fs); /* until none is left */
+
+/* ---- session.c -------------------------------------------------------------------------------- */
+
+/* What mkdir(2) asks: name as it stands, mode as the kernel gives it. */
+int session_make(struct fs *fs, const struct node *parent, const char *name, uid_t uid, gid_t gid,
+                 mode_t mode, struct hl_session *session);
+/* setattr on any node; flags are FUSE_SET_ATTR_*. */
+int node_change(struct fs *fs, const struct node *node, const struct stat *wanted, int flags);
+/* What rmdir(2) of a name says: never 0. */
+int session_remove(struct fs *fs, const struct node *parent, const char *name);
+
+/* ---- dir.c ------------------------------------------------------------------------------------ */
+
+/* Fills buffer with entries from the offset that the last one gave (0 to begin); returns the bytes. */
+ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer, size_t size,
+                 off_t offset, bool plus);
+
+/* ---- xattr.c ---------------------------------------------------------------------------------- */
+
+ssize_t node_xattr_get(struct fs *fs, const struct node *node, const char *name, char *value,
+                       size_t size);
+ssize_t node_xattr_list(struct fs *fs, const struct node *node, char *names, size_t size);
+int node_xattr_set(struct fs *fs, const struct node *node, const char *name, const char *value,
+                   size_t size, int flags);
+int node_xattr_remove(struct fs *fs, const struct node *node, const char *name);
+
+/* ---- status.c --------------------------------------------------------------------------------- */
+
+/* Writes the contents of .status, meta or last_error as they are now. */
+int text_make(struct fs *fs, const struct node *node, struct text *text);
+
+/* ---- last_error.c ----------------------------------------------------------------------------- */
+
+struct last_error {
+    uint64_t ts_ms; /* 0: there was none */
+    int code;
+    size_t line; /* 0: none in particular */
+    char text[sizeof((struct hl_error *)0)->text];
+};
+
+struct last_errors *last_errors_new(void);
+void last_errors_free(struct last_errors *errors);
+/* Remembers why a write to a session (0: to root `append`) was refused, and says so in the log. */
+void fs_refused(struct fs *fs, uint32_t session, const struct hl_error *err);
+/* false, and all zero: none is known. */
+bool last_errors_get(struct last_errors *errors, uint32_t session, struct last_error *error);
+
+/* ---- notify.c --------------------------------------------------------------------------------- */
+
+struct notifier *notifier_new(struct fs *fs);
+void notifier_free(struct notifier *notifier);
+/* Has the kernel drop what it caches of a session and of all below it; by and by, from another thread. */
+void notify_session(struct fs *fs, const struct hl_session *session);
+
+/* ---- ctl.c ------------------------------------------------------------------------------------ */
+
+struct ctl *ctl_new(struct fs *fs);
+void ctl_stop(struct ctl *ctl); /* cancels what runs, answers what waits; no command is taken after it */
+void ctl_free(struct ctl *ctl);
+uint64_t ctl_size(struct ctl *ctl); /* bytes of the results that an open of .ctl would show */
+/* The members "command", "done" and "total" of what runs now, or null. */
+void ctl_running(struct ctl *ctl, struct json_writer *writer);
+
+#endif

@@ -1,0 +1,101 @@
+/*
+ * node.h - node ids and what they name; file names and what they stand for. Pure functions.
+ *
+ * Node ids are computed, so that names that were only listed cost no memory:
+ *
+ *     63..60 kind | 59..36 session number | 35..0 seq, or which file
+ *
+ *     kind 0   a fixed node of the mount: its number (root is 1, as the kernel has it)
+ *     kind 1   a session's directory or one of its fixed files
+ *     kind 2   a record
+ *     kind 15  an entry of the table (table.h), for what does not fit above, and for ranges
+ *
+ * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are a generation, so that `log` can
+ * become another inode when records of it were dropped (always 0 today). Kinds 3 to 14 are free.
+ */
+#ifndef HL_NODE_H
+#define HL_NODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../store/store.h"
+
+#define NODE_ROOT_ID UINT64_C(1)
+#define NODE_NAME_MAX 255 /* bytes of a file name */
+
+/* The values of kinds 0 and 1 stand in node ids: they must not change while a mount lives. */
+enum node_kind {
+    NODE_NONE = 0,
+    NODE_ROOT = 1,
+    NODE_CTL = 2,
+    NODE_STATUS = 3,
+    NODE_ROOT_APPEND = 4,
+    NODE_ROOT_LOG = 5,
+    NODE_SESSIONS = 6,
+    NODE_SESSION = 16, /* from here on each belongs to a session */
+    NODE_APPEND = 17,
+    NODE_LOG = 18,
+    NODE_META = 19,
+    NODE_LAST_ERROR = 20,
+    NODE_RECORD = 64,
+    NODE_RANGE = 65
+};
+
+struct node {
+    enum node_kind kind;
+    uint32_t session; /* its number; 0 for what belongs to none */
+    uint64_t a;       /* a record's seq; a range's first; else the generation */
+    uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end */
+    bool open;        /* the range is written `A-` */
+};
+
+bool node_equal(const struct node *x, const struct node *y);
+
+/* Whether the node's id can be computed; if so *id is it. */
+bool node_to_id(const struct node *node, uint64_t *id);
+
+/* Whether id is a computed one that names something; if so *node is that. */
+bool node_from_id(uint64_t id, struct node *node);
+
+/* Whether id is one of the table's, and the id of the table's entry of that number (below 2^60). */
+bool node_id_in_table(uint64_t id);
+uint64_t node_table_id(uint64_t number);
+
+/*
+ * The inode number that stat and readdir show: the computed id, or, for what is in the table, a hash of what
+ * it names that looks like a table's id. So it is the same whether the kernel was given an id or not.
+ */
+uint64_t node_inode(const struct node *node);
+
+/* Name and kind of the fixed entries of a directory, in the order in which they are listed. */
+struct node_entry {
+    const char *name;
+    enum node_kind kind;
+};
+/* The entries of NODE_ROOT or NODE_SESSION; *count is 0 for any other kind. */
+const struct node_entry *node_entries(enum node_kind directory, size_t *count);
+
+/* ---- names ------------------------------------------------------------------------------------ */
+
+/*
+ * Writes the file name of a session id (or, later, of a document's key): `/`, `%`, control bytes (0x00 to
+ * 0x1f and 0x7f) as %XX with upper-case digits, and the dots of `.` and `..` too. NUL-terminated. Returns
+ * its length, or 0 if it would be longer than NODE_NAME_MAX (or len is 0).
+ */
+size_t name_encode(const char *id, size_t len, char name[NODE_NAME_MAX + 1]);
+
+/*
+ * The bytes that a file name stands for. 0, or -ENAMETOOLONG, or -EINVAL when the name is not in the one
+ * form that name_encode() gives. Says nothing of UTF-8.
+ */
+int name_decode(const char *name, char id[HL_ID_MAX + 1], size_t *len);
+
+/* A seq in plain decimal without leading zeros, at most HL_SEQ_MAX. */
+bool name_seq(const char *name, uint64_t *seq);
+
+/* `A-B` with A <= B, or `A-`; sets a, b and open of *node. */
+bool name_range(const char *name, struct node *node);
+
+#endif

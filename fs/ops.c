@@ -1,0 +1,602 @@
+/*
+ * ops.c - the table of requests. Each handler asks what the node is, has a helper do it, and replies.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+/* Lines up to this length are read and checked anew at each read; see record.c. */
+#define SMALL_LINE (128U * 1024)
+
+static struct fs *fs_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* ---- replies ---------------------------------------------------------------------------------- */
+
+static void reply_result(fuse_req_t req, int result)
+{
+    fuse_reply_err(req, fs_errno(result));
+}
+
+static void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
+{
+    if (len < 0)
+        reply_result(req, (int)len);
+    else
+        fuse_reply_buf(req, buffer, (size_t)len);
+}
+
+/* Gives the kernel the node, with a look-up counted that is taken back if it did not want it any more. */
+static void reply_node(fuse_req_t req, const struct node *node)
+{
+    struct fs *fs = fs_of(req);
+    struct fs_attr attr;
+
+    int result = fs_attr(fs, node, &attr);
+    if (result < 0) {
+        reply_result(req, result);
+        return;
+    }
+    struct fuse_entry_param entry = {
+        .attr = attr.st, .attr_timeout = attr.attr_keep, .entry_timeout = attr.entry_keep};
+    entry.ino = fs_id(fs, node);
+    if (entry.ino == 0)
+        fuse_reply_err(req, ENOMEM);
+    else if (fuse_reply_entry(req, &entry) != 0)
+        fs_forget(fs, entry.ino, 1);
+}
+
+static void reply_attr(fuse_req_t req, const struct node *node)
+{
+    struct fs_attr attr;
+
+    int result = fs_attr(fs_of(req), node, &attr);
+    if (result < 0)
+        reply_result(req, result);
+    else
+        fuse_reply_attr(req, &attr.st, attr.attr_keep);
+}
+
+/* ---- the connection --------------------------------------------------------------------------- */
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+    const unsigned wanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+                            FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
+                            FUSE_CAP_ASYNC_READ;
+    /* With these the kernel would hold writes back, or send the parts of one in any order; locks are its
+     * own affair; and ids from before a remount mean nothing after it. */
+    const unsigned unwanted = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO | FUSE_CAP_POSIX_ACL |
+                              FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_FLOCK_LOCKS |
+                              FUSE_CAP_POSIX_LOCKS;
+    (void)userdata;
+
+    conn->want |= conn->capable & wanted;
+    conn->want &= ~unwanted;
+}
+
+/* ---- names ------------------------------------------------------------------------------------ */
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct node directory, node;
+
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0)
+        result = fs_resolve(fs, &directory, name, &node);
+    if (result < 0)
+        reply_result(req, result);
+    else
+        reply_node(req, &node);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+    fs_forget(fs_of(req), ino, nlookup);
+    fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        fs_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct fs *fs = fs_of(req);
+    const struct fuse_ctx *context = fuse_req_ctx(req);
+    struct node directory;
+    struct hl_session session;
+
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0)
+        result = session_make(fs, &directory, name, context->uid, context->gid, mode, &session);
+    if (result < 0) {
+        reply_result(req, result);
+        return;
+    }
+    struct node node = {.kind = NODE_SESSION, .session = session.number};
+    reply_node(req, &node);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct node directory;
+
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0)
+        result = session_remove(fs, &directory, name);
+    reply_result(req, result);
+}
+
+/* What nobody may do here: what is there stays, under its name, and only mkdir in sessions/ makes. */
+static void refuse(fuse_req_t req)
+{
+    fuse_reply_err(req, fs_of(req)->options->read_only ? EROFS : EPERM);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    (void)parent;
+    (void)name;
+    refuse(req);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    (void)parent;
+    (void)name;
+    (void)mode;
+    (void)rdev;
+    refuse(req);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi)
+{
+    (void)parent;
+    (void)name;
+    (void)mode;
+    (void)fi;
+    refuse(req);
+}
+
+static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+    (void)link;
+    (void)parent;
+    (void)name;
+    refuse(req);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    (void)ino;
+    (void)parent;
+    (void)name;
+    refuse(req);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                      const char *new_name, unsigned flags)
+{
+    (void)parent;
+    (void)name;
+    (void)new_parent;
+    (void)new_name;
+    (void)flags;
+    refuse(req);
+}
+
+/* ---- attributes ------------------------------------------------------------------------------- */
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct node node;
+    (void)fi;
+
+    int result = fs_node(fs_of(req), ino, &node);
+    if (result < 0)
+        reply_result(req, result);
+    else
+        reply_attr(req, &node);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int flags,
+                       struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+    (void)fi;
+
+    int result = fs_node(fs, ino, &node);
+    if (result == 0)
+        result = node_change(fs, &node, wanted, flags);
+    if (result < 0)
+        reply_result(req, result);
+    else
+        reply_attr(req, &node);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    struct statvfs st;
+    (void)ino;
+
+    if (fstatvfs(fs_of(req)->dir_fd, &st) != 0) {
+        fuse_reply_err(req, errno);
+        return;
+    }
+    st.f_namemax = NODE_NAME_MAX;
+    fuse_reply_statfs(req, &st);
+}
+
+/* Answers a length, when only that was asked for, or the bytes. */
+static void reply_xattr(fuse_req_t req, const char *buffer, ssize_t len, size_t size)
+{
+    if (len >= 0 && size == 0)
+        fuse_reply_xattr(req, (size_t)len);
+    else
+        reply_bytes(req, buffer, len);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+    char *buffer = fs_buffer(fs, size);
+
+    ssize_t len = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
+    if (len == 0)
+        len = node_xattr_get(fs, &node, name, buffer, size);
+    reply_xattr(req, buffer, len, size);
+    fs_buffer_done(fs, buffer, size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+    char *buffer = fs_buffer(fs, size);
+
+    ssize_t len = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
+    if (len == 0)
+        len = node_xattr_list(fs, &node, buffer, size);
+    reply_xattr(req, buffer, len, size);
+    fs_buffer_done(fs, buffer, size);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+                        size_t size, int flags)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+
+    int result = fs_node(fs, ino, &node);
+    if (result == 0)
+        result = node_xattr_set(fs, &node, name, value, size, flags);
+    reply_result(req, result);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+
+    int result = fs_node(fs, ino, &node);
+    if (result == 0)
+        result = node_xattr_remove(fs, &node, name);
+    reply_result(req, result);
+}
+
+/* ---- open files ------------------------------------------------------------------------------- */
+
+static bool takes_writes(const struct node *node)
+{
+    return node->kind == NODE_APPEND || node->kind == NODE_ROOT_APPEND || node->kind == NODE_CTL;
+}
+
+/* Whether an open that the kernel lets through is let through by what is true now. */
+static int check_open(struct fs *fs, fuse_req_t req, const struct node *node,
+                      const struct hl_session *session, int flags)
+{
+    int access = flags & O_ACCMODE;
+    bool writes = access != O_RDONLY || (flags & O_TRUNC);
+    unsigned wanted = (access != O_WRONLY ? ACCESS_READ : 0) | (writes ? ACCESS_WRITE : 0);
+
+    if (writes && fs->options->read_only && node->kind != NODE_CTL)
+        return -EROFS;
+    if (writes && !takes_writes(node))
+        return -EACCES;
+    if (session && !request_may(req, fs_owner(fs, session), session->gid,
+                                fs_file_mode(node->kind, session->mode), wanted))
+        return -EACCES;
+    return 0;
+}
+
+static int open_record(struct fs *fs, const struct node *node, struct fuse_file_info *fi,
+                       struct handle **handle)
+{
+    struct hl_record record;
+
+    fi->keep_cache = 1;
+    int result = fs_record(fs, node, &record);
+    if (result < 0 || record.length <= SMALL_LINE)
+        return result;
+    return record_open(fs, node, record.length, handle);
+}
+
+/* Opens what is not a directory; sets what the kernel is to do with its pages. */
+static int open_node(struct fs *fs, fuse_req_t req, const struct node *node,
+                     const struct hl_session *session, struct fuse_file_info *fi,
+                     struct handle **handle)
+{
+    fi->direct_io = 1;
+    switch (node->kind) {
+    case NODE_RECORD:
+        fi->direct_io = 0;
+        return open_record(fs, node, fi, handle);
+    case NODE_RANGE:
+        if (fs_range_closed(node, session)) {
+            fi->direct_io = 0;
+            fi->keep_cache = 1;
+        }
+        return stream_open(fs, node, handle);
+    case NODE_LOG:
+    case NODE_ROOT_LOG:
+        return stream_open(fs, node, handle);
+    case NODE_APPEND:
+    case NODE_ROOT_APPEND:
+        return append_open(fs, req, node, fi->flags, handle);
+    case NODE_CTL:
+        return ctl_open(fs, fi->flags, handle);
+    case NODE_STATUS:
+    case NODE_META:
+    case NODE_LAST_ERROR:
+        return text_open(fs, node, handle);
+    default:
+        return -EISDIR;
+    }
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+    struct hl_session session;
+    struct handle *handle = NULL;
+    const struct hl_session *owner = NULL;
+
+    int result = fs_node(fs, ino, &node);
+    if (result == 0 && node.session != 0) {
+        result = hl_session_by_number(fs->store, node.session, &session);
+        owner = &session;
+    }
+    if (result == 0)
+        result = check_open(fs, req, &node, owner, fi->flags);
+    if (result == 0)
+        result = open_node(fs, req, &node, owner, fi, &handle);
+    if (result < 0) {
+        reply_result(req, result);
+        return;
+    }
+    fi->fh = (uint64_t)(uintptr_t)handle;
+    /* Not wanted any more: then no release comes. */
+    if (fuse_reply_open(req, fi) != 0 && handle)
+        handle->type->release(fs, handle);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                    struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct handle *handle = handle_of(fi);
+    struct node node;
+    char *buffer = fs_buffer(fs, size);
+    ssize_t got = buffer ? 0 : -ENOMEM;
+
+    if (got == 0 && offset < 0)
+        got = -EINVAL;
+    if (got == 0 && handle) {
+        got = handle->type->read(fs, handle, buffer, size, (uint64_t)offset);
+    } else if (got == 0) {
+        got = fs_node(fs, ino, &node);
+        if (got == 0)
+            got = record_read(fs, &node, buffer, size, (uint64_t)offset);
+    }
+    reply_bytes(req, buffer, got);
+    fs_buffer_done(fs, buffer, size);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+                     struct fuse_file_info *fi)
+{
+    struct handle *handle = handle_of(fi);
+    (void)ino;
+    (void)offset;
+
+    if (!handle || !handle->type->write)
+        fuse_reply_err(req, EBADF);
+    else
+        handle->type->write(fs_of(req), handle, req, data, size);
+}
+
+static int flush_handle(struct fs *fs, struct handle *handle, bool *stored)
+{
+    *stored = false;
+    return handle && handle->type->flush ? handle->type->flush(fs, handle, stored) : 0;
+}
+
+/* Answers when what was appended so far is on the disk. */
+static void reply_synced(struct fs *fs, fuse_req_t req)
+{
+    struct parked *parked = fs->options->read_only ? NULL : parked_new(fs, req);
+
+    if (parked)
+        parked_sync(parked, -1);
+    else
+        fuse_reply_err(req, fs->options->read_only ? 0 : ENOMEM);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    bool stored;
+    (void)ino;
+
+    int result = flush_handle(fs, handle_of(fi), &stored);
+    if (result == 0 && stored && fs->options->sync)
+        reply_synced(fs, req);
+    else
+        reply_result(req, result);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    bool stored;
+    (void)ino;
+    (void)datasync;
+
+    int result = flush_handle(fs, handle_of(fi), &stored);
+    if (result < 0)
+        reply_result(req, result);
+    else
+        reply_synced(fs, req);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct handle *handle = handle_of(fi);
+    (void)ino;
+
+    if (handle)
+        handle->type->release(fs_of(req), handle);
+    fuse_reply_err(req, 0);
+}
+
+/* With ENOSYS the C library would write a NUL at the end instead. */
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                         struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)mode;
+    (void)offset;
+    (void)length;
+    (void)fi;
+    fuse_reply_err(req, EINVAL);
+}
+
+/* ---- directories ------------------------------------------------------------------------------ */
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+    struct hl_session session;
+
+    int result = fs_node(fs, ino, &node);
+    if (result == 0 && node.session != 0) {
+        result = hl_session_by_number(fs->store, node.session, &session);
+        if (result == 0 && !request_may(req, fs_owner(fs, &session), session.gid, session.mode,
+                                        ACCESS_READ))
+            result = -EACCES;
+    }
+    if (result < 0) {
+        reply_result(req, result);
+        return;
+    }
+    fi->fh = 0;
+    fuse_reply_open(req, fi);
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool plus)
+{
+    struct fs *fs = fs_of(req);
+    struct node node;
+    char *buffer = fs_buffer(fs, size);
+
+    ssize_t got = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
+    if (got == 0)
+        got = dir_read(fs, req, &node, buffer, size, offset, plus);
+    reply_bytes(req, buffer, got);
+    fs_buffer_done(fs, buffer, size);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                       struct fuse_file_info *fi)
+{
+    (void)fi;
+    list(req, ino, size, offset, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                           struct fuse_file_info *fi)
+{
+    (void)fi;
+    list(req, ino, size, offset, true);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)fi;
+    fuse_reply_err(req, 0);
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)datasync;
+    (void)fi;
+    reply_synced(fs_of(req), req);
+}
+
+const struct fuse_lowlevel_ops fs_operations = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .symlink = op_symlink,
+    .rename = op_rename,
+    .link = op_link,
+    .create = op_create,
+    .open = op_open,
+    .read = op_read,
+    .write = op_write,
+    .flush = op_flush,
+    .release = op_release,
+    .fsync = op_fsync,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .releasedir = op_releasedir,
+    .fsyncdir = op_fsyncdir,
+    .statfs = op_statfs,
+    .setxattr = op_setxattr,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .removexattr = op_removexattr,
+    .fallocate = op_fallocate,
+};

@@ -1,0 +1,95 @@
+/*
+ * piece.c - a half line.
+ */
+#include "piece.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Up to this length it is checked at every write; then each time that it grew by an eighth, so that the
+ * cost of all checks together stays linear. */
+#define CHECK_ALWAYS 4096
+
+/* Memory for need bytes, all of it reserved. */
+static int piece_room(struct fs *fs, struct piece *piece, size_t need, struct hl_error *err)
+{
+    if (need <= piece->reserved)
+        return 0;
+    size_t limit = (size_t)fs->options->max_record;
+    size_t want = need + need / 4;
+    if (want > limit)
+        want = need > limit ? need : limit;
+    if (!fs_reserve(fs, want - piece->reserved)) {
+        want = need;
+        if (!fs_reserve(fs, want - piece->reserved))
+            return hl_fail(err, ENOBUFS,
+                           "the half lines of all open files would take more than pieces_max "
+                           "(%llu bytes)",
+                           (unsigned long long)fs->options->pieces_max);
+    }
+    char *at = realloc(piece->at, want);
+    if (!at) {
+        fs_unreserve(fs, want - piece->reserved);
+        return hl_fail(err, ENOMEM, "out of memory for a half line of %zu bytes", need);
+    }
+    piece->at = at;
+    piece->capacity = piece->reserved = want;
+    return 0;
+}
+
+int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len, struct hl_error *err)
+{
+    uint64_t max = fs->options->max_record;
+
+    if (len == 0)
+        return 0;
+    if (piece->len > max || len > max - piece->len)
+        return hl_fail(err, EMSGSIZE, "the line is longer than max_record (%llu bytes)",
+                       (unsigned long long)max);
+    int result = piece_room(fs, piece, piece->len + len, err);
+    if (result < 0)
+        return result;
+    memcpy(piece->at + piece->len, data, len);
+    size_t total = piece->len + len;
+    if (total <= CHECK_ALWAYS || total - piece->checked >= piece->checked / 8) {
+        if (!hl_line_may_become(fs->store, piece->at, total, err))
+            return err->code > 0 ? -err->code : -EINVAL;
+        piece->checked = total;
+    }
+    piece->len = total;
+    return 0;
+}
+
+int piece_join(struct piece *piece, const char *data, size_t more, struct hl_error *err)
+{
+    size_t need = piece->len + more;
+
+    if (need > piece->capacity) {
+        char *at = realloc(piece->at, need);
+        if (!at)
+            return hl_fail(err, ENOMEM, "out of memory for lines of %zu bytes", need);
+        piece->at = at;
+        piece->capacity = need;
+    }
+    memcpy(piece->at + piece->len, data, more);
+    return 0;
+}
+
+void piece_unjoin(struct piece *piece)
+{
+    if (piece->capacity == piece->reserved)
+        return;
+    char *at = realloc(piece->at, piece->reserved);
+    if (!at)
+        return; /* it only stays larger */
+    piece->at = at;
+    piece->capacity = piece->reserved;
+}
+
+void piece_free(struct fs *fs, struct piece *piece)
+{
+    free(piece->at);
+    fs_unreserve(fs, piece->reserved);
+    *piece = (struct piece){0};
+}

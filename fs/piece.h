@@ -1,0 +1,35 @@
+/*
+ * piece.h - a half line: what was written to `append` after the last newline.
+ *
+ * Its memory is taken from the allowance of all open files together (options.pieces_max). Zero it to begin.
+ * Not locked: its owner's lock guards it.
+ */
+#ifndef HL_PIECE_H
+#define HL_PIECE_H
+
+#include "fs_internal.h"
+
+struct piece {
+    char *at;
+    size_t len;
+    size_t capacity;
+    size_t reserved; /* of the allowance; less than capacity only while lines are being joined */
+    size_t checked;  /* length at which it was last found that it can still become a line */
+};
+
+/*
+ * Adds bytes without a newline. Refused, with nothing added, when the line can no longer be taken: -EMSGSIZE,
+ * -EINVAL (err says why); or when there is no room for it: -ENOBUFS, -ENOMEM.
+ */
+int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len, struct hl_error *err);
+
+/*
+ * Puts bytes behind the piece for the time of one append, without taking them into it: at[0, len + more)
+ * are then the joined lines. piece_unjoin() gives the memory for them back.
+ */
+int piece_join(struct piece *piece, const char *data, size_t more, struct hl_error *err);
+void piece_unjoin(struct piece *piece);
+
+void piece_free(struct fs *fs, struct piece *piece); /* it is empty then, and can be used again */
+
+#endif

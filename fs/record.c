@@ -1,0 +1,114 @@
+/*
+ * record.c - a record as a file.
+ *
+ * The store checks the whole frame at every read. The kernel asks for 128 KiB at a time, so a large line is
+ * read and checked once, at the second read, and held until its end was read; all held lines together are
+ * bounded, and what does not fit is checked again at every read.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HELD_MAX (UINT64_C(64) << 20)
+
+struct record_handle {
+    struct handle base;
+    struct node node;
+    uint32_t length;
+    pthread_mutex_t lock; /* guards line */
+    char *line;           /* all of it, or NULL */
+};
+
+ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t size,
+                    uint64_t offset)
+{
+    return hl_record_read(fs->store, node->session, node->a, buffer, size, offset);
+}
+
+static bool reserve_line(struct fs *fs, uint32_t length)
+{
+    uint64_t held = atomic_load(&fs->held_lines);
+    do {
+        if (held + length > HELD_MAX)
+            return false;
+    } while (!atomic_compare_exchange_weak(&fs->held_lines, &held, held + length));
+    return true;
+}
+
+static void drop_line(struct fs *fs, struct record_handle *handle)
+{
+    if (!handle->line)
+        return;
+    free(handle->line);
+    handle->line = NULL;
+    atomic_fetch_sub(&fs->held_lines, handle->length);
+}
+
+/* Reads the whole line if there is room for it; without, handle->line stays NULL. 0 or the read's error. */
+static int hold_line(struct fs *fs, struct record_handle *handle)
+{
+    if (!reserve_line(fs, handle->length))
+        return 0;
+    handle->line = malloc(handle->length);
+    if (!handle->line) {
+        atomic_fetch_sub(&fs->held_lines, handle->length);
+        return 0;
+    }
+    ssize_t got = record_read(fs, &handle->node, handle->line, handle->length, 0);
+    if (got == (ssize_t)handle->length)
+        return 0;
+    drop_line(fs, handle);
+    return got < 0 ? (int)got : -EIO;
+}
+
+static ssize_t large_read(struct fs *fs, struct handle *base, char *buffer, size_t size,
+                          uint64_t offset)
+{
+    struct record_handle *handle = (struct record_handle *)base;
+    ssize_t got = 0;
+
+    if (offset >= handle->length)
+        return 0;
+    if (size > handle->length - offset)
+        size = (size_t)(handle->length - offset);
+    pthread_mutex_lock(&handle->lock);
+    if (!handle->line && offset > 0)
+        got = hold_line(fs, handle);
+    if (got == 0 && handle->line) {
+        memcpy(buffer, handle->line + offset, size);
+        got = (ssize_t)size;
+        if (offset + size == handle->length)
+            drop_line(fs, handle);
+    } else if (got == 0) {
+        got = record_read(fs, &handle->node, buffer, size, offset);
+    }
+    pthread_mutex_unlock(&handle->lock);
+    return got;
+}
+
+static void record_release(struct fs *fs, struct handle *base)
+{
+    struct record_handle *handle = (struct record_handle *)base;
+
+    handle_unlink(fs, base);
+    drop_line(fs, handle);
+    pthread_mutex_destroy(&handle->lock);
+    free(handle);
+}
+
+static const struct handle_type record_type = {.read = large_read, .release = record_release};
+
+int record_open(struct fs *fs, const struct node *node, uint32_t length, struct handle **handle)
+{
+    struct record_handle *made = calloc(1, sizeof *made);
+    if (!made)
+        return -ENOMEM;
+    made->node = *node;
+    made->length = length;
+    pthread_mutex_init(&made->lock, NULL);
+    handle_link(fs, &made->base, &record_type);
+    *handle = &made->base;
+    return 0;
+}

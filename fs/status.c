@@ -1,0 +1,261 @@
+/*
+ * status.c - the files that are written at the moment they are opened: .status, meta and last_error.
+ */
+#include "fs_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+
+/* ---- .status ---------------------------------------------------------------------------------- */
+
+static const char *errno_name(int code)
+{
+    const char *name = strerrorname_np(code);
+    return name ? name : "UNKNOWN";
+}
+
+static void write_error_members(struct json_writer *writer, const struct last_error *error)
+{
+    json_number(writer, "ts_ms", error->ts_ms);
+    json_string(writer, "errno", errno_name(error->code));
+    if (error->line)
+        json_number(writer, "line", error->line);
+    else
+        json_null(writer, "line");
+    json_string(writer, "reason", error->text);
+}
+
+static void write_options(struct json_writer *writer, const struct fs_options *options)
+{
+    json_open(writer, "options", '{');
+    json_bool(writer, "ro", options->read_only);
+    json_bool(writer, "allow_other", options->allow_other);
+    json_bool(writer, "sync", options->sync);
+    json_number(writer, "sync_interval_ms", options->sync_interval_ms);
+    json_number(writer, "segment_size", options->segment_size);
+    json_number(writer, "max_record", options->max_record);
+    json_number(writer, "announce_max", options->announce_max);
+    json_number(writer, "checkpoint_interval_ms", options->checkpoint_interval_ms);
+    json_number(writer, "compact_interval_ms", options->compact_interval_ms);
+    json_number(writer, "compact_threshold", options->compact_threshold);
+    json_number(writer, "history_ms", options->history_ms);
+    json_number(writer, "backups", options->backups);
+    json_number(writer, "pieces_max", options->pieces_max);
+    json_close(writer, '}');
+}
+
+static void write_store(struct json_writer *writer, const struct hl_status *status)
+{
+    json_string(writer, "store_id", status->store_id);
+    json_bool(writer, "read_only", status->read_only);
+    if (status->failed)
+        json_string(writer, "failed", errno_name(status->failed));
+    else
+        json_null(writer, "failed");
+    json_number(writer, "sessions", status->sessions);
+    json_number(writer, "records", status->records);
+    json_number(writer, "bytes", status->bytes);
+    json_number(writer, "segments", status->segments);
+    json_number(writer, "log_bytes", status->log_bytes);
+    json_number(writer, "index_bytes", status->index_bytes);
+    json_number(writer, "position", status->position);
+    json_number(writer, "synced", status->synced);
+    json_number(writer, "indexed", status->indexed);
+    json_number(writer, "memtable_bytes", status->memtable_bytes);
+    json_number(writer, "memtable_records", status->memtable_records);
+    json_number(writer, "appends", status->appends);
+    json_number(writer, "syncs", status->syncs);
+    json_number(writer, "flushes", status->flushes);
+    json_number(writer, "checkpoints", status->checkpoints);
+    json_number(writer, "checkpoint_ms", status->checkpoint_ms);
+    json_number(writer, "damage_found", status->damage_found);
+    json_number(writer, "quarantined_bytes", status->quarantined_bytes);
+    json_number(writer, "recovered_records", status->recovered_records);
+    json_number(writer, "recovery_ms", status->recovery_ms);
+}
+
+static int make_status(struct fs *fs, struct json_writer *writer)
+{
+    struct hl_status status;
+    struct last_error error;
+
+    int result = hl_store_status(fs->store, &status);
+    if (result < 0)
+        return result;
+    json_open(writer, NULL, '{');
+    json_string(writer, "version", HOTLOGFS_VERSION);
+    json_string(writer, "dir", fs->options->dir);
+    json_string(writer, "mountpoint", fs->options->mountpoint);
+    json_number(writer, "uptime_ms", fs_tick_ms() - fs->started_tick);
+    write_store(writer, &status);
+    json_number(writer, "kept_bytes", atomic_load(&fs->kept_bytes));
+    json_number(writer, "table_nodes", table_size(fs->table));
+    ctl_running(fs->ctl, writer);
+    if (last_errors_get(fs->last_errors, 0, &error)) {
+        json_open(writer, "last_error", '{');
+        write_error_members(writer, &error);
+        json_close(writer, '}');
+    } else {
+        json_null(writer, "last_error");
+    }
+    write_options(writer, fs->options);
+    json_close(writer, '}');
+    return 0;
+}
+
+/* ---- meta ------------------------------------------------------------------------------------- */
+
+/* A value that is not UTF-8 is null: JSON cannot hold it, getfattr(1) shows it. */
+static int write_attribute(struct fs *fs, uint32_t number, const char *name, char *value,
+                           struct json_writer *writer)
+{
+    ssize_t len = hl_attribute_get(fs->store, number, name, value, HL_ATTRIBUTES_MAX);
+    if (len == -ENODATA)
+        return 0; /* removed since it was listed */
+    if (len < 0)
+        return (int)len;
+    if (text_utf8_valid(value, (size_t)len))
+        json_text(writer, name, value, (size_t)len);
+    else
+        json_null(writer, name);
+    return 0;
+}
+
+static int write_attributes(struct fs *fs, uint32_t number, struct json_writer *writer)
+{
+    int result = 0;
+
+    json_open(writer, "attributes", '{');
+    ssize_t len = hl_attribute_list(fs->store, number, NULL, 0);
+    if (len > 0) {
+        char *names = malloc(2 * HL_ATTRIBUTES_MAX);
+        if (!names)
+            return -ENOMEM;
+        char *value = names + HL_ATTRIBUTES_MAX;
+        len = hl_attribute_list(fs->store, number, names, HL_ATTRIBUTES_MAX);
+        for (ssize_t at = 0; at < len && result == 0;) {
+            result = write_attribute(fs, number, names + at, value, writer);
+            at += (ssize_t)strnlen(names + at, (size_t)(len - at)) + 1;
+        }
+        free(names);
+    }
+    json_close(writer, '}');
+    return len < 0 ? (int)len : result;
+}
+
+static int make_meta(struct fs *fs, uint32_t number, struct json_writer *writer)
+{
+    struct hl_session session;
+    char mode[8];
+
+    int result = hl_session_by_number(fs->store, number, &session);
+    if (result < 0)
+        return result;
+    json_open(writer, NULL, '{');
+    json_text(writer, "session_id", session.id, session.id_len);
+    json_number(writer, "number", session.number);
+    json_number(writer, "uid", fs_owner(fs, &session));
+    json_number(writer, "gid", session.gid);
+    snprintf(mode, sizeof mode, "%04o", session.mode & 07777);
+    json_string(writer, "mode", mode);
+    json_number(writer, "created_ms", session.created_ms);
+    json_number(writer, "changed_ms", session.changed_ms);
+    json_number(writer, "records", session.records);
+    json_number(writer, "bytes", session.bytes);
+    if (session.records > 0)
+        json_number(writer, "first_seq", session.first_seq);
+    else
+        json_null(writer, "first_seq");
+    if (session.has_seq)
+        json_number(writer, "last_seq", session.last_seq);
+    else
+        json_null(writer, "last_seq");
+    result = write_attributes(fs, number, writer);
+    json_close(writer, '}');
+    return result;
+}
+
+/* ---- all -------------------------------------------------------------------------------------- */
+
+/* One line, or nothing when no write was refused. */
+static int make_last_error(struct fs *fs, uint32_t number, struct json_writer *writer)
+{
+    struct last_error error;
+
+    if (!last_errors_get(fs->last_errors, number, &error))
+        return 0;
+    json_open(writer, NULL, '{');
+    write_error_members(writer, &error);
+    json_close(writer, '}');
+    return 0;
+}
+
+int text_make(struct fs *fs, const struct node *node, struct text *text)
+{
+    struct json_writer writer = {.pretty = node->kind != NODE_LAST_ERROR};
+    int result;
+
+    if (node->kind == NODE_STATUS)
+        result = make_status(fs, &writer);
+    else if (node->kind == NODE_META)
+        result = make_meta(fs, node->session, &writer);
+    else
+        result = make_last_error(fs, node->session, &writer);
+    if (result == 0 && writer.text.failed)
+        result = -ENOMEM;
+    if (result < 0) {
+        text_free(&writer.text);
+        return result;
+    }
+    *text = writer.text;
+    return 0;
+}
+
+/* ---- open files of these ---------------------------------------------------------------------- */
+
+struct text_handle {
+    struct handle base;
+    struct text text; /* as it was at the open; never changes */
+};
+
+static ssize_t text_read(struct fs *fs, struct handle *handle, char *buffer, size_t size,
+                         uint64_t offset)
+{
+    const struct text *text = &((struct text_handle *)handle)->text;
+    (void)fs;
+
+    if (offset >= text->len)
+        return 0;
+    if (size > text->len - offset)
+        size = text->len - (size_t)offset;
+    memcpy(buffer, text->at + offset, size);
+    return (ssize_t)size;
+}
+
+static void text_release(struct fs *fs, struct handle *handle)
+{
+    handle_unlink(fs, handle);
+    text_free(&((struct text_handle *)handle)->text);
+    free(handle);
+}
+
+static const struct handle_type text_type = {.read = text_read, .release = text_release};
+
+int text_open(struct fs *fs, const struct node *node, struct handle **handle)
+{
+    struct text_handle *made = calloc(1, sizeof *made);
+    if (!made)
+        return -ENOMEM;
+    int result = text_make(fs, node, &made->text);
+    if (result < 0) {
+        free(made);
+        return result;
+    }
+    handle_link(fs, &made->base, &text_type);
+    *handle = &made->base;
+    return 0;
+}

@@ -207,7 +207,7 @@ struct last_error {
     uint64_t ts_ms; /* 0: there was none */
     int code;
     size_t line; /* 0: none in particular */
-    char text[sizeof((struct hl_error *)0)->text];
+    char text[sizeof((struct hl_error *)0)->text + 32]; /* with "line N: " in front if it names one */
 };
 
 struct last_errors *last_errors_new(void);

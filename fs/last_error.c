@@ -6,8 +6,8 @@
  */
 #include "fs_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LAST_ERRORS_MAX 4096
 #define CHAINS 1024 /* a power of two */
@@ -147,8 +147,10 @@ void fs_refused(struct fs *fs, uint32_t session, const struct hl_error *err)
     struct last_error error = {.ts_ms = fs_now_ms(), .code = err->code, .line = err->line};
     bool last;
 
-    memcpy(error.text, err->text, sizeof error.text);
-    error.text[sizeof error.text - 1] = '\0';
+    if (err->line)
+        snprintf(error.text, sizeof error.text, "line %zu: %s", err->line, err->text);
+    else
+        snprintf(error.text, sizeof error.text, "%s", err->text);
     pthread_mutex_lock(&errors->lock);
     if (session == 0) {
         errors->root = error;
@@ -166,8 +168,8 @@ void fs_refused(struct fs *fs, uint32_t session, const struct hl_error *err)
     char name[NODE_NAME_MAX + 1] = "";
     if (session != 0 && hl_session_by_number(fs->store, session, &named) == 0)
         name_encode(named.id, named.id_len, name);
-    fs_log(HL_WARNING, "refused a write to %s%s%sappend (line %zu): %s%s", session ? "sessions/" : "",
-           name, session ? "/" : "", error.line, error.text,
+    fs_log(HL_WARNING, "refused a write to %s%s%sappend: %s%s", session ? "sessions/" : "", name,
+           session ? "/" : "", error.text,
            last ? " (further refusals of this second are not logged)" : "");
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,7 +82,8 @@ int mount_resolve_dir(const char *dir, char **path, struct hl_error *err)
 static int stat_mount(const char *path, struct stat *st)
 {
     for (int tries = 0;; tries++) {
-        if (stat(path, st) == 0)
+        struct statvfs room; /* unlike attributes, never answered from the kernel's cache */
+        if (stat(path, st) == 0 && statvfs(path, &room) == 0)
             return 0;
         if ((errno != ECONNABORTED && errno != EIO) || tries == 10)
             return -errno;

@@ -112,7 +112,7 @@ static int add_lines(struct batch *batch, const struct line *kept)
 
 static int make_receipts(struct batch *batch)
 {
-    if (!batch->request->receipt || batch->touched_count == 0)
+    if (batch->touched_count == 0)
         return 0;
     batch->told = calloc(batch->touched_count, sizeof *batch->told);
     if (!batch->told)
@@ -129,6 +129,13 @@ static int make_receipts(struct batch *batch)
             .first = session->receipt_first,
             .last = session->receipt_last,
             .records = session->receipt_records,
+        };
+        told->news = (struct hl_news){
+            .session = session->row.number,
+            .created = session->batch_created,
+            .records = session->new_records,
+            .first = session->new_first,
+            .last = session->new_last,
         };
     }
     return 0;
@@ -245,9 +252,12 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
     free(kept);
     free(batch.buffer);
     free(batch.placed);
-    if (error == 0 && batch.told) {
-        for (size_t i = 0; i < batch.touched_count; i++)
-            request->receipt(request->receipt_context, &batch.told[i].receipt);
+    for (size_t i = 0; error == 0 && batch.told && i < batch.touched_count; i++) {
+        const struct told *told = &batch.told[i];
+        if (request->receipt)
+            request->receipt(request->receipt_context, &told->receipt);
+        if (store->options.news && (told->news.created || told->news.records))
+            store->options.news(store->options.news_context, &told->news);
     }
     free(batch.told);
     free(batch.touched);

@@ -36,6 +36,7 @@ int batch_touch(struct batch *batch, struct mem_session *session)
     session->batch_last_seq = session->row.last_seq;
     session->batch_created = false;
     session->receipt_records = 0;
+    session->new_records = 0;
     return 0;
 }
 
@@ -59,7 +60,7 @@ static int create_session(struct batch *batch, const char *id, size_t len,
     pthread_rwlock_wrlock(&store->mem_lock);
     *session = memtable_add_session(store->table, &row);
     if (*session)
-        (*session)->hidden = (*session)->created = true;
+        (*session)->hidden = true;
     memtable_note_created(store->table, row.number);
     pthread_rwlock_unlock(&store->mem_lock);
     if (!*session)
@@ -273,6 +274,9 @@ int batch_add_line(struct batch *batch, const struct line *line)
     uint64_t offset = batch_frame_end(batch, session, type, seq, length);
     session->batch_has_seq = true;
     session->batch_last_seq = seq;
+    if (session->new_records++ == 0)
+        session->new_first = seq;
+    session->new_last = seq;
     struct index_entry entry = {
         .seq = seq,
         .position = position_make(batch->store->active->first, offset),

@@ -42,6 +42,7 @@ struct batch {
 /* A receipt with its own copy of the id: it is handed out when the memtable may have moved on. */
 struct told {
     struct hl_receipt receipt;
+    struct hl_news news;
     char id[HL_ID_MAX];
 };
 

@@ -40,11 +40,12 @@
 
 #define FLUSH_LOG_BYTES (UINT64_C(64) << 20) /* recovery replays at most about this */
 #define FLUSH_TABLE_BYTES ((size_t)10 << 20) /* of one memtable; two may stand at once */
-#define FLUSH_SESSIONS 2000U                 /* a transaction; more would take memory */
-#define FLUSH_ENTRIES (256U * 1024)          /* likewise */
+#define FLUSH_SESSIONS 500U                  /* a transaction; more would take memory */
+#define FLUSH_ENTRIES (64U * 1024)           /* likewise */
 #define POINT_SPACING (UINT64_C(1) << 20)    /* bytes of a segment between points for root log */
-#define SYNC_AHEAD_BYTES (UINT64_C(8) << 20) /* unsynced bytes that wake the commit thread early \
-                                              */
+#define SYNC_AHEAD_BYTES                                                    \
+    (UINT64_C(8) << 20) /* unsynced bytes that wake the commit thread early \
+                         */
 #define DAMAGE_REMEMBERED 256U
 
 struct sync_request {

@@ -31,8 +31,11 @@ static int read_on(struct hl_store *store)
     int error = hl_io_size(store->io, active->fd, &size);
     if (error < 0)
         return error;
-    struct replay replay = {
-        .store = store, .segment = active, .watch = true, .next_point = store->next_point};
+    struct replay replay = {.store = store,
+                            .segment = active,
+                            .watch = true,
+                            .tell = true,
+                            .next_point = store->next_point};
     error = replay_segment(&replay, store->tail, size, NULL);
     if (error == 0) {
         store->unindexed_bytes += replay.end - store->tail;

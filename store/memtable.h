@@ -39,7 +39,6 @@ struct mem_session {
     struct mem_session *next_by_id, *next_by_number;
     struct index_row row; /* id and attributes are owned */
     bool hidden;          /* made by a batch that is not stored yet: readers pass it over */
-    bool created;         /* in this table: nothing older knows it */
     bool base_has_seq;    /* where this table's part begins: */
     uint64_t base_last_seq, base_bytes, base_records;
     struct mem_chunk **chunks;
@@ -53,6 +52,8 @@ struct mem_session {
     bool batch_has_seq, batch_created;
     uint64_t receipt_first, receipt_last;
     size_t receipt_records;
+    uint64_t new_first, new_last; /* of the records that are no retries */
+    size_t new_records;
     char *id_json; /* the id as a JSON string, made on first use; owned */
     uint32_t id_json_len;
 };

@@ -36,18 +36,27 @@ static void damage(const struct replay *replay, uint64_t offset, const char *for
 
 /* ---- applying one frame ---- */
 
-static struct mem_session *add_created(struct hl_store *store, const struct index_row *row)
+static void tell(const struct replay *replay, const struct hl_news *news)
 {
+    const struct hl_options *options = &replay->store->options;
+    if (replay->tell && options->news)
+        options->news(options->news_context, news);
+}
+
+static struct mem_session *add_created(const struct replay *replay, const struct index_row *row)
+{
+    struct hl_store *store = replay->store;
     pthread_rwlock_wrlock(&store->mem_lock);
     struct mem_session *session = memtable_add_session(store->table, row);
     if (session) {
-        session->created = true;
         memtable_note_created(store->table, row->number);
         store->sessions++;
         if (row->number >= store->next_session)
             store->next_session = row->number + 1;
     }
     pthread_rwlock_unlock(&store->mem_lock);
+    if (session)
+        tell(replay, &(struct hl_news){.session = row->number, .created = true});
     return session;
 }
 
@@ -102,7 +111,7 @@ static int apply_session(struct replay *replay, const struct replay_frame *frame
             damage(replay, frame->offset, "sessions %" PRIu32 " and %" PRIu32 " have one id",
                    row.number, same_id->row.number);
         else if (error == -ENOENT)
-            error = add_created(replay->store, &row) ? 0 : -ENOMEM;
+            error = add_created(replay, &row) ? 0 : -ENOMEM;
     }
     session_row_free(&row);
     return error;
@@ -144,7 +153,7 @@ static int find_by_line(struct replay *replay, const struct replay_frame *frame,
         .id = id,
         .id_len = (uint16_t)len,
     };
-    *session = add_created(replay->store, &row);
+    *session = add_created(replay, &row);
     return *session ? 0 : -ENOMEM;
 }
 
@@ -187,6 +196,11 @@ static int apply_record(struct replay *replay, const struct replay_frame *frame)
     atomic_fetch_add(&segment->line_bytes, frame->length);
     atomic_store(&segment->size, frame->offset + frame_size(frame->length));
     pthread_rwlock_unlock(&store->mem_lock);
+    if (fresh && error == 0)
+        tell(replay, &(struct hl_news){.session = session->row.number,
+                                       .records = 1,
+                                       .first = frame->seq,
+                                       .last = frame->seq});
     return error;
 }
 

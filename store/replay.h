@@ -25,6 +25,7 @@ struct replay {
     bool watch;              /* read-only, beside a writer: stop where damage would begin */
     bool flush;              /* move full tables to the index on the way (sealed segments only) */
 
+    bool tell;                /* give news of what is applied */
     struct scan_ahead *ahead; /* a scan of just this range that runs already, or NULL; not owned */
 
     /* What was found, after replay_segment(). */

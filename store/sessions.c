@@ -45,7 +45,7 @@ int hl_session_create(struct hl_store *store, const char *id, size_t len, uint32
     pthread_rwlock_wrlock(&store->mem_lock);
     made = memtable_add_session(store->table, &row);
     if (made)
-        made->hidden = made->created = true;
+        made->hidden = true;
     pthread_rwlock_unlock(&store->mem_lock);
     error = made ? log_write_session(store, &row, now, err) : hl_fail(err, ENOMEM, "out of memory");
     pthread_rwlock_wrlock(&store->mem_lock);

@@ -60,6 +60,14 @@ int hl_fail(struct hl_error *err, int code, const char *format, ...)
 
 enum hl_severity { HL_INFO, HL_WARNING, HL_ERROR };
 
+/* What a batch added to one session. Seqs between first and last may be missing. */
+struct hl_news {
+    uint32_t session;
+    bool created;   /* the session is new */
+    size_t records; /* 0: none, and first and last mean nothing */
+    uint64_t first, last;
+};
+
 struct hl_options {
     bool read_only; /* beside a writer or alone; writes nothing but LMDB's reader table */
     uint64_t sync_interval_ms;       /* 1000: the longest time an append stays unsynced */
@@ -70,6 +78,12 @@ struct hl_options {
     /* News for the log: recovery, damage, failures. Called from any thread; NULL: none. */
     void (*report)(void *context, enum hl_severity severity, const char *sentence);
     void *report_context;
+    /* News for those who watch: called once for each session to which a batch added records, or
+     * which it made, when they can be read already. From the appending thread, or in a read-only
+     * store from one that looked for its writer's appends; with no lock of the store held that a
+     * reader takes. Calls for different batches may come in any order, and at once. NULL: none. */
+    void (*news)(void *context, const struct hl_news *news);
+    void *news_context;
 };
 
 void hl_options_init(struct hl_options *options);
@@ -114,7 +128,8 @@ struct hl_session {
     char id[HL_ID_MAX + 1]; /* NUL-terminated too; may hold any byte but NUL */
 };
 
-/* Whether id can name a session: 1 to HL_ID_MAX bytes of UTF-8 without NUL. */
+/* Whether id can name a session: 1 to HL_ID_MAX bytes of UTF-8 without NUL, and no more than that
+ * many once written as a file name, where `/`, `%` and control bytes take three each. */
 bool hl_session_id_valid(const char *id, size_t len);
 
 /* Makes a session. -EEXIST if there is one (*session is then filled with it). */

@@ -9,10 +9,21 @@
 #include "core.h"
 #include "scan.h"
 
+/* A session's records come in order, so its next entries are looked up some at a time. */
+#define AHEAD_SLOTS 1024U
+#define AHEAD_ENTRIES 64U
+
+struct ahead {
+    uint32_t session; /* 0: none */
+    uint32_t count, next;
+    struct index_entry entries[AHEAD_ENTRIES];
+};
+
 struct verification {
     struct hl_store *store;
     struct hl_verify_report *report;
     struct hl_progress *progress;
+    struct ahead *ahead; /* AHEAD_SLOTS of them, by session */
     uint64_t matched;
     bool in_batch;
 };
@@ -25,12 +36,33 @@ static void check_batch(struct verification *v, const struct frame *frame)
     v->in_batch = !last;
 }
 
+static int find_entry(struct verification *v, uint32_t session, uint64_t seq,
+                      struct index_entry *entry)
+{
+    struct ahead *ahead = &v->ahead[session % AHEAD_SLOTS];
+    bool at_hand = ahead->session == session && ahead->next < ahead->count &&
+                   ahead->entries[ahead->next].seq == seq;
+    if (!at_hand) {
+        ahead->session = 0;
+        ssize_t n = lookup_entries(v->store, session, seq, ahead->entries, AHEAD_ENTRIES);
+        if (n < 0)
+            return (int)n;
+        ahead->session = session;
+        ahead->count = (uint32_t)n;
+        ahead->next = 0;
+        if (n == 0 || ahead->entries[0].seq != seq)
+            return -ENOENT;
+    }
+    *entry = ahead->entries[ahead->next++];
+    return 0;
+}
+
 static int check_index(struct verification *v, const struct segment *segment,
                        const struct scan_item *item)
 {
-    struct index_entry entry;
+    struct index_entry entry = {0};
     const struct frame *frame = &item->frame;
-    int error = lookup_seq(v->store, frame->session, frame->seq, &entry);
+    int error = find_entry(v, frame->session, frame->seq, &entry);
     if (error == 0 && entry.position == position_make(segment->first, item->offset) &&
         entry.length == frame->length) {
         v->matched++;
@@ -96,11 +128,34 @@ static int check_segment(struct verification *v, struct segment *segment, uint64
     return error;
 }
 
+static int check_segments(struct verification *v, uint64_t position, struct hl_error *err)
+{
+    struct segment_set *set = &v->store->segments;
+    struct segment *segment;
+    uint32_t after = 0;
+    for (;;) {
+        int error = segment_get_next(set, after, &segment);
+        if (error == -ENOENT)
+            return 0;
+        if (error < 0)
+            return hl_fail(err, -error, "cannot open a segment: %s", strerror(-error));
+        after = segment->first;
+        bool newest = segment->first >= position_segment(position);
+        uint64_t end = newest ? position_offset(position) : (uint64_t)segment->size;
+        if (segment->first <= position_segment(position))
+            error = check_segment(v, segment, end);
+        segment_put(set, segment);
+        if (error < 0)
+            return hl_fail(err, -error, "%s", error == -EINTR ? "interrupted" : strerror(-error));
+        if (newest)
+            return 0;
+    }
+}
+
 int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl_progress *progress,
               struct hl_error *err)
 {
     struct verification v = {.store = store, .report = report, .progress = progress};
-    uint32_t after = 0;
     *report = (struct hl_verify_report){0};
     follow_writer(store);
     pthread_mutex_lock(&store->append_lock); /* position and count of one moment */
@@ -112,23 +167,11 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
         hl_store_status(store, &status);
         atomic_store(&progress->total, status.log_bytes);
     }
-    for (;;) {
-        struct segment *segment;
-        int error = segment_get_next(&store->segments, after, &segment);
-        if (error == -ENOENT || (error == 0 && segment->first > position_segment(position))) {
-            segment_put(&store->segments, error == 0 ? segment : NULL);
-            break;
-        }
-        if (error < 0)
-            return hl_fail(err, -error, "cannot open a segment: %s", strerror(-error));
-        after = segment->first;
-        uint64_t end = segment->first == position_segment(position) ? position_offset(position)
-                                                                    : segment->size;
-        error = check_segment(&v, segment, end);
-        segment_put(&store->segments, segment);
-        if (error < 0)
-            return hl_fail(err, -error, "%s", error == -EINTR ? "interrupted" : strerror(-error));
-    }
+    v.ahead = calloc(AHEAD_SLOTS, sizeof *v.ahead);
+    if (!v.ahead)
+        return hl_fail(err, ENOMEM, "out of memory");
+    int error = check_segments(&v, position, err);
+    free(v.ahead);
     report->index_dangling = records > v.matched ? records - v.matched : 0;
-    return 0;
+    return error;
 }

@@ -100,6 +100,7 @@ struct hl_store {
     pthread_mutex_t append_lock; /* guards down to the next blank line */
     pthread_cond_t room;         /* a flush made room in the memtable, or failed */
     struct segment *active;      /* taken; the last segment */
+    uint32_t highest_number;     /* of all segment files there are, also of those without a good header */
     uint64_t tail;               /* offset in it where the next frame goes */
     bool seal_written;           /* active is sealed and synced: the next one is to be made */
     uint64_t clock_ms;           /* the highest recorded_ms given */

@@ -57,10 +57,14 @@ static int go_on(struct hl_store *store, bool *moved)
 {
     char name[SEGMENT_NAME_MAX];
     struct segment *next, *taken;
-    uint32_t number = store->active->last + 1;
+    uint32_t number = store->active->last;
+    int error;
     *moved = false;
-    segment_name_format(name, number, number, 0);
-    int error = segment_load(&store->segments, name, &next, NULL);
+    do { /* the writer passes over numbers of files that cannot be read */
+        number++;
+        segment_name_format(name, number, number, 0);
+        error = segment_load(&store->segments, name, &next, NULL);
+    } while (error == -EBADMSG && number < UINT32_MAX);
     if (error == -ENOENT || error == -ENODATA)
         return 0;
     if (error == 0)

@@ -1,13 +1,14 @@
 /*
  * json.c - the scanner: one pass over the text, a bit for each open container instead of recursion.
  *
- * run() goes from token to token. Its states say what may come next; a scan that meets the end of the
- * text remembers the state and the beginning of the token that was cut (inside of a string that is a
- * value: of the character), and can go on from there when there is more text. Steps take the place where
- * a token begins and return the place behind it, or NULL after they noted in the scan why there is none.
+ * run() goes from token to token. Its states say what may come next; a scan that meets the end of
+ * the text remembers the state and the beginning of the token that was cut (inside of a string that
+ * is a value: of the character), and can go on from there when there is more text. Steps take the
+ * place where a token begins and return the place behind it, or NULL after they noted in the scan
+ * why there is none.
  *
- * Invariants: depth counts open containers; bit depth-1 of nest tells the innermost one's kind, and
- * in_object is a copy of it. Members are told when depth is 1, so each() must be given for objects only.
+ * Invariants: depth counts open containers; bit depth-1 of nest is set if the innermost one is an
+ * object. Members are told when depth is 1, so each() must be given for objects only.
  */
 #include "json.h"
 #include "json_bytes.h"
@@ -22,7 +23,7 @@ enum state {
 
 struct scan {
     const char *text, *end;
-    const char *at; /* where to begin; after JSON_UNFINISHED, where to go on; else, where it went wrong */
+    const char *at; /* where to begin; in the end where to go on, or where it went wrong */
     enum state state;
     unsigned depth;
     uint64_t nest[JSON_DEPTH_MAX / 64];
@@ -61,8 +62,8 @@ static inline const char *skip_space(const char *p, const char *end)
 /* ---- strings ---- */
 
 /*
- * The four hex digits of a UTF-16 unit at p, as far as they are there: [*low, *high] is what the unit can
- * be. Returns the number of digits, or -1 if something else stands among them.
+ * The four hex digits of a UTF-16 unit at p, as far as they are there: [*low, *high] is what the
+ * unit can be. Returns the number of digits, or -1 if something else stands among them.
  */
 static int hex_digits(const char *p, const char *end, unsigned *low, unsigned *high)
 {
@@ -231,12 +232,13 @@ static inline const char *word(struct scan *scan, const char *p, const char *spe
 }
 
 /* A value that is no container, or the fault, at p. */
-static inline const char *scalar(struct scan *scan, const char *p, enum json_type *type)
+static inline const char *scalar(struct scan *scan, const char *p, enum json_type *type,
+                                 bool *escaped)
 {
     switch (*p) {
     case '"':
         *type = JSON_STRING;
-        return string(scan, p + 1, &scan->member.value_escaped);
+        return string(scan, p + 1, escaped);
     case 't':
         *type = JSON_BOOL;
         return word(scan, p, "true", 4);
@@ -312,25 +314,26 @@ static inline const char *key(struct scan *scan, const char *p)
 /* A value at p: all of it, or the way into a container. */
 static inline const char *value(struct scan *scan, const char *p, enum state *next)
 {
-    unsigned depth = scan->depth;
+    const unsigned depth = scan->depth;
     enum json_type type;
+    bool escaped = false;
     p = skip_space(p, scan->end);
     if (p == scan->end)
         return cut(scan, p, BEFORE_VALUE, "the text ends where a value is due");
-    if (depth == 1) {
+    if (depth == 1)
         scan->member.value.at = p;
-        scan->member.value_escaped = false;
-    }
     if (*p == '{' || *p == '[') {
         type = *p == '{' ? JSON_OBJECT : JSON_ARRAY;
         p = open_container(scan, p);
     } else {
-        p = scalar(scan, p, &type);
+        p = scalar(scan, p, &type, &escaped);
     }
     if (depth == 0)
         scan->type = type;
-    else if (depth == 1)
+    if (depth == 1) {
         scan->member.type = type;
+        scan->member.value_escaped = escaped;
+    }
     *next = AFTER_VALUE;
     if (scan->depth > depth)
         *next = type == JSON_OBJECT ? BEFORE_KEY : BEFORE_VALUE;
@@ -373,8 +376,8 @@ static enum json_result the_end(struct scan *scan, const char *p)
 }
 
 /*
- * Scans from scan->at until the outermost value and the white space behind it end the text. scan->state
- * is where it begins, and where it may go on after JSON_UNFINISHED.
+ * Scans from scan->at until the outermost value and the white space behind it end the text.
+ * scan->state is where it begins, and where it may go on after JSON_UNFINISHED.
  */
 static enum json_result run(struct scan *scan)
 {

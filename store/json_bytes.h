@@ -1,7 +1,8 @@
 /*
  * json_bytes.h - stepping over the bytes of strings; shared by the json_*.c files alone.
  *
- * Nothing here reads at or past `end`. JSON_PORTABLE, defined by a build, leaves the vector code out.
+ * Nothing here reads at or past `end`. JSON_PORTABLE, defined by a build, leaves the vector code
+ * out.
  */
 #ifndef HL_JSON_BYTES_H
 #define HL_JSON_BYTES_H
@@ -65,16 +66,16 @@ static inline const char *json_skip_plain(const char *p, const char *end)
 #define JSON_UTF8_CUT (-1)
 
 /*
- * The length of the UTF-8 sequence at p, which begins with a byte from 0x80 on; JSON_UTF8_BAD if there
- * is none; JSON_UTF8_CUT if the bytes end before it does, and are right so far.
+ * The length of the UTF-8 sequence at p, which begins with a byte from 0x80 on; JSON_UTF8_BAD if
+ * there is none; JSON_UTF8_CUT if the bytes end before it does, and are right so far.
  */
 static inline int json_utf8_sequence(const char *p, const char *end)
 {
     uint8_t lead = (uint8_t)*p, low = 0x80, high = 0xbf;
     int length;
-    if (lead < 0xc2) {
-        return JSON_UTF8_BAD; /* a continuation, or an overlong form */
-    } else if (lead < 0xe0) {
+    if (lead < 0xc2 || lead > 0xf4) /* a continuation, an overlong form, or above U+10FFFF */
+        return JSON_UTF8_BAD;
+    if (lead < 0xe0) {
         length = 2;
     } else if (lead < 0xf0) {
         length = 3;
@@ -82,14 +83,12 @@ static inline int json_utf8_sequence(const char *p, const char *end)
             low = 0xa0; /* below it, two bytes would do */
         else if (lead == 0xed)
             high = 0x9f; /* above it lie the surrogates */
-    } else if (lead < 0xf5) {
+    } else {
         length = 4;
         if (lead == 0xf0)
             low = 0x90;
         else if (lead == 0xf4)
             high = 0x8f; /* up to U+10FFFF */
-    } else {
-        return JSON_UTF8_BAD;
     }
     for (int i = 1; i < length; i++) {
         if (i == end - p)

@@ -75,7 +75,8 @@ static size_t put_utf8(unsigned c, char *out)
     return 4;
 }
 
-/* Undoes the escape at *p, which was scanned before, and moves *p behind it; returns its bytes in out. */
+/* Undoes the escape at *p, which was scanned before, and moves *p behind it; returns its bytes in
+ * out. */
 static size_t undo_escape(const char **p, char out[4])
 {
     char kind = (*p)[1];
@@ -204,10 +205,11 @@ size_t json_escape(const char *text, size_t len, char *out)
         if (shorter != 0) {
             *to++ = shorter;
         } else {
-            memcpy(to, "u00", 3);
-            to[3] = digits[(uint8_t)byte >> 4];
-            to[4] = digits[byte & 15];
-            to += 5;
+            *to++ = 'u';
+            *to++ = '0';
+            *to++ = '0';
+            *to++ = digits[(uint8_t)byte >> 4];
+            *to++ = digits[byte & 15];
         }
     }
     *to++ = '"';

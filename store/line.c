@@ -1,8 +1,9 @@
 /*
  * line.c - checking a line; the contract is in line.h.
  *
- * Whether a line is an event or an operation is known only when all of it was seen. So the scan just
- * notes, in sets of fields, what it met and what was wrong with it; the verdict comes after it.
+ * Whether a line is an event or an operation is known only when all of it was seen. So the scan
+ * just notes, in sets of fields, what it met and what was wrong with it; the verdict comes after
+ * it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,9 +19,9 @@ struct part {
 
 struct parse {
     struct line *line;
-    uint32_t seen, twice, null, wrong; /* sets of fields */
-    struct part op;                                /* meaningful if seen */
-    struct part parts[FIELD_COUNT - FIELD_KEY];    /* of operations; likewise */
+    uint32_t seen, twice, null, wrong;          /* sets of fields */
+    struct part op;                             /* meaningful if seen */
+    struct part parts[FIELD_COUNT - FIELD_KEY]; /* of operations; likewise */
 };
 
 /* ---- sentences ---- */

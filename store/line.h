@@ -1,10 +1,10 @@
 /*
  * line.h - a line as a writer gives it, and the line as it is stored (design.md, section 2).
  *
- * line_parse() checks a line and notes which standard fields it lacks; line_stamp() writes the stored
- * form: the writer's bytes with the missing fields in front. A standard field whose value is null counts
- * as absent: its value is then filled in where it stands, or the stored line would hold the name twice.
- * A stored line, parsed and stamped again, comes out as it was.
+ * line_parse() checks a line and notes which standard fields it lacks; line_stamp() writes the
+ * stored form: the writer's bytes with the missing fields in front. A standard field whose value is
+ * null counts as absent: its value is then filled in where it stands, or the stored line would hold
+ * the name twice. A stored line, parsed and stamped again, comes out as it was.
  *
  * Sentences count bytes of the line from 1.
  */
@@ -31,9 +31,9 @@ enum line_field {
 struct line {
     struct json_span text; /* without its newline */
     enum line_kind kind;
-    uint8_t given;                        /* bit (1 << enum line_field): present and not null */
+    uint8_t given;                         /* bit (1 << enum line_field): present and not null */
     struct json_span null_at[LINE_FIELDS]; /* the bytes "null" of a standard field, or len 0 */
-    struct json_span session_id;          /* inside its quotes, escaped as written; if given */
+    struct json_span session_id;           /* inside its quotes, escaped as written; if given */
     bool session_id_escaped;
     uint64_t seq;   /* if given */
     uint64_t ts_ms; /* if given */
@@ -41,8 +41,8 @@ struct line {
 
 /*
  * Checks one line (no newline in it, at least one byte). A line that begins with '{' is JSON, an
- * operation if it has a non-null "op"; any other is text. Returns 0, or -EINVAL / -EMSGSIZE with err->text saying why
- * (err->line is left to the caller). max_record bounds the writer's line.
+ * operation if it has a non-null "op"; any other is text. Returns 0, or -EINVAL / -EMSGSIZE with
+ * err->text saying why (err->line is left to the caller). max_record bounds the writer's line.
  */
 int line_parse(const char *text, size_t len, uint64_t max_record, struct line *line,
                struct hl_error *err);
@@ -51,14 +51,14 @@ int line_parse(const char *text, size_t len, uint64_t max_record, struct line *l
 bool line_is_object(const char *text, size_t len);
 
 /*
- * Whether the beginning of a line, text, can still become a line that is taken, as far as its bytes and
- * its length say: 0, or -EINVAL / -EMSGSIZE with err saying why.
+ * Whether the beginning of a line, text, can still become a line that is taken, as far as its bytes
+ * and its length say: 0, or -EINVAL / -EMSGSIZE with err saying why.
  */
 int line_may_become(const char *text, size_t len, uint64_t max_record, struct hl_error *err);
 
 /*
- * The same for a line that comes in many pieces: text is all that there is of it so far, and what was
- * looked at in earlier calls is not looked at again. *progress is zeroed for a new line.
+ * The same for a line that comes in many pieces: text is all that there is of it so far, and what
+ * was looked at in earlier calls is not looked at again. *progress is zeroed for a new line.
  */
 int line_piece_check(struct json_progress *progress, const char *text, size_t len,
                      uint64_t max_record, struct hl_error *err);
@@ -74,13 +74,13 @@ struct line_stamp {
 /* An upper bound of what line_stamp() writes, newline included. */
 size_t line_stamp_bound(const struct line *line, size_t id_json_len);
 
-/* Writes the stored line, newline included; returns its length. ts_exact is stamped true if the line
- * gives ts_ms, else false. */
+/* Writes the stored line, newline included; returns its length. ts_exact is stamped true if the
+ * line gives ts_ms, else false. */
 size_t line_stamp(const struct line *line, const struct line_stamp *stamp, char *out);
 
 /* Standard fields of a stored line (with or without newline), as needed by readers. Returns 0 or
- * -EINVAL when it is no JSON object; it looks no further than to the last of these fields. Missing numbers
- * are 0; spans len 0 when missing; null, or a value of the wrong type, is missing. */
+ * -EINVAL when it is no JSON object; it looks no further than to the last of these fields. Missing
+ * numbers are 0; spans len 0 when missing; null, or a value of the wrong type, is missing. */
 struct line_fields {
     uint64_t seq, ts_ms;
     bool has_seq, has_ts_ms;

@@ -1,4 +1,5 @@
-/* line_field.c - the fields of a line: finding them by name, checking their values; see line_field.h. */
+/* line_field.c - the fields of a line: finding them by name, checking their values; see
+ * line_field.h. */
 #include "line_field.h"
 
 #include <string.h>
@@ -26,7 +27,10 @@ struct description {
     uint8_t rule;
 };
 
-#define NAMED(text, rule) {text, sizeof(text) - 1, rule}
+#define NAMED(text, rule)            \
+    {                                \
+        text, sizeof(text) - 1, rule \
+    }
 
 static const struct description descriptions[FIELD_COUNT] = {
     [FIELD_SESSION_ID] = NAMED("session_id", RULE_SESSION_ID),
@@ -191,7 +195,7 @@ const char *field_rule(enum field field)
 {
     switch ((enum rule)descriptions[field].rule) {
     case RULE_SESSION_ID:
-        return "must be a string of 1 to 255 bytes without a NUL";
+        return "must be a string of 1 to 255 bytes (counted as in a file name) without a NUL";
     case RULE_SEQ:
         return "must be an integer from 0 to 9007199254740991";
     case RULE_U64:
@@ -199,7 +203,8 @@ const char *field_rule(enum field field)
     case RULE_BOOL:
         return "must be true or false";
     case RULE_IDENTIFIER:
-        return "must be an identifier of up to 64 bytes: a letter or _, then letters, digits and _.:-";
+        return "must be an identifier of up to 64 bytes: a letter or _, then letters, digits and "
+               "_.:-";
     case RULE_STRING:
         return "must be a string";
     case RULE_U32:

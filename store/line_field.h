@@ -1,6 +1,6 @@
 /*
- * line_field.h - the names that mean something at the top level of a line, and what their values must be;
- * shared by the line*.c files alone.
+ * line_field.h - the names that mean something at the top level of a line, and what their values
+ * must be; shared by the line*.c files alone.
  */
 #ifndef HL_LINE_FIELD_H
 #define HL_LINE_FIELD_H
@@ -60,7 +60,8 @@ enum field field_find(const struct json_member *member);
 
 const char *field_name(enum field field);
 
-/* Whether the value, which is not null, is what the field must be. Fields of operations always are. */
+/* Whether the value, which is not null, is what the field must be. Fields of operations always are.
+ */
 bool field_check(enum field field, const struct json_member *member);
 
 /* What it must be, to stand behind its name: "must be ...". */

@@ -1,26 +1,30 @@
 /*
  * line_stamp.c - writing the stored form of a line; the contract is in line.h.
  *
- * Every append of every writer comes through here: plain copies and a small integer formatter, nothing
- * that parses a format. What is written is never longer than line_stamp_bound() said.
+ * Every append of every writer comes through here: plain copies and a small integer formatter,
+ * nothing that parses a format. What is written is never longer than line_stamp_bound() said.
  */
 #include <string.h>
 
 #include "line.h"
 
-#define DIGITS_MAX 20U /* of a u64 */
+#define DIGITS_MAX ((size_t)20) /* of a u64 */
+#define NAME_ROOM 16U           /* what is copied for a name */
 
-/* The fields with their names, ts_exact and two numbers at their longest, commas, braces and newline. */
-#define FRONT_MAX                                                                                  \
-    (sizeof "{\"session_id\":,\"seq\":,\"ts_ms\":,\"ts_exact\":false,\"source\":\"Tail\","         \
-            "\"kind\":\"Message\",\"payload\":}\n" +                                               \
+/* The fields with their names, ts_exact and two numbers at their longest, commas, braces and
+ * newline. */
+#define FRONT_MAX                                                                          \
+    (sizeof "{\"session_id\":,\"seq\":,\"ts_ms\":,\"ts_exact\":false,\"source\":\"Tail\"," \
+            "\"kind\":\"Message\",\"payload\":}\n" +                                       \
      2 * DIGITS_MAX)
+/* What a constant copy may write too much, behind the last piece. */
+#define SPILL_MAX DIGITS_MAX
 
 size_t line_stamp_bound(const struct line *line, size_t id_json_len)
 {
-    size_t text = line->kind == LINE_TEXT ? json_escaped_len(line->text.at, line->text.len)
-                                          : line->text.len;
-    return FRONT_MAX + id_json_len + text;
+    size_t text =
+        line->kind == LINE_TEXT ? json_escaped_len(line->text.at, line->text.len) : line->text.len;
+    return FRONT_MAX + SPILL_MAX + id_json_len + text;
 }
 
 static inline char *put(char *out, const char *bytes, size_t len)
@@ -31,11 +35,12 @@ static inline char *put(char *out, const char *bytes, size_t len)
 
 static char *put_u64(char *out, uint64_t number)
 {
-    static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233"
-                                "34353637383940414243444546474849505152535455565758596061626364656667"
-                                "6869707172737475767778798081828384858687888990919293949596979899";
-    char digits[DIGITS_MAX];
-    size_t at = sizeof digits;
+    static const char pairs[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233"
+        "34353637383940414243444546474849505152535455565758596061626364656667"
+        "6869707172737475767778798081828384858687888990919293949596979899";
+    char digits[2 * DIGITS_MAX] = {0}; /* the number ends in the middle */
+    size_t at = DIGITS_MAX;
     while (number >= 100) {
         at -= 2;
         memcpy(digits + at, pairs + number % 100 * 2, 2);
@@ -47,7 +52,8 @@ static char *put_u64(char *out, uint64_t number)
     } else {
         digits[--at] = (char)('0' + number);
     }
-    return put(out, digits + at, sizeof digits - at);
+    memcpy(out, digits + at, DIGITS_MAX);
+    return out + (DIGITS_MAX - at);
 }
 
 /* Whether a field is neither given nor stands there as null. */
@@ -81,26 +87,31 @@ static inline char *put_value(char *out, const struct line *line, const struct l
 static char *put_front(char *out, const struct line *line, const struct line_stamp *stamp)
 {
     static const struct {
-        char text[16];
+        char text[NAME_ROOM];
         uint8_t len;
     } names[LINE_FIELDS] = {
-        [LINE_SESSION_ID] = {",\"session_id\":", 14}, [LINE_SEQ] = {",\"seq\":", 7},
-        [LINE_TS_MS] = {",\"ts_ms\":", 9},            [LINE_TS_EXACT] = {",\"ts_exact\":", 12},
-        [LINE_SOURCE] = {",\"source\":", 10},         [LINE_KIND] = {",\"kind\":", 8},
+        [LINE_SESSION_ID] = {",\"session_id\":", 14},
+        [LINE_SEQ] = {",\"seq\":", 7},
+        [LINE_TS_MS] = {",\"ts_ms\":", 9},
+        [LINE_TS_EXACT] = {",\"ts_exact\":", 12},
+        [LINE_SOURCE] = {",\"source\":", 10},
+        [LINE_KIND] = {",\"kind\":", 8},
     };
     char *begin = out;
     int fields = line->kind == LINE_OPERATION ? LINE_SOURCE : LINE_FIELDS;
     for (int field = 0; field < fields; field++) {
         if (!lacks(line, (enum line_field)field))
             continue;
-        out = put(out, names[field].text, names[field].len);
+        memcpy(out, names[field].text, NAME_ROOM);
+        out += names[field].len;
         out = put_value(out, line, stamp, (enum line_field)field);
     }
     *begin = '{';
     return out;
 }
 
-/* The fields whose value is null, in the order in which they stand in the line; returns their number. */
+/* The fields whose value is null, in the order in which they stand in the line; returns their
+ * number. */
 static size_t nulls_in_order(const struct line *line, enum line_field order[LINE_FIELDS])
 {
     size_t count = 0;
@@ -130,7 +141,8 @@ static char *put_rest(char *out, const struct line *line, const struct line_stam
     return put(out, from, (size_t)(end - from));
 }
 
-/* Whether the writer's object has a member. It was scanned: its first byte is '{', and a '}' comes. */
+/* Whether the writer's object has a member. It was scanned: its first byte is '{', and a '}' comes.
+ */
 static bool has_member(const struct line *line)
 {
     const char *p = line->text.at + 1;

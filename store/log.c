@@ -74,7 +74,11 @@ static int write_seal(struct hl_store *store)
 static int begin_next(struct hl_store *store)
 {
     struct segment *next, *taken;
-    uint32_t number = store->active->last + 1;
+    uint32_t number = store->active->last;
+    if (number < store->highest_number)
+        number = store->highest_number; /* a file that could not be read has this one */
+    if (number++ == UINT32_MAX)
+        return -ENOSPC;
     int error = segment_create(&store->segments, number, store->store_id, now_ms(), &next);
     if (error < 0)
         return error;

@@ -265,14 +265,17 @@ static uint64_t seq_after(const struct collecting *collecting, uint64_t from)
     return collecting->count ? collecting->entries[collecting->count - 1].seq + 1 : from;
 }
 
-/* From the tables alone; *answered says whether they hold the session from `from` on. */
+/* From the tables alone; *answered says whether they hold the session from `from` on. If not,
+ * *floor is where the part that they hold begins, or 0. */
 static void collect_from_tables(struct hl_store *store, uint32_t session, uint64_t from,
-                                struct collecting *collecting, bool *answered)
+                                struct collecting *collecting, bool *answered, uint64_t *floor)
 {
     *answered = false;
+    *floor = 0;
     pthread_rwlock_rdlock(&store->mem_lock);
     const struct mem_session *newer = visible(store->table, session);
     const struct mem_session *older = visible(store->frozen, session);
+    const struct mem_session *oldest = older ? older : newer;
     bool more = true;
     if (older && mem_session_covers_seq(older, from)) {
         *answered = true;
@@ -283,6 +286,8 @@ static void collect_from_tables(struct hl_store *store, uint32_t session, uint64
         *answered = true;
         mem_session_each_from(newer, from, collect, collecting);
     }
+    if (!*answered && oldest)
+        *floor = oldest->base_last_seq + 1;
     pthread_rwlock_unlock(&store->mem_lock);
 }
 
@@ -291,25 +296,30 @@ ssize_t lookup_entries(struct hl_store *store, uint32_t session, uint64_t from,
 {
     struct collecting collecting = {.entries = entries, .max = max};
     bool answered, progress = true;
+    uint64_t next = from, floor;
     /* A flush may carry entries from the tables to the index between the two looks: then neither
      * look saw them, and the index is asked again. */
     for (int turns = 0; turns < 2 && collecting.count < max; turns += progress ? 0 : 1) {
-        uint64_t next = seq_after(&collecting, from);
-        collect_from_tables(store, session, next, &collecting, &answered);
+        collect_from_tables(store, session, next, &collecting, &answered, &floor);
         if (answered)
             break;
         size_t before = collecting.count;
         struct index_view *view;
         int error = lookup_view(store, &view);
-        if (error == -ENOENT)
-            break;
-        if (error < 0)
-            return error;
-        error = index_each_from(view, session, next, collect, &collecting);
-        lookup_view_end(store, view);
-        if (error < 0)
+        if (error == 0) {
+            error = index_each_from(view, session, next, collect, &collecting);
+            lookup_view_end(store, view);
+        }
+        if (error < 0 && error != -ENOENT) /* that: no index */
             return error;
         progress = collecting.count > before;
+        next = seq_after(&collecting, next);
+        /* All below the tables' part was in the index. Seqs may be missing between the two: those
+         * of lost records, of which only a session frame knew. */
+        if (collecting.count < max && next < floor) {
+            next = floor;
+            progress = true;
+        }
     }
     return (ssize_t)collecting.count;
 }

@@ -80,6 +80,8 @@ static int replay_part(struct hl_store *store, const struct part *part, bool new
         .sealed = part->segment != youngest,
         .watch = store->options.read_only && part->segment == youngest,
         .flush = !store->options.read_only && store->index,
+        /* Of the youngest only the index can have said so: then nothing is replayed but its end. */
+        .seal_found = part->segment == youngest && part->segment->sealed,
     };
     int error = replay_segment(replay, part->begin, part->end, progress);
     atomic_store(&part->segment->size, replay->end);

@@ -21,6 +21,8 @@ static int adopt_segments(struct hl_store *store, struct index_view *view, uint6
         if (!live || live->last != known.last || live->generation != known.generation ||
             live->salt != known.salt || live->size < known.indexed_end)
             return hl_fail(err, EBADMSG, "it was made from another segment %" PRIu32, known.first);
+        if (known.sealed)
+            live->sealed = true; /* also the last one, when the next was not made yet */
         live->records = known.records;
         live->line_bytes = known.line_bytes;
         if (known.first < position_segment(watermark) && !known.sealed)
@@ -42,6 +44,12 @@ int recover_adopt_index(struct hl_store *store, struct hl_error *err)
 {
     struct index_meta meta = {.next_session = 1};
     struct index_view *view;
+    /* Nothing of an index that was looked at before and did not fit. */
+    for (size_t i = 0; i < store->segments.count; i++) {
+        struct segment *segment = store->segments.at[i];
+        segment->records = segment->line_bytes = 0;
+        segment->sealed = i + 1 < store->segments.count;
+    }
     if (store->index) {
         int error = index_view_begin(store->index, &view);
         if (error < 0)
@@ -66,8 +74,13 @@ int recover_adopt_index(struct hl_store *store, struct hl_error *err)
     store->next_session = meta.next_session;
     store->clock_ms = meta.recorded_ms;
     store->sessions = meta.sessions;
-    store->records = meta.records;
-    store->bytes = meta.bytes;
+    /* What root log holds is counted by segments: a read-only store sees rows of the index that are
+     * newer than the watermark, but no segment's. */
+    store->records = store->bytes = 0;
+    for (size_t i = 0; i < store->segments.count; i++) {
+        store->records += store->segments.at[i]->records;
+        store->bytes += store->segments.at[i]->line_bytes;
+    }
     return 0;
 }
 
@@ -198,8 +211,6 @@ int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err
         if (error < 0)
             return hl_fail(err, -error, "cannot remove the index: %s", strerror(-error));
     }
-    for (size_t i = 0; i < store->segments.count; i++)
-        store->segments.at[i]->records = store->segments.at[i]->line_bytes = 0;
     if (read_only)
         return recover_adopt_index(store, err);
     *build = true;

@@ -37,6 +37,8 @@ static int list_name(void *context, const char *name)
         listing->capacity = capacity;
     }
     snprintf(listing->names[listing->count++], SEGMENT_NAME_MAX, "%s", name);
+    if (last > store->highest_number)
+        store->highest_number = last;
     return 0;
 }
 

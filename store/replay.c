@@ -50,14 +50,26 @@ static struct mem_session *add_created(const struct replay *replay, const struct
     struct mem_session *session = memtable_add_session(store->table, row);
     if (session) {
         memtable_note_created(store->table, row->number);
-        store->sessions++;
-        if (row->number >= store->next_session)
-            store->next_session = row->number + 1;
+        if (row->number < store->next_session) /* else count_session() did */
+            store->sessions++;
     }
     pthread_rwlock_unlock(&store->mem_lock);
-    if (session)
-        tell(replay, &(struct hl_news){.session = row->number, .created = true});
     return session;
+}
+
+/* A session with a number that none had is new, also when the index (of a writer, seen by a
+ * read-only store) knows it already. */
+static bool count_session(const struct replay *replay, uint32_t number)
+{
+    struct hl_store *store = replay->store;
+    bool fresh = number >= store->next_session;
+    pthread_rwlock_wrlock(&store->mem_lock);
+    if (fresh) {
+        store->sessions++;
+        store->next_session = number + 1;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    return fresh;
 }
 
 static int update_session(struct replay *replay, struct mem_session *session, struct index_row *row,
@@ -113,6 +125,8 @@ static int apply_session(struct replay *replay, const struct replay_frame *frame
         else if (error == -ENOENT)
             error = add_created(replay, &row) ? 0 : -ENOMEM;
     }
+    if (error == 0 && count_session(replay, row.number))
+        tell(replay, &(struct hl_news){.session = row.number, .created = true});
     session_row_free(&row);
     return error;
 }
@@ -154,6 +168,7 @@ static int find_by_line(struct replay *replay, const struct replay_frame *frame,
         .id_len = (uint16_t)len,
     };
     *session = add_created(replay, &row);
+    count_session(replay, row.number);
     return *session ? 0 : -ENOMEM;
 }
 
@@ -177,26 +192,27 @@ static int apply_record(struct replay *replay, const struct replay_frame *frame)
     if (error < 0 && error != -ENOENT)
         return error;
     bool known = error == 0, fresh = known && position >= session->row.indexed;
+    bool good = known;
     if (fresh && session->row.has_seq && frame->seq <= session->row.last_seq) {
         damage(replay, frame->offset,
                "record %" PRIu64 " of session %" PRIu32 " comes after record %" PRIu64, frame->seq,
                frame->session, session->row.last_seq);
-        fresh = false;
+        fresh = good = false;
     }
     struct index_entry entry = {.seq = frame->seq, .position = position, .length = frame->length};
     error = 0;
     pthread_rwlock_wrlock(&store->mem_lock);
     if (fresh) {
         error = memtable_append(store->table, session, &entry, frame->recorded_ms);
-        store->records += error == 0;
-        store->bytes += error == 0 ? frame->length : 0;
         replay->records += error == 0;
     }
+    store->records++;
+    store->bytes += frame->length;
     atomic_fetch_add(&segment->records, 1);
     atomic_fetch_add(&segment->line_bytes, frame->length);
     atomic_store(&segment->size, frame->offset + frame_size(frame->length));
     pthread_rwlock_unlock(&store->mem_lock);
-    if (fresh && error == 0)
+    if (good && error == 0)
         tell(replay, &(struct hl_news){.session = session->row.number,
                                        .records = 1,
                                        .first = frame->seq,

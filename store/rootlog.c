@@ -133,22 +133,92 @@ static bool put(struct root_read *read, const char *text, uint64_t length)
     return true;
 }
 
-/* How many line bytes are missing where damage stands: what the segment should hold, less what
- * comes before and behind. */
-static int missing_bytes(struct root_read *read, uint64_t behind, uint64_t *missing)
+/* What the headers in damaged bytes say of the lines that stood there, if they lead from one to the
+ * next up to the end. They are not checked, so this is a guess: it only helps to share out what is
+ * missing. */
+static int guess_lines(struct root_read *read, uint64_t at, uint64_t end, bool *guessed,
+                       uint64_t *bytes)
+{
+    *bytes = 0;
+    *guessed = false;
+    while (at < end) {
+        struct frame_header header;
+        uint8_t stored[FRAME_HEADER_SIZE];
+        ssize_t n = hl_io_read(read->store->io, read->segment->fd, stored, sizeof stored, at);
+        if (n < 0)
+            return (int)n;
+        if (n != (ssize_t)sizeof stored || !frame_plausible(stored))
+            return 0;
+        memcpy(&header, stored, sizeof header);
+        uint16_t type = le16toh(header.type);
+        uint64_t size = frame_size(le32toh(header.length));
+        if (size > end - at)
+            return 0;
+        if (type == FRAME_EVENT || type == FRAME_OPERATION)
+            *bytes += le32toh(header.length);
+        at += size;
+    }
+    *guessed = true;
+    return 0;
+}
+
+/* The first point found behind a place in the segment, or the segment's end. */
+static int point_behind(struct root_read *read, uint64_t behind, uint64_t *lines, uint64_t *at)
+{
+    for (uint64_t reach = POINT_SPACING / 16;; reach *= 2) {
+        uint64_t wanted = read->line_at - read->before + reach;
+        if (wanted >= read->total)
+            break;
+        int error = find_point(read->store, read->segment->first, wanted, lines, at);
+        if (error < 0)
+            return error;
+        if (*at >= behind && *at < read->end && *lines >= read->line_at - read->before)
+            return 0;
+    }
+    *lines = read->total;
+    *at = read->end;
+    return 0;
+}
+
+/*
+ * How many line bytes are missing where damage stands, from `begin` to `behind`. Up to the next
+ * point the index knows how many there were; those that are found before and behind are not
+ * missing. If there is more damage before that point, what is missing is shared out between its
+ * places by what the headers there say, and the last takes the rest: so behind the point every line
+ * is where it always was.
+ */
+static int missing_bytes(struct root_read *read, uint64_t begin, uint64_t behind, uint64_t *missing)
 {
     struct scan scan;
-    struct scan_item item;
-    uint64_t found = read->line_at - read->before;
-    int error = 0;
-    scan_init(&scan, read->store->io, read->segment->fd, read->segment->salt, behind, read->end);
+    struct scan_item item = {.kind = SCAN_END};
+    uint64_t known, limit, own, other, later = 0, found = read->line_at - read->before;
+    bool guessed, more = false;
+    int error = point_behind(read, behind, &known, &limit);
+    if (error < 0)
+        return error;
+    scan_init(&scan, read->store->io, read->segment->fd, read->segment->salt, behind, limit);
     do {
         error = scan_next(&scan, &item);
-        if (error == 0 && item.kind == SCAN_FRAME && has_line(&item.frame))
-            found += item.frame.length;
-    } while (error == 0 && item.kind != SCAN_END);
+        if (error < 0)
+            break;
+        if (item.kind == SCAN_FRAME) {
+            found += has_line(&item.frame) ? item.frame.length : 0;
+        } else if (item.kind == SCAN_GAP || item.offset < limit) {
+            uint64_t end = item.kind == SCAN_GAP ? item.offset + item.size : limit;
+            more = true;
+            error = guess_lines(read, item.offset, end, &guessed, &other);
+            later += guessed ? other : 0;
+        }
+    } while (error == 0 && (item.kind == SCAN_FRAME || item.kind == SCAN_GAP));
     scan_free(&scan);
-    *missing = found < read->total ? read->total - found : 0;
+    *missing = found < known ? known - found : 0;
+    if (error < 0 || !more)
+        return error;
+    error = guess_lines(read, begin, behind, &guessed, &own);
+    if (guessed && own < *missing)
+        *missing = own;
+    else if (!guessed)
+        *missing = *missing > later ? *missing - later : 0;
     return error;
 }
 
@@ -170,7 +240,7 @@ static int read_segment(struct root_read *read, bool *whole)
                 *whole = put(read, item.frame.body, item.frame.length);
         } else {
             uint64_t missing, behind = item.kind == SCAN_END ? read->end : item.offset + item.size;
-            error = missing_bytes(read, behind, &missing);
+            error = missing_bytes(read, item.offset, behind, &missing);
             if (error < 0)
                 break;
             if (item.kind != SCAN_END || missing > 0) {

@@ -226,6 +226,7 @@ int segment_set_add(struct segment_set *set, struct segment *segment)
     for (; i > 0 && set->at[i - 1]->first > segment->first; i--)
         set->at[i] = set->at[i - 1];
     set->at[i] = segment;
+    segment->used = ++set->clock; /* not the first one to be closed */
     if (segment->fd >= 0 && ++set->open > SEGMENT_OPEN_MAX)
         close_one(set);
     pthread_mutex_unlock(&set->lock);

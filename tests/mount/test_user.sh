@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# test_user.sh - a mount of an ordinary user, by way of fusermount3.
+#
+# Run by root, it runs itself again as "nobody", from a copy that nobody can read, in a mount namespace where
+# /dev/fuse is open to all, as it is on most systems.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+as_nobody()
+{
+    local home status=0
+    home=$(mktemp -d "${TMPDIR:-/tmp}/hotlogfs-user.XXXXXXXX")
+    mkdir -p "$home/tests" "$home/tmp" "$home/build"
+    cp -r "$here" "$home/tests/mount"
+    cp "${HOTLOGFS:-$here/../../${BUILD:-build}/hotlogfs}" "$home/build/hotlogfs"
+    mknod -m 666 "$home/fuse" c 10 229
+    chmod 755 "$home"
+    chown -R 65534:65534 "$home/tmp"
+    # The paths below are expanded by the inner shell.
+    # shellcheck disable=SC2016
+    HOME_DIR=$home unshare -m --propagation private bash -euc '
+        mount --bind "$HOME_DIR/fuse" /dev/fuse
+        exec env -u HOME_DIR TMPDIR="$HOME_DIR/tmp" HOTLOGFS="$HOME_DIR/build/hotlogfs" PATH=/usr/bin:/bin \
+            setpriv --reuid 65534 --regid 65534 --clear-groups bash "$HOME_DIR/tests/mount/test_user.sh"' || status=$?
+    rm -rf --one-file-system "$home"
+    exit "$status"
+}
+[ "$(id -u)" != 0 ] || as_nobody
+
+# shellcheck source=tests/mount/lib.sh
+. "$here/lib.sh"
+export PYTHONDONTWRITEBYTECODE=1
+
+py() { python3 "$T_HERE/user_cases.py" "$1" "$MNT"; }
+
+in_the_background()
+{
+    t_use background
+    t_mount -b
+    mkdir "$MNT/sessions/s"
+    echo hi >"$MNT/sessions/s/append"
+    t_match "$(cat "$MNT/sessions/s/1")" '"hi"'
+    t_unmount
+}
+
+after_a_kill()
+{
+    t_kill9
+    t_mount
+    py his_again
+}
+
+t_mount
+t_test "the root" python3 "$T_HERE/layout_cases.py" root_names "$MNT"
+t_test "all is his" py all_is_his
+t_test "root append checks the bits of each session" py root_append_checks_bits
+t_test "his again after kill -9" after_a_kill
+t_unmount
+t_test "in the background" in_the_background

@@ -1,0 +1,258 @@
+/* support_image.c - images of all that a store shows. */
+#include "support.h"
+
+#include <inttypes.h>
+
+#define PIECE (256U * 1024)
+
+struct listing {
+    struct t_line *lines;
+    size_t count, capacity;
+};
+
+static bool list_line(void *context, const struct hl_record *record)
+{
+    struct listing *listing = context;
+    if (listing->count == listing->capacity) {
+        listing->capacity = listing->capacity ? listing->capacity * 2 : 64;
+        listing->lines = realloc(listing->lines, listing->capacity * sizeof *listing->lines);
+        if (!listing->lines)
+            return false;
+    }
+    listing->lines[listing->count++] =
+        (struct t_line){.seq = record->seq, .length = record->length};
+    return true;
+}
+
+static void check_blank(const char *text, size_t len)
+{
+    for (size_t i = 0; i + 1 < len; i++)
+        assert_int_equal(text[i], ' ');
+    assert_int_equal(text[len - 1], '\n');
+}
+
+static void take_lines(struct hl_store *store, struct t_image *image,
+                       struct t_session_image *session)
+{
+    struct listing listing = {0};
+    uint32_t number = session->about.number;
+    assert_int_equal(hl_record_list(store, number, 0, false, list_line, &listing), 0);
+    session->lines = listing.lines;
+    assert_int_equal(listing.count, session->about.records);
+    session->log = t_log(store, number, PIECE, &session->log_len);
+    assert_int_equal(session->log_len, session->about.bytes);
+    size_t at = 0;
+    for (size_t i = 0; i < listing.count; i++) {
+        struct t_line *line = &session->lines[i];
+        if (i > 0)
+            assert_true(line->seq > session->lines[i - 1].seq);
+        assert_true(at + line->length <= session->log_len);
+        char *text = malloc(line->length);
+        assert_non_null(text);
+        ssize_t n = hl_record_read(store, number, line->seq, text, line->length, 0);
+        line->damaged = n == -EBADMSG;
+        if (line->damaged) {
+            image->damaged++;
+            check_blank(session->log + at, line->length);
+        } else {
+            if (n != (ssize_t)line->length)
+                fail_msg("record %" PRIu64 " of %s: %zd", line->seq, session->about.id, n);
+            assert_memory_equal(session->log + at, text, line->length);
+        }
+        free(text);
+        at += line->length;
+    }
+    assert_int_equal(at, session->log_len);
+    if (listing.count > 0) {
+        assert_true(session->about.has_seq);
+        assert_int_equal(session->lines[0].seq, session->about.first_seq);
+        assert_true(session->about.last_seq >= session->lines[listing.count - 1].seq);
+    }
+}
+
+static void take_attributes(struct hl_store *store, struct t_session_image *session)
+{
+    static char names[HL_ATTRIBUTES_MAX], value[HL_ATTRIBUTES_MAX];
+    uint32_t number = session->about.number;
+    ssize_t size = hl_attribute_list(store, number, names, sizeof names);
+    assert_true(size >= 0);
+    for (ssize_t at = 0; at < size; at += (ssize_t)strlen(names + at) + 1) {
+        ssize_t n = hl_attribute_get(store, number, names + at, value, sizeof value);
+        assert_true(n >= 0);
+        size_t name_len = strlen(names + at) + 1;
+        session->attributes =
+            realloc(session->attributes, session->attributes_len + name_len + (size_t)n);
+        assert_non_null(session->attributes);
+        memcpy(session->attributes + session->attributes_len, names + at, name_len);
+        memcpy(session->attributes + session->attributes_len + name_len, value, (size_t)n);
+        session->attributes_len += name_len + (size_t)n;
+    }
+}
+
+/* Each line of the root log must be the next of one session. Lines that are blank for damage count
+ * together as many bytes as the damaged ones. */
+static void check_root(const struct t_image *image)
+{
+    size_t *line = calloc(image->count + 1, sizeof *line),
+           *at = calloc(image->count + 1, sizeof *at);
+    size_t used = 0, blank = 0, damaged = 0, last = 0;
+    assert_non_null(line);
+    assert_non_null(at);
+    while (used < image->root_len) {
+        const char *text = image->root + used;
+        const char *newline = memchr(text, '\n', image->root_len - used);
+        assert_non_null(newline);
+        size_t len = (size_t)(newline - text) + 1;
+        used += len;
+        if (text[0] == ' ' || text[0] == '\n') {
+            check_blank(text, len);
+            blank += len;
+            continue;
+        }
+        bool found = false;
+        for (size_t k = 0; k < image->count && !found; k++) {
+            size_t i = (last + k) % image->count;
+            const struct t_session_image *session = &image->sessions[i];
+            while (line[i] < session->about.records && session->lines[line[i]].damaged) {
+                damaged += session->lines[line[i]].length;
+                at[i] += session->lines[line[i]++].length;
+            }
+            if (line[i] < session->about.records && session->lines[line[i]].length == len &&
+                memcmp(session->log + at[i], text, len) == 0) {
+                at[i] += len;
+                line[i]++;
+                found = true;
+                last = i;
+            }
+        }
+        if (!found)
+            fail_msg("the root log has at %zu what is no session's next line: %.*s", used - len,
+                     (int)(len < 200 ? len : 200), text);
+    }
+    for (size_t i = 0; i < image->count; i++) {
+        for (; line[i] < image->sessions[i].about.records; line[i]++) {
+            if (!image->sessions[i].lines[line[i]].damaged)
+                fail_msg("record %" PRIu64 " of %s is not in the root log",
+                         image->sessions[i].lines[line[i]].seq, image->sessions[i].about.id);
+            damaged += image->sessions[i].lines[line[i]].length;
+        }
+    }
+    assert_int_equal(blank, damaged);
+    free(line);
+    free(at);
+}
+
+void t_image_take(struct hl_store *store, struct t_image *image)
+{
+    struct hl_session about;
+    struct hl_status status;
+    uint32_t after = 0;
+    int error;
+    *image = (struct t_image){0};
+    while ((error = hl_session_next(store, after, &about)) == 0) {
+        assert_true(about.number > after);
+        after = about.number;
+        if ((image->count & (image->count - 1)) == 0) { /* 0 or a power of two: it is full */
+            size_t capacity = image->count ? 2 * image->count : 1;
+            image->sessions = realloc(image->sessions, capacity * sizeof *image->sessions);
+            assert_non_null(image->sessions);
+        }
+        struct t_session_image *session = &image->sessions[image->count++];
+        *session = (struct t_session_image){.about = about};
+        struct hl_session again;
+        assert_int_equal(hl_session_by_id(store, about.id, about.id_len, &again), 0);
+        assert_int_equal(again.number, about.number);
+        take_lines(store, image, session);
+        take_attributes(store, session);
+        image->records += about.records;
+        image->bytes += about.bytes;
+    }
+    assert_int_equal(error, -ENOENT);
+    image->root = t_root_log(store, PIECE, &image->root_len);
+    assert_int_equal(hl_store_status(store, &status), 0);
+    assert_int_equal(status.sessions, image->count);
+    assert_int_equal(status.records, image->records);
+    assert_int_equal(status.bytes, image->bytes);
+    uint64_t size;
+    assert_int_equal(hl_root_log_size(store, &size), 0);
+    assert_int_equal(size, image->bytes);
+    assert_int_equal(image->root_len, image->bytes);
+    check_root(image);
+}
+
+void t_image_free(struct t_image *image)
+{
+    for (size_t i = 0; i < image->count; i++) {
+        free(image->sessions[i].lines);
+        free(image->sessions[i].log);
+        free(image->sessions[i].attributes);
+    }
+    free(image->sessions);
+    free(image->root);
+    *image = (struct t_image){0};
+}
+
+static void same_session(const struct t_session_image *a, const struct t_session_image *b)
+{
+    const struct hl_session *x = &a->about, *y = &b->about;
+    assert_int_equal(x->number, y->number);
+    assert_string_equal(x->id, y->id);
+    assert_int_equal(x->uid, y->uid);
+    assert_int_equal(x->gid, y->gid);
+    assert_int_equal(x->mode, y->mode);
+    assert_int_equal(x->created_ms, y->created_ms);
+    assert_int_equal(x->changed_ms, y->changed_ms);
+    assert_int_equal(x->has_seq, y->has_seq);
+    assert_int_equal(x->last_seq, y->last_seq);
+    assert_int_equal(x->records, y->records);
+    assert_int_equal(x->bytes, y->bytes);
+    for (size_t i = 0; i < x->records; i++) {
+        assert_int_equal(a->lines[i].seq, b->lines[i].seq);
+        assert_int_equal(a->lines[i].length, b->lines[i].length);
+        assert_int_equal(a->lines[i].damaged, b->lines[i].damaged);
+    }
+    assert_memory_equal(a->log, b->log, a->log_len);
+    assert_int_equal(a->attributes_len, b->attributes_len);
+    if (a->attributes_len)
+        assert_memory_equal(a->attributes, b->attributes, a->attributes_len);
+}
+
+void t_image_same(const struct t_image *a, const struct t_image *b)
+{
+    assert_int_equal(a->count, b->count);
+    for (size_t i = 0; i < a->count; i++)
+        same_session(&a->sessions[i], &b->sessions[i]);
+    assert_int_equal(a->root_len, b->root_len);
+    assert_memory_equal(a->root, b->root, a->root_len);
+}
+
+void t_shows(struct hl_store *store, const struct t_image *image)
+{
+    struct t_image now;
+    t_image_take(store, &now);
+    t_image_same(image, &now);
+    t_image_free(&now);
+}
+
+const struct t_session_image *t_image_find(const struct t_image *image, const char *id)
+{
+    for (size_t i = 0; i < image->count; i++) {
+        if (strcmp(image->sessions[i].about.id, id) == 0)
+            return &image->sessions[i];
+    }
+    return NULL;
+}
+
+const char *t_image_line(const struct t_image *image, const char *id, uint64_t seq, size_t *len)
+{
+    const struct t_session_image *session = t_image_find(image, id);
+    size_t at = 0;
+    for (size_t i = 0; session && i < session->about.records; i++) {
+        if (session->lines[i].seq == seq) {
+            *len = session->lines[i].length;
+            return session->lines[i].damaged ? NULL : session->log + at;
+        }
+        at += session->lines[i].length;
+    }
+    return NULL;
+}

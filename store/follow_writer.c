@@ -7,8 +7,12 @@
  * place of what there is.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
 
 #include "recover.h"
 
@@ -135,4 +139,26 @@ void follow_writer(struct hl_store *store)
     if (store->index && store->unindexed_bytes >= REBASE_BYTES)
         rebase(store);
     pthread_mutex_unlock(&store->append_lock);
+}
+
+void hl_look(struct hl_store *store)
+{
+    follow_writer(store);
+}
+
+int hl_watch(const struct hl_store *store)
+{
+    char path[PATH_MAX];
+    int len = snprintf(path, sizeof path, "%s/log", store->path);
+    if (len < 0 || (size_t)len >= sizeof path)
+        return -ENAMETOOLONG;
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    if (inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    return fd;
 }

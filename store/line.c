@@ -203,15 +203,36 @@ static int parse_json(struct line *line, struct hl_error *err)
     return check_operation(&parse, err);
 }
 
+/* Only what is JSON can be a stored line, and longer than max_record by its stamp. */
+static int check_length(const char *text, size_t len, uint64_t max_record, struct hl_error *err)
+{
+    bool json = len > 0 && text[0] == '{';
+    if (len > max_record + (json ? LINE_STAMP_ROOM : 0))
+        return too_long(err, len, max_record);
+    return 0;
+}
+
+static bool is_stamped(const struct line *line)
+{
+    const unsigned stamp =
+        1U << LINE_SESSION_ID | 1U << LINE_SEQ | 1U << LINE_TS_MS | 1U << LINE_TS_EXACT;
+    return (line->given & stamp) == stamp;
+}
+
 int line_parse(const char *text, size_t len, uint64_t max_record, struct line *line,
                struct hl_error *err)
 {
     size_t bad;
-    if (len > max_record)
-        return too_long(err, len, max_record);
+    int error = check_length(text, len, max_record, err);
+    if (error < 0)
+        return error;
     *line = (struct line){.text = {text, len}, .kind = LINE_TEXT};
-    if (len > 0 && text[0] == '{')
-        return parse_json(line, err);
+    if (len > 0 && text[0] == '{') {
+        error = parse_json(line, err);
+        if (error == 0 && len > max_record && !is_stamped(line))
+            error = too_long(err, len, max_record);
+        return error;
+    }
     return json_utf8_valid(text, len, &bad) ? 0 : not_utf8(err, bad);
 }
 
@@ -223,10 +244,9 @@ bool line_is_object(const char *text, size_t len)
 int line_piece_check(struct json_progress *progress, const char *text, size_t len,
                      uint64_t max_record, struct hl_error *err)
 {
-    if (len > max_record)
-        return too_long(err, len, max_record);
-    if (len == 0)
-        return 0;
+    int error = check_length(text, len, max_record, err);
+    if (error < 0 || len == 0)
+        return error;
     if (text[0] == '{') {
         struct json_error fault;
         enum json_result result = json_scan_more(progress, text, len, &fault);

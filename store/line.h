@@ -14,6 +14,9 @@
 #include "json.h"
 #include "store.h"
 
+/* More than line_stamp() puts in front of a line whose session id is the longest. */
+#define LINE_STAMP_ROOM 2048U
+
 enum line_kind { LINE_EVENT, LINE_OPERATION, LINE_TEXT };
 
 /* The fields that are stamped, in the order in which they are. */
@@ -42,7 +45,8 @@ struct line {
 /*
  * Checks one line (no newline in it, at least one byte). A line that begins with '{' is JSON, an
  * operation if it has a non-null "op"; any other is text. Returns 0, or -EINVAL / -EMSGSIZE with
- * err->text saying why (err->line is left to the caller). max_record bounds the writer's line.
+ * err->text saying why (err->line is left to the caller). max_record bounds the writer's line; one
+ * that is stamped already may be longer by LINE_STAMP_ROOM, so that every log can be read back in.
  */
 int line_parse(const char *text, size_t len, uint64_t max_record, struct line *line,
                struct hl_error *err);

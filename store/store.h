@@ -281,6 +281,15 @@ int hl_root_log_size(struct hl_store *store, uint64_t *size);
 ssize_t hl_root_log_read(struct hl_store *store, uint64_t offset, void *buffer, size_t size,
                          struct hl_cursor *cursor);
 
+/*
+ * Read-only stores: hl_look() takes in what the writer appended since, and gives news of it, as
+ * every read does. hl_watch() opens a descriptor that becomes readable when it may be worth while;
+ * the caller reads it empty and closes it; it never blocks. Or a negative errno: the system cannot
+ * tell.
+ */
+void hl_look(struct hl_store *store);
+int hl_watch(const struct hl_store *store);
+
 /* ---- commands and state ------------------------------------------------------------------------
  */
 

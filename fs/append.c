@@ -1,15 +1,16 @@
 /*
  * append.c - `append`, of a session and of the root: lines in, receipts out.
  *
- * A write() is not a line. What stands after its last newline, the piece, is kept with the open file and
- * joined with what comes next. Everything up to the last newline is one batch, all or none.
+ * A write() is not a line. What stands after its last newline, the piece, is kept with the open
+ * file and joined with what comes next. Everything up to the last newline is one batch, all or
+ * none.
  *
- * When a write is refused, nothing of it was taken, and the piece stays as it was before it; unless the
- * refused line is the one that the piece began: kept, the piece would spoil every later write, so it goes
- * too, and the sentence says so. A program whose large write the kernel cut is then told of a short write,
- * and tries again with what is left of that line. So after a request as long as the kernel makes them the
- * beginning of the refused bytes is remembered, and the next write is refused as well if it begins with the
- * same: it is not a new line.
+ * When a write is refused, nothing of it was taken, and the piece stays as it was before it; unless
+ * the refused line is the one that the piece began: kept, the piece would spoil every later write,
+ * so it goes too, and the sentence says so. A program whose large write the kernel cut is then told
+ * of a short write, and tries again with what is left of that line. So after a request as long as
+ * the kernel makes them the beginning of the refused bytes is remembered, and the next write is
+ * refused as well if it begins with the same: it is not a new line.
  */
 #include "fs_internal.h"
 
@@ -57,14 +58,15 @@ struct batch {
     uint32_t denied; /* the session whose bits refused the opener */
 };
 
-/* ---- what the store calls --------------------------------------------------------------------- */
+/* ---- what the store calls ---------------------------------------------------------------------
+ */
 
 static int permit(void *context, const struct hl_session *session)
 {
     struct batch *batch = context;
 
-    if (caller_may(&batch->handle->opener, fs_owner(batch->fs, session), session->gid, session->mode,
-                   ACCESS_WRITE))
+    if (caller_may(&batch->handle->opener, fs_owner(batch->fs, session), session->gid,
+                   session->mode, ACCESS_WRITE))
         return 0;
     batch->denied = session->number;
     return -EACCES;
@@ -80,7 +82,8 @@ static void take_receipt(void *context, const struct hl_receipt *receipt)
     if (!batch->handle->readable)
         return;
     if (batch->handle->session == 0) {
-        /* An id whose name is too long has none; its receipt still must not be taken for another's. */
+        /* An id whose name is too long has none; its receipt still must not be taken for another's.
+         */
         if (name_encode(receipt->id, receipt->id_len, name) == 0)
             snprintf(name, sizeof name, "?");
         text_format(&batch->receipt, "%s ", name);
@@ -92,7 +95,8 @@ static void take_receipt(void *context, const struct hl_receipt *receipt)
                     (unsigned long long)receipt->last);
 }
 
-/* ---- refusing --------------------------------------------------------------------------------- */
+/* ---- refusing ---------------------------------------------------------------------------------
+ */
 
 /* Whether the same line may be taken another time: the fault is not in it. */
 static bool may_pass_later(int result)
@@ -154,7 +158,8 @@ static bool is_refused_again(struct append_handle *handle, const char *data, siz
     return both > 0 && memcmp(refused->head, data, both) == 0;
 }
 
-/* ---- appending -------------------------------------------------------------------------------- */
+/* ---- appending --------------------------------------------------------------------------------
+ */
 
 static int append_lines(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
                         struct batch *batch, struct hl_error *err)
@@ -262,7 +267,8 @@ static int take(struct fs *fs, struct append_handle *handle, const char *data, s
     return 0;
 }
 
-/* Appends the piece as it is. What can never be taken is dropped; what may be another time is kept. */
+/* Appends the piece as it is. What can never be taken is dropped; what may be another time is kept.
+ */
 static int append_piece(struct fs *fs, struct append_handle *handle, bool *stored)
 {
     struct hl_error err = {0};
@@ -280,7 +286,8 @@ static int append_piece(struct fs *fs, struct append_handle *handle, bool *store
     return result;
 }
 
-/* ---- the handle ------------------------------------------------------------------------------- */
+/* ---- the handle -------------------------------------------------------------------------------
+ */
 
 static ssize_t append_read(struct fs *fs, struct handle *base, char *buffer, size_t size,
                            uint64_t offset)
@@ -333,7 +340,8 @@ static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, con
         fuse_reply_write(req, len);
 }
 
-/* A flush is not the end of a line (bash sends one before its first write): only what is complete goes. */
+/* A flush is not the end of a line (bash sends one before its first write): only what is complete
+ * goes. */
 static int append_flush(struct fs *fs, struct handle *base, bool *stored)
 {
     struct append_handle *handle = (struct append_handle *)base;

@@ -8,20 +8,21 @@
 
 #define LOG_BLOCK (128 * 1024)
 #define FILE_BLOCK 4096
-/* A session's directory gets a new mtime with each record; how late the kernel may show it, in seconds. Its
- * bits change through the kernel only, which knows them at once. */
+/* A session's directory gets a new mtime with each record; how late the kernel may show it, in
+ * seconds. Its bits change through the kernel only, which knows them at once. */
 #define DIRECTORY_KEEP 1.0
 
-/* ---- nodes ------------------------------------------------------------------------------------ */
+/* ---- nodes ------------------------------------------------------------------------------------
+ */
 
 bool node_is_directory(const struct node *node)
 {
     return node->kind == NODE_ROOT || node->kind == NODE_SESSIONS || node->kind == NODE_SESSION;
 }
 
-bool node_is_session_file(const struct node *node)
+bool node_takes_writes(const struct node *node)
 {
-    return node->kind > NODE_SESSION;
+    return node->kind == NODE_APPEND || node->kind == NODE_ROOT_APPEND || node->kind == NODE_CTL;
 }
 
 int fs_node(struct fs *fs, fuse_ino_t id, struct node *node)
@@ -45,7 +46,8 @@ void fs_forget(struct fs *fs, fuse_ino_t id, uint64_t count)
         table_forget(fs->table, id, count);
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------
+ */
 
 static bool resolve_fixed(const struct node *parent, const char *name, struct node *node)
 {
@@ -88,6 +90,10 @@ int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struc
         return 0;
     if (parent->kind != NODE_SESSION)
         return -ENOENT;
+    if (strcmp(name, "follow") == 0) {
+        *node = (struct node){.kind = NODE_FOLLOW, .session = parent->session};
+        return 0;
+    }
     *node = (struct node){.kind = NODE_RECORD, .session = parent->session};
     if (name_seq(name, &node->a))
         return 0; /* whether there is such a record is found out with its attributes */
@@ -95,7 +101,8 @@ int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struc
     return name_range(name, node) ? 0 : -ENOENT;
 }
 
-/* ---- attributes ------------------------------------------------------------------------------- */
+/* ---- attributes -------------------------------------------------------------------------------
+ */
 
 /* Wherever the directory may be written, `append` may, and its answer read. */
 static mode_t append_mode(mode_t directory)
@@ -248,6 +255,8 @@ int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session
         set_size(&attr->st, session->bytes);
         attr->st.st_blksize = LOG_BLOCK;
         break;
+    case NODE_FOLLOW:
+        break; /* it has no size */
     case NODE_LAST_ERROR:
         if (last_errors_get(fs->last_errors, session->number, &error))
             set_time(&attr->st, error.ts_ms);
@@ -291,7 +300,8 @@ int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr)
     }
 }
 
-/* ---- records and ranges ----------------------------------------------------------------------- */
+/* ---- records and ranges -----------------------------------------------------------------------
+ */
 
 struct one_record {
     uint64_t seq;

@@ -1,13 +1,15 @@
 /*
  * ctl.c - .ctl: write a command, read its result.
  *
- * A command runs on a thread of its own, started by the first one; the write() that gave it is answered when
- * it is done. One runs at a time, the others wait in line. A signal to the writer (a FUSE interrupt) takes a
- * waiting command out of the line and cancels a running one.
+ * A command runs on a thread of its own, started by the first one; the write() that gave it is
+ * answered when it is done. One runs at a time, the others wait in line. A signal to the writer (a
+ * FUSE interrupt) takes a waiting command out of the line and cancels a running one. A signal that
+ * means no end (signals.h) does not; but the kernel tells of no other one after it, so from then on
+ * the writer's signals are looked up at intervals, by one more thread.
  *
- * Who answers a job: whoever moves it to JOB_DONE, under the lock, and then, without it, calls finish().
- * libfuse calls interrupted() with a lock of its own held; so fuse_req_interrupt_func() is never called with
- * our lock held, and a job is freed only after it has been taken out there.
+ * Who answers a job: whoever moves it to JOB_DONE, under the lock, and then, without it, calls
+ * finish(). libfuse calls interrupted() with a lock of its own held; so fuse_req_interrupt_func()
+ * is never called with our lock held, and a job is freed only after it has been taken out there.
  */
 #include "fs_internal.h"
 
@@ -18,11 +20,13 @@
 
 #include "answers.h"
 #include "ctl_commands.h"
+#include "signals.h"
 
 #define RESULTS_MAX 64U
 #define WAITING_MAX 64U
 /* Results that a handle has not read yet, in bytes. */
 #define UNREAD_MAX (64U * 1024)
+#define WATCH_INTERVAL_MS 100
 
 enum job_state { JOB_NEW, JOB_WAITING, JOB_RUNNING, JOB_DONE };
 
@@ -40,27 +44,33 @@ struct job {
     struct ctl_handle *handle;
     fuse_req_t req;
     size_t written; /* what the write is answered with */
+    pid_t sender;
     enum job_state state;
-    bool interrupted;
+    bool interrupted; /* it is to end */
+    bool watched;     /* the sender got a signal that does not mean that */
     struct command command;
     struct hl_progress progress;
 };
 
 struct ctl {
     struct fs *fs;
-    pthread_mutex_t lock; /* guards all below, and state, next and interrupted of jobs; a leaf */
-    pthread_cond_t wake;
+    pthread_mutex_t lock;     /* guards all below, and what changes in jobs; a leaf */
+    pthread_cond_t wake;      /* of the command thread */
     struct job *first, *last; /* in line */
     unsigned waiting;
     struct job *running;
     bool started, stopping;
     pthread_t thread;
+    bool watcher_started;
+    pthread_t watcher;
+    pthread_cond_t watch;             /* of the watcher */
     struct text results[RESULTS_MAX]; /* a ring */
     uint64_t results_made;
     uint64_t results_bytes;
 };
 
-/* ---- results ---------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------
+ */
 
 /* Keeps a result among the last ones, dropping the oldest; takes its memory over. */
 static void keep_result(struct ctl *ctl, struct text *result)
@@ -112,7 +122,8 @@ static void tell(struct fs *fs, struct ctl_handle *handle, struct text *result)
     keep_result(fs->ctl, result);
 }
 
-/* ---- jobs ------------------------------------------------------------------------------------- */
+/* ---- jobs -------------------------------------------------------------------------------------
+ */
 
 static void reply(fuse_req_t req, int code, size_t written)
 {
@@ -122,7 +133,8 @@ static void reply(fuse_req_t req, int code, size_t written)
         fuse_reply_write(req, written);
 }
 
-/* Ends a job that is JOB_DONE. in_interrupt: libfuse holds its own lock and calls interrupted() no more. */
+/* Ends a job that is JOB_DONE. in_interrupt: libfuse holds its own lock and calls interrupted() no
+ * more. */
 static void finish(struct job *job, int code, const struct hl_error *err, struct text *members,
                    bool in_interrupt)
 {
@@ -164,25 +176,91 @@ static void leave_line(struct ctl *ctl, struct job *job)
     ctl->waiting--;
 }
 
-/* libfuse calls this when the writer got a signal, also from within fuse_req_interrupt_func() itself; there
- * the job is JOB_NEW still, and its request must not be answered. */
+/* Ends a job early, the lock held: a running one is told to, a new one finds out itself; true: it
+ * was in line, and is the caller's to finish. */
+static bool interrupt_job(struct ctl *ctl, struct job *job)
+{
+    job->interrupted = true;
+    atomic_store(&job->progress.cancel, true);
+    if (job->state != JOB_WAITING)
+        return false;
+    leave_line(ctl, job);
+    job->state = JOB_DONE;
+    return true;
+}
+
+/* The first watched job in line whose sender gives up, taken out of it; the running one is told.
+ * Sets *any if there is anything to watch. The lock is held. */
+static struct job *look_at_watched(struct ctl *ctl, bool *any)
+{
+    struct job *running = ctl->running;
+
+    *any = running && running->watched && !running->interrupted;
+    if (*any && signals_end(running->sender))
+        interrupt_job(ctl, running);
+    for (struct job *job = ctl->first; job; job = job->next) {
+        if (!job->watched)
+            continue;
+        *any = true;
+        if (signals_end(job->sender) && interrupt_job(ctl, job))
+            return job;
+    }
+    return NULL;
+}
+
+static void *watch(void *context)
+{
+    struct ctl *ctl = context;
+    bool any;
+
+    pthread_mutex_lock(&ctl->lock);
+    while (!ctl->stopping) {
+        struct job *job = look_at_watched(ctl, &any);
+        if (job) {
+            pthread_mutex_unlock(&ctl->lock);
+            finish_interrupted(job, false);
+            pthread_mutex_lock(&ctl->lock);
+        } else if (any) {
+            struct timespec until;
+            clock_gettime(CLOCK_MONOTONIC, &until);
+            until.tv_nsec += WATCH_INTERVAL_MS * 1000000L;
+            if (until.tv_nsec >= 1000000000L) {
+                until.tv_nsec -= 1000000000L;
+                until.tv_sec++;
+            }
+            pthread_cond_timedwait(&ctl->watch, &ctl->lock, &until);
+        } else {
+            pthread_cond_wait(&ctl->watch, &ctl->lock);
+        }
+    }
+    pthread_mutex_unlock(&ctl->lock);
+    return NULL;
+}
+
+/* Has the sender watched from now on; false: no thread can be had for it. The lock is held. */
+static bool watch_job(struct ctl *ctl, struct job *job)
+{
+    if (!ctl->watcher_started && !ctl->stopping)
+        ctl->watcher_started = fs_thread_start(&ctl->watcher, watch, ctl) == 0;
+    job->watched = ctl->watcher_started;
+    pthread_cond_signal(&ctl->watch);
+    return job->watched;
+}
+
+/* libfuse calls this when the writer got a signal, also from within fuse_req_interrupt_func()
+ * itself; there the job is JOB_NEW still, and its request must not be answered. */
 static void interrupted(fuse_req_t req, void *context)
 {
     struct job *job = context;
     struct ctl *ctl = job->ctl;
-    bool ends = false;
+    bool finish_it = false;
     (void)req;
 
     pthread_mutex_lock(&ctl->lock);
-    job->interrupted = true;
-    atomic_store(&job->progress.cancel, true);
-    if (job->state == JOB_WAITING) {
-        leave_line(ctl, job);
-        job->state = JOB_DONE;
-        ends = true;
-    }
+    if (job->state != JOB_DONE && (signals_end(job->sender) || !watch_job(ctl, job)))
+        finish_it = interrupt_job(ctl, job);
     pthread_mutex_unlock(&ctl->lock);
-    if (ends)
+    if (finish_it)
         finish_interrupted(job, true);
 }
 
@@ -265,7 +343,8 @@ static void submit(struct ctl *ctl, struct job *job)
         finish(job, result, &err, &members, false);
 }
 
-/* ---- sync, which no thread waits for ------------------------------------------------------------ */
+/* ---- sync, which no thread waits for ------------------------------------------------------------
+ */
 
 static void synced(void *context, int error)
 {
@@ -296,7 +375,8 @@ static void submit_sync(struct ctl *ctl, struct job *job)
     hl_sync_async(fs->store, synced, job);
 }
 
-/* ---- the handle ------------------------------------------------------------------------------- */
+/* ---- the handle -------------------------------------------------------------------------------
+ */
 
 /* A command that is not one: its result is told like any other. */
 static void refuse(struct fs *fs, struct ctl_handle *handle, fuse_req_t req,
@@ -309,7 +389,8 @@ static void refuse(struct fs *fs, struct ctl_handle *handle, fuse_req_t req,
     fuse_reply_err(req, fs_errno(code));
 }
 
-static void ctl_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data, size_t len)
+static void ctl_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
+                      size_t len)
 {
     struct ctl_handle *handle = (struct ctl_handle *)base;
     struct hl_error err = {0};
@@ -323,6 +404,7 @@ static void ctl_write(struct fs *fs, struct handle *base, fuse_req_t req, const 
     job->handle = handle;
     job->req = req;
     job->written = len;
+    job->sender = fuse_req_ctx(req)->pid;
     int code = command_parse(data, len, &job->command, &err);
     if (code < 0) {
         refuse(fs, handle, req, &job->command, code, &err);
@@ -384,7 +466,8 @@ int ctl_open(struct fs *fs, int flags, struct handle **handle)
     return 0;
 }
 
-/* ---- making and ending ------------------------------------------------------------------------ */
+/* ---- making and ending ------------------------------------------------------------------------
+ */
 
 struct ctl *ctl_new(struct fs *fs)
 {
@@ -394,6 +477,11 @@ struct ctl *ctl_new(struct fs *fs)
     ctl->fs = fs;
     pthread_mutex_init(&ctl->lock, NULL);
     pthread_cond_init(&ctl->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&ctl->watch, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     return ctl;
 }
 
@@ -406,9 +494,12 @@ void ctl_stop(struct ctl *ctl)
     if (ctl->running)
         atomic_store(&ctl->running->progress.cancel, true);
     pthread_cond_signal(&ctl->wake);
-    bool started = ctl->started;
+    pthread_cond_signal(&ctl->watch);
     pthread_mutex_unlock(&ctl->lock);
-    if (started)
+    /* Neither starts any more. */
+    if (ctl->watcher_started)
+        pthread_join(ctl->watcher, NULL);
+    if (ctl->started)
         pthread_join(ctl->thread, NULL);
     while (ctl->first) {
         struct job *job = ctl->first;
@@ -424,6 +515,7 @@ void ctl_free(struct ctl *ctl)
         return;
     for (size_t i = 0; i < RESULTS_MAX; i++)
         text_free(&ctl->results[i]);
+    pthread_cond_destroy(&ctl->watch);
     pthread_cond_destroy(&ctl->wake);
     pthread_mutex_destroy(&ctl->lock);
     free(ctl);

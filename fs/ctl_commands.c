@@ -92,7 +92,8 @@ static int run_help(struct fs *fs, struct hl_progress *progress, struct text *me
     return 0;
 }
 
-/* ---- parsing ---------------------------------------------------------------------------------- */
+/* ---- parsing ----------------------------------------------------------------------------------
+ */
 
 static const struct command_type *find(const char *name, size_t len)
 {
@@ -135,14 +136,18 @@ bool command_is_sync(const struct command *command)
     return command->type && !command->type->run;
 }
 
-/* ---- running ---------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------
+ */
 
 int command_run(struct fs *fs, const struct command *command, struct hl_progress *progress,
                 struct text *members, struct hl_error *err)
 {
     if (atomic_load(&progress->cancel))
         return hl_fail(err, EINTR, "interrupted before it began");
-    return command->type->run(fs, progress, members, err);
+    int result = command->type->run(fs, progress, members, err);
+    if (result == -EINTR)
+        return hl_fail(err, EINTR, "interrupted; nothing was changed");
+    return result;
 }
 
 void command_result(const struct command *command, int code, const struct hl_error *err,

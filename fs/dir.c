@@ -1,8 +1,9 @@
 /*
- * dir.c - listing directories. Nothing is built in memory: an entry's offset says where the next begins.
+ * dir.c - listing directories. Nothing is built in memory: an entry's offset says where the next
+ * begins.
  *
- * Offsets: 0 and 1 stand for `.` and `..`, then one for each fixed entry; from OFFSET_FIRST on they are a
- * record's seq, or a session's number, plus OFFSET_FIRST.
+ * Offsets: 0 and 1 stand for `.` and `..`, then one for each fixed entry; from OFFSET_FIRST on they
+ * are a record's seq, or a session's number, plus OFFSET_FIRST.
  */
 #include "fs_internal.h"
 
@@ -21,7 +22,8 @@ struct listing {
     int result;
 };
 
-/* Adds an entry; false: the buffer is full, or it failed. With plus, the kernel is given an id for it. */
+/* Adds an entry; false: the buffer is full, or it failed. With plus, the kernel is given an id for
+ * it. */
 static bool add(struct listing *listing, const char *name, const struct node *node,
                 const struct fs_attr *attr, off_t next)
 {
@@ -32,9 +34,8 @@ static bool add(struct listing *listing, const char *name, const struct node *no
     if (!listing->plus) {
         need = fuse_add_direntry(listing->req, at, room, name, &attr->st, next);
     } else {
-        struct fuse_entry_param entry = {.attr = attr->st,
-                                         .attr_timeout = attr->attr_keep,
-                                         .entry_timeout = attr->entry_keep};
+        struct fuse_entry_param entry = {
+            .attr = attr->st, .attr_timeout = attr->attr_keep, .entry_timeout = attr->entry_keep};
         entry.ino = fs_id(listing->fs, node);
         if (entry.ino == 0) {
             listing->result = -ENOMEM;
@@ -71,7 +72,8 @@ static struct node parent_of(const struct node *node)
     return (struct node){.kind = node->kind == NODE_SESSION ? NODE_SESSIONS : NODE_ROOT};
 }
 
-/* The entries that each such directory has, from *offset on; leaves it behind the last one added. */
+/* The entries that each such directory has, from *offset on; leaves it behind the last one added.
+ */
 static bool add_fixed(struct listing *listing, const struct node *node, off_t *offset)
 {
     size_t count;
@@ -86,7 +88,8 @@ static bool add_fixed(struct listing *listing, const struct node *node, off_t *o
         const struct node_entry *entry = &entries[*offset - 2];
         struct node child = {.kind = entry->kind, .session = node->session};
         struct fs_attr attr = {.st = {.st_ino = node_inode(&child)}};
-        attr.st.st_mode = node_is_directory(&child) ? S_IFDIR : S_IFREG; /* enough for a plain one */
+        attr.st.st_mode =
+            node_is_directory(&child) ? S_IFDIR : S_IFREG; /* enough for a plain one */
         if (listing->plus) {
             listing->result = listing->session
                                   ? fs_attr_file(listing->fs, &child, listing->session, &attr)
@@ -106,8 +109,7 @@ static bool add_fixed(struct listing *listing, const struct node *node, off_t *o
 static bool add_record(void *context, const struct hl_record *record)
 {
     struct listing *listing = context;
-    struct node node = {
-        .kind = NODE_RECORD, .session = listing->session->number, .a = record->seq};
+    struct node node = {.kind = NODE_RECORD, .session = listing->session->number, .a = record->seq};
     struct fs_attr attr;
     char name[24];
 

@@ -1,7 +1,9 @@
 /*
  * fs.c - struct fs: making and ending it, and the small things that all handlers share.
  */
-#include "fs_internal.h"
+#include "announce.h"
+#include "beside.h"
+#include "follow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +17,8 @@
 /* Read buffers up to this size stay with their thread; larger ones go back to the system. */
 #define BUFFER_KEPT (256U * 1024)
 
-/* ---- clocks, threads, memory ------------------------------------------------------------------ */
+/* ---- clocks, threads, memory ------------------------------------------------------------------
+ */
 
 static uint64_t clock_ms(clockid_t clock)
 {
@@ -87,7 +90,8 @@ int fs_errno(int result)
     return result == -EBADMSG ? EIO : -result;
 }
 
-/* ---- handles ---------------------------------------------------------------------------------- */
+/* ---- handles ----------------------------------------------------------------------------------
+ */
 
 void handle_link(struct fs *fs, struct handle *handle, const struct handle_type *type)
 {
@@ -113,7 +117,8 @@ void handle_unlink(struct fs *fs, struct handle *handle)
     pthread_mutex_unlock(&fs->handles_lock);
 }
 
-/* ---- making and ending ------------------------------------------------------------------------ */
+/* ---- making and ending ------------------------------------------------------------------------
+ */
 
 /* What follows the plain fields; on failure fs_free() undoes whatever was made. */
 static int make_parts(struct fs *fs)
@@ -129,7 +134,10 @@ static int make_parts(struct fs *fs)
     fs->last_errors = last_errors_new();
     fs->notifier = notifier_new(fs);
     fs->ctl = ctl_new(fs);
-    if (!fs->table || !fs->last_errors || !fs->notifier || !fs->ctl)
+    fs->follow = follow_new(fs);
+    fs->announcer = announcer_new(fs);
+    if (!fs->table || !fs->last_errors || !fs->notifier || !fs->ctl || !fs->follow ||
+        !fs->announcer)
         return -ENOMEM;
     return 0;
 }
@@ -166,10 +174,36 @@ void fs_attach(struct fs *fs, struct fuse_session *session)
     fs->session = session;
 }
 
+void fs_news(void *context, const struct hl_news *news)
+{
+    struct fs *fs = atomic_load(&((struct fs_relay *)context)->fs);
+
+    if (!fs)
+        return;
+    if (news->records > 0)
+        follow_news(fs->follow, news->session);
+    announcer_news(fs->announcer, news);
+}
+
+int fs_start(struct fs *fs, bool seen, dev_t device)
+{
+    announcer_start(fs->announcer, seen, device);
+    return fs->options->read_only ? beside_start(fs->store, &fs->beside) : 0;
+}
+
+void fs_stop(struct fs *fs, bool ended)
+{
+    beside_stop(fs->beside);
+    fs->beside = NULL;
+    follow_stop(fs->follow, ended);
+    announcer_stop(fs->announcer, ended);
+}
+
 void fs_free(struct fs *fs)
 {
     if (!fs)
         return;
+    fs_stop(fs, true);
     /* The notifier first: it may need requests served before it can end. */
     notifier_free(fs->notifier);
     ctl_stop(fs->ctl);
@@ -177,6 +211,8 @@ void fs_free(struct fs *fs)
     while (fs->handles)
         fs->handles->type->release(fs, fs->handles);
     ctl_free(fs->ctl);
+    announcer_free(fs->announcer);
+    follow_free(fs->follow);
     last_errors_free(fs->last_errors);
     table_free(fs->table);
     if (fs->dir_fd >= 0)

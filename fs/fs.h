@@ -9,6 +9,7 @@
 
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,6 +45,21 @@ int fs_new(const struct fs_options *options, struct hl_store *store, struct fs *
  * after fuse_session_new(), before the loop. Without it nothing is invalidated.
  */
 void fs_attach(struct fs *fs, struct fuse_session *session);
+/*
+ * The store's news finds its way to the mount by a relay, made (all zero) before the store is
+ * opened and given with fs_news() to hl_options.news. It does nothing while .fs is NULL.
+ */
+struct fs_relay {
+    struct fs *_Atomic fs;
+};
+void fs_news(void *relay, const struct hl_news *news);
+/* Requests are answered from now on. device: of the mount, if it is `seen` from here. */
+int fs_start(struct fs *fs, bool seen, dev_t device);
+/*
+ * The mount is to end: who waits is answered, and nothing more is told. While requests are still
+ * answered, unless `ended` says that the loop is through.
+ */
+void fs_stop(struct fs *fs, bool ended);
 /*
  * Appends, or refuses, what is left in open handles, answers what is parked, and ends the threads of fs/.
  * After the session loop ended, before fuse_session_unmount() and fuse_session_destroy() (a parked request

@@ -1,14 +1,14 @@
 /*
  * fs_internal.h - what the request handlers share: struct fs, open handles, attributes, replies.
  *
- * How a request goes: ops.c asks fs_node() what the id names and hands the rest to a helper that returns an
- * errno (negative) and never sees the request, then replies. What an open file keeps is a struct handle,
- * whose table of functions says how it is read, written and let go.
+ * How a request goes: ops.c asks fs_node() what the id names and hands the rest to a helper that
+ * returns an errno (negative) and never sees the request, then replies. What an open file keeps is
+ * a struct handle, whose table of functions says how it is read, written and let go.
  *
- * Locks. Each struct names what its own lock guards. Order: a handle's lock, then those of last errors, of
- * the list of handles, of the table, of the notifier, all leaves. The store may be called under a handle's
- * lock; never under a leaf. No lock is held while a request is answered that the commit thread or the
- * command thread answers.
+ * Locks. Each struct names what its own lock guards. Order: a handle's lock, then those of last
+ * errors, of the list of handles, of the table, of the notifier, all leaves. The store may be
+ * called under a handle's lock; never under a leaf. No lock is held while a request is answered
+ * that the commit thread or the command thread answers.
  */
 #ifndef HL_FS_INTERNAL_H
 #define HL_FS_INTERNAL_H
@@ -25,21 +25,33 @@
 #include "table.h"
 #include "text.h"
 
+struct announcer;
+struct beside;
 struct ctl;
+struct follow;
 struct fs;
 struct handle;
 struct last_errors;
 struct notifier;
 
-/* ---- open files ------------------------------------------------------------------------------- */
+/* ---- open files -------------------------------------------------------------------------------
+ */
 
 struct handle_type {
     /* Reads into buffer; returns the bytes read or a negative errno. */
-    ssize_t (*read)(struct fs *fs, struct handle *handle, char *buffer, size_t size, uint64_t offset);
+    ssize_t (*read)(struct fs *fs, struct handle *handle, char *buffer, size_t size,
+                    uint64_t offset);
+    /* In its place: answers the request, now or later; flags are the file's present ones. */
+    void (*read_later)(struct fs *fs, struct handle *handle, fuse_req_t req, size_t size,
+                       int flags);
+    /* Takes the poll handle (NULL: none is wanted) and says which events there are. NULL: a file
+     * that is always ready. */
+    unsigned (*poll)(struct fs *fs, struct handle *handle, struct fuse_pollhandle *poll);
     /* Takes a write and answers the request, now or later. NULL: -EBADF. */
-    void (*write)(struct fs *fs, struct handle *handle, fuse_req_t req, const char *data, size_t len);
-    /* What a close or an fsync does before anything else; *stored says whether something was appended.
-     * NULL: nothing. */
+    void (*write)(struct fs *fs, struct handle *handle, fuse_req_t req, const char *data,
+                  size_t len);
+    /* What a close or an fsync does before anything else; *stored says whether something was
+     * appended. NULL: nothing. */
     int (*flush)(struct fs *fs, struct handle *handle, bool *stored);
     /* The last close, or the end of the mount: what is left is dealt with, and the handle freed. */
     void (*release)(struct fs *fs, struct handle *handle);
@@ -63,11 +75,23 @@ int record_open(struct fs *fs, const struct node *node, uint32_t length, struct 
 int ctl_open(struct fs *fs, int flags, struct handle **handle);
 int text_open(struct fs *fs, const struct node *node, struct handle **handle);
 
+/* Opens what is not a directory if the sender may; sets in *fi what the kernel is to do with its
+ * pages. *handle stays NULL for what needs none. */
+int node_open(struct fs *fs, fuse_req_t req, const struct node *node, struct fuse_file_info *fi,
+              struct handle **handle);
+
 /* Reads of a small record need no handle. */
 ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t size,
                     uint64_t offset);
 
-/* ---- the context ------------------------------------------------------------------------------ */
+#define FS_SMALL_LINE (128U * 1024) /* lines up to this length are checked anew at each read */
+/* All of a long line, read and checked once, or NULL: there is no room for it, or it cannot be
+ * read. Those held take part in fs->held_lines. fs_line_free() takes the length that it has. */
+char *fs_line_hold(struct fs *fs, uint32_t session, uint64_t seq, uint32_t length);
+void fs_line_free(struct fs *fs, char *line, uint32_t length);
+
+/* ---- the context ------------------------------------------------------------------------------
+ */
 
 struct fs {
     const struct fs_options *options;
@@ -82,9 +106,9 @@ struct fs {
     bool buffer_key_made;
     pthread_key_t buffer_key; /* each worker's read buffer */
 
-    _Atomic uint64_t kept_bytes;          /* of half lines and unread receipts; at most pieces_max */
-    _Atomic uint64_t held_lines;          /* bytes of large records that handles hold in memory */
-    _Atomic uint64_t changed_ms;          /* when this mount appended last, or it was mounted */
+    _Atomic uint64_t kept_bytes; /* of half lines and unread receipts; at most pieces_max */
+    _Atomic uint64_t held_lines; /* bytes of large records that handles hold in memory */
+    _Atomic uint64_t changed_ms; /* when this mount appended last, or it was mounted */
     _Atomic uint64_t sessions_changed_ms; /* when this mount made a session last, or was mounted */
 
     pthread_mutex_t handles_lock; /* guards handles and the links in them */
@@ -98,12 +122,16 @@ struct fs {
     struct last_errors *last_errors;
     struct notifier *notifier;
     struct ctl *ctl;
+    struct follow *follow;
+    struct announcer *announcer;
+    struct beside *beside;
 };
 
-uint64_t fs_now_ms(void);     /* wall clock */
-uint64_t fs_tick_ms(void);    /* monotonic */
+uint64_t fs_now_ms(void);  /* wall clock */
+uint64_t fs_tick_ms(void); /* monotonic */
 
-/* A buffer of at least size bytes for the calling thread until it asks again, or NULL. Give it back. */
+/* A buffer of at least size bytes for the calling thread until it asks again, or NULL. Give it
+ * back. */
 char *fs_buffer(struct fs *fs, size_t size);
 void fs_buffer_done(struct fs *fs, char *buffer, size_t size);
 
@@ -114,7 +142,8 @@ void fs_unreserve(struct fs *fs, size_t bytes);
 /* Starts a thread with all signals blocked, so that they reach the one that waits for them. */
 int fs_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
 
-/* ---- nodes and attributes (attr.c) ------------------------------------------------------------ */
+/* ---- nodes and attributes (attr.c) ------------------------------------------------------------
+ */
 
 /* What an id names: 0, or -ESTALE. */
 int fs_node(struct fs *fs, fuse_ino_t id, struct node *node);
@@ -122,7 +151,8 @@ int fs_node(struct fs *fs, fuse_ino_t id, struct node *node);
 uint64_t fs_id(struct fs *fs, const struct node *node);
 void fs_forget(struct fs *fs, fuse_ino_t id, uint64_t count);
 
-/* What a name in a directory stands for: 0 and *node; -ENOENT, -ENAMETOOLONG and the store's errors. */
+/* What a name in a directory stands for: 0 and *node; -ENOENT, -ENAMETOOLONG and the store's
+ * errors. */
 int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struct node *node);
 
 struct fs_attr {
@@ -144,7 +174,8 @@ int fs_record(struct fs *fs, const struct node *node, struct hl_record *record);
 /* Permission bits of a file of the kind in a session whose directory has these. */
 mode_t fs_file_mode(enum node_kind kind, mode_t directory);
 
-/* Whose a session is as the mount shows it: its owner's, or ours if we could not make it anyone else's. */
+/* Whose a session is as the mount shows it: its owner's, or ours if we could not make it anyone
+ * else's. */
 uid_t fs_owner(const struct fs *fs, const struct hl_session *session);
 
 /* Whether a range can never change: its last seq is not above the session's. */
@@ -153,17 +184,19 @@ bool fs_range_closed(const struct node *node, const struct hl_session *session);
 int fs_range_extent(struct fs *fs, const struct node *node, uint64_t *begin, uint64_t *end);
 
 bool node_is_directory(const struct node *node);
-bool node_is_session_file(const struct node *node); /* in a session's directory */
+bool node_takes_writes(const struct node *node); /* and truncations, to no effect */
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------
+ */
 
 /* The errno (positive) to answer for a result of the store: damage is an I/O error to programs. */
 int fs_errno(int result);
 
 /*
- * A request that waits for the disk. parked_new() before the work whose answer depends on it, so that
- * nothing can fail after it; then parked_sync(), which answers from the commit thread: with the count of
- * a write, or 0 if count is negative; or parked_drop(), which leaves the request to the caller.
+ * A request that waits for the disk. parked_new() before the work whose answer depends on it, so
+ * that nothing can fail after it; then parked_sync(), which answers from the commit thread: with
+ * the count of a write, or 0 if count is negative; or parked_drop(), which leaves the request to
+ * the caller.
  */
 struct parked;
 struct parked *parked_new(struct fs *fs, fuse_req_t req);
@@ -171,7 +204,8 @@ void parked_sync(struct parked *parked, ssize_t count);
 void parked_drop(struct parked *parked);
 void parked_wait_all(struct fs *fs); /* until none is left */
 
-/* ---- session.c -------------------------------------------------------------------------------- */
+/* ---- session.c --------------------------------------------------------------------------------
+ */
 
 /* What mkdir(2) asks: name as it stands, mode as the kernel gives it. */
 int session_make(struct fs *fs, const struct node *parent, const char *name, uid_t uid, gid_t gid,
@@ -181,13 +215,16 @@ int node_change(struct fs *fs, const struct node *node, const struct stat *wante
 /* What rmdir(2) of a name says: never 0. */
 int session_remove(struct fs *fs, const struct node *parent, const char *name);
 
-/* ---- dir.c ------------------------------------------------------------------------------------ */
+/* ---- dir.c ------------------------------------------------------------------------------------
+ */
 
-/* Fills buffer with entries from the offset that the last one gave (0 to begin); returns the bytes. */
+/* Fills buffer with entries from the offset that the last one gave (0 to begin); returns the bytes.
+ */
 ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer, size_t size,
                  off_t offset, bool plus);
 
-/* ---- xattr.c ---------------------------------------------------------------------------------- */
+/* ---- xattr.c ----------------------------------------------------------------------------------
+ */
 
 ssize_t node_xattr_get(struct fs *fs, const struct node *node, const char *name, char *value,
                        size_t size);
@@ -196,18 +233,21 @@ int node_xattr_set(struct fs *fs, const struct node *node, const char *name, con
                    size_t size, int flags);
 int node_xattr_remove(struct fs *fs, const struct node *node, const char *name);
 
-/* ---- status.c --------------------------------------------------------------------------------- */
+/* ---- status.c ---------------------------------------------------------------------------------
+ */
 
 /* Writes the contents of .status, meta or last_error as they are now. */
 int text_make(struct fs *fs, const struct node *node, struct text *text);
 
-/* ---- last_error.c ----------------------------------------------------------------------------- */
+/* ---- last_error.c -----------------------------------------------------------------------------
+ */
 
 struct last_error {
     uint64_t ts_ms; /* 0: there was none */
     int code;
     size_t line; /* 0: none in particular */
-    char text[sizeof((struct hl_error *)0)->text + 32]; /* with "line N: " in front if it names one */
+    char text[sizeof((struct hl_error *)0)->text +
+              32]; /* with "line N: " in front if it names one */
 };
 
 struct last_errors *last_errors_new(void);
@@ -217,17 +257,24 @@ void fs_refused(struct fs *fs, uint32_t session, const struct hl_error *err);
 /* false, and all zero: none is known. */
 bool last_errors_get(struct last_errors *errors, uint32_t session, struct last_error *error);
 
-/* ---- notify.c --------------------------------------------------------------------------------- */
+/* ---- notify.c ---------------------------------------------------------------------------------
+ */
 
 struct notifier *notifier_new(struct fs *fs);
 void notifier_free(struct notifier *notifier);
-/* Has the kernel drop what it caches of a session and of all below it; by and by, from another thread. */
+/* Has the kernel drop what it caches of a session and of all below it; by and by, from another
+ * thread. */
 void notify_session(struct fs *fs, const struct hl_session *session);
 
-/* ---- ctl.c ------------------------------------------------------------------------------------ */
+/* Once the session's loop has ended: answers requests in its place while busy() says so. */
+void fs_serve_while(struct fs *fs, bool (*busy)(void *context), void *context);
+
+/* ---- ctl.c ------------------------------------------------------------------------------------
+ */
 
 struct ctl *ctl_new(struct fs *fs);
-void ctl_stop(struct ctl *ctl); /* cancels what runs, answers what waits; no command is taken after it */
+void ctl_stop(
+    struct ctl *ctl); /* cancels what runs, answers what waits; no command is taken after it */
 void ctl_free(struct ctl *ctl);
 uint64_t ctl_size(struct ctl *ctl); /* bytes of the results that an open of .ctl would show */
 /* The members "command", "done" and "total" of what runs now, or null. */

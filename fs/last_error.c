@@ -1,8 +1,8 @@
 /*
  * last_error.c - why the last refused write of each session was refused.
  *
- * A bounded table in memory: the newest LAST_ERRORS_MAX sessions that had one; the one whose error is oldest
- * goes first. Session 0 stands for root `append` and is never pushed out.
+ * A bounded table in memory: the newest LAST_ERRORS_MAX sessions that had one; the one whose error
+ * is oldest goes first. Session 0 stands for root `append` and is never pushed out.
  */
 #include "fs_internal.h"
 
@@ -12,7 +12,8 @@
 #define LAST_ERRORS_MAX 4096
 #define CHAINS 1024 /* a power of two */
 
-/* How many refusals a second go to the daemon's log: a writer that repeats itself must not fill it. */
+/* How many refusals a second go to the daemon's log: a writer that repeats itself must not fill it.
+ */
 #define LOGGED_PER_SECOND 20
 
 struct slot {

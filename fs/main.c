@@ -33,6 +33,7 @@
 struct program {
     struct arguments arguments;
     struct hl_store *store;
+    struct fs_relay relay; /* from the store to fs */
     struct fs *fs;
     struct serve *serve;
     int ready_fd; /* the parent waits at its other end; -1 in the foreground */
@@ -109,6 +110,8 @@ static int open_store(struct program *program, struct hl_error *err)
     store_options.max_record = options->max_record;
     store_options.checkpoint_interval_ms = options->checkpoint_interval_ms;
     store_options.report = report;
+    store_options.news = fs_news;
+    store_options.news_context = &program->relay;
     return holder_open_store(options->dir, &store_options, &program->store, err);
 }
 
@@ -139,6 +142,7 @@ static int start(struct program *program, struct hl_error *err)
     result = fs_new(options, program->store, &program->fs);
     if (result != 0)
         return hl_fail(err, -result, "cannot start: %s", strerror(-result));
+    atomic_store(&program->relay.fs, program->fs);
     result = serve_new(&program->arguments, program->fs, &program->serve, err);
     if (result == 0)
         result = serve_mount(program->serve, err);
@@ -172,6 +176,7 @@ static int finish(struct program *program)
     if (program->store != NULL && !program->arguments.options.read_only)
         holder_note_closing(program->store);
     sd_notify(0, "STOPPING=1");
+    atomic_store(&program->relay.fs, NULL); /* whoever could still append is ended by fs_free() */
     fs_free(program->fs);
     serve_free(program->serve);
     if (program->store == NULL)

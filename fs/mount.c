@@ -2,6 +2,7 @@
 #include "mount.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libmount.h>
 #include <limits.h>
 #include <spawn.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,14 +77,19 @@ int mount_resolve_dir(const char *dir, char **path, struct hl_error *err)
     return result;
 }
 
-/* A mount whose daemon is gone answers ENOTCONN, and ECONNABORTED once to who was waiting for it.
+/*
+ * The type of what lies at a path, asked of its daemon and not of the kernel's cache, where a dead
+ * mount lives on. A mount whose daemon is gone answers ENOTCONN. Who was waiting for it when it
+ * went gets ECONNABORTED, or EIO if it was just then reading the request; both only once.
  */
-static int stat_mount(const char *path, struct stat *st)
+static int ask_type(const char *path, mode_t *mode)
 {
+    struct statx st;
     for (int tries = 0;; tries++) {
-        struct statvfs room; /* unlike attributes, never answered from the kernel's cache */
-        if (stat(path, st) == 0 && statvfs(path, &room) == 0)
+        if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) == 0) {
+            *mode = st.stx_mode;
             return 0;
+        }
         if ((errno != ECONNABORTED && errno != EIO) || tries == 10)
             return -errno;
     }
@@ -92,13 +97,13 @@ static int stat_mount(const char *path, struct stat *st)
 
 int mount_resolve_mountpoint(const char *mountpoint, char **path, struct hl_error *err)
 {
-    struct stat st;
-    int result = stat_mount(mountpoint, &st);
+    mode_t mode;
+    int result = ask_type(mountpoint, &mode);
     if (result == -ENOTCONN || result == -EACCES)
         *path = resolve_parent(mountpoint); /* realpath() would ask the mount, dead or not ours */
     else if (result != 0)
         return hl_fail(err, -result, "%s: %s", mountpoint, strerror(-result));
-    else if (!S_ISDIR(st.st_mode))
+    else if (!S_ISDIR(mode))
         return hl_fail(err, ENOTDIR, "%s is not a directory", mountpoint);
     else
         *path = realpath(mountpoint, NULL);
@@ -290,11 +295,11 @@ static bool is_other_users(const char *mountpoint)
 
 int mount_prepare(const char *mountpoint, const char *dir, bool *live_of_dir, struct hl_error *err)
 {
-    struct stat st;
+    mode_t mode;
     if (live_of_dir != NULL)
         *live_of_dir = false;
     for (int count = 0;; count++) {
-        int result = stat_mount(mountpoint, &st);
+        int result = ask_type(mountpoint, &mode);
         if (result == 0)
             return check_live(mountpoint, dir, live_of_dir, err);
         if (result == -EACCES &&

@@ -16,7 +16,7 @@
 enum id_kind { ID_FIXED = 0, ID_SESSION = 1, ID_RECORD = 2, ID_TABLE = 15 };
 
 static const struct node_entry root_entries[] = {
-    {".ctl", NODE_CTL},      {".status", NODE_STATUS},    {"append", NODE_ROOT_APPEND},
+    {".ctl", NODE_CTL},     {".status", NODE_STATUS},    {"append", NODE_ROOT_APPEND},
     {"log", NODE_ROOT_LOG}, {"sessions", NODE_SESSIONS},
 };
 
@@ -48,7 +48,8 @@ bool node_equal(const struct node *x, const struct node *y)
            x->open == y->open;
 }
 
-/* ---- ids -------------------------------------------------------------------------------------- */
+/* ---- ids --------------------------------------------------------------------------------------
+ */
 
 static uint64_t make_id(enum id_kind kind, uint64_t session, uint64_t low)
 {
@@ -62,7 +63,7 @@ static bool is_fixed(enum node_kind kind)
 
 static bool is_session_file(enum node_kind kind)
 {
-    return kind >= NODE_SESSION && kind <= NODE_LAST_ERROR;
+    return kind >= NODE_SESSION && kind <= NODE_FOLLOW;
 }
 
 /* Only a log changes its generation. */
@@ -130,7 +131,8 @@ uint64_t node_table_id(uint64_t number)
     return (uint64_t)ID_TABLE << KIND_SHIFT | number;
 }
 
-/* One round of a 64-bit mixer: a multiplication by an odd constant, and the high bits folded down. */
+/* One round of a 64-bit mixer: a multiplication by an odd constant, and the high bits folded down.
+ */
 static uint64_t mix(uint64_t hash, uint64_t value)
 {
     hash = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
@@ -147,7 +149,8 @@ uint64_t node_inode(const struct node *node)
     return node_table_id(hash & ((UINT64_C(1) << KIND_SHIFT) - 1));
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------
+ */
 
 static bool all_dots(const char *id, size_t len)
 {

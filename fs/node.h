@@ -10,8 +10,9 @@
  *     kind 2   a record
  *     kind 15  an entry of the table (table.h), for what does not fit above, and for ranges
  *
- * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are a generation, so that `log` can
- * become another inode when records of it were dropped (always 0 today). Kinds 3 to 14 are free.
+ * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are a generation, so that `log`
+ * can become another inode when records of it were dropped (always 0 today). Kinds 3 to 14 are
+ * free.
  */
 #ifndef HL_NODE_H
 #define HL_NODE_H
@@ -39,6 +40,7 @@ enum node_kind {
     NODE_LOG = 18,
     NODE_META = 19,
     NODE_LAST_ERROR = 20,
+    NODE_FOLLOW = 21, /* not listed */
     NODE_RECORD = 64,
     NODE_RANGE = 65
 };
@@ -64,8 +66,9 @@ bool node_id_in_table(uint64_t id);
 uint64_t node_table_id(uint64_t number);
 
 /*
- * The inode number that stat and readdir show: the computed id, or, for what is in the table, a hash of what
- * it names that looks like a table's id. So it is the same whether the kernel was given an id or not.
+ * The inode number that stat and readdir show: the computed id, or, for what is in the table, a
+ * hash of what it names that looks like a table's id. So it is the same whether the kernel was
+ * given an id or not.
  */
 uint64_t node_inode(const struct node *node);
 
@@ -77,18 +80,19 @@ struct node_entry {
 /* The entries of NODE_ROOT or NODE_SESSION; *count is 0 for any other kind. */
 const struct node_entry *node_entries(enum node_kind directory, size_t *count);
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------
+ */
 
 /*
- * Writes the file name of a session id (or, later, of a document's key): `/`, `%`, control bytes (0x00 to
- * 0x1f and 0x7f) as %XX with upper-case digits, and the dots of `.` and `..` too. NUL-terminated. Returns
- * its length, or 0 if it would be longer than NODE_NAME_MAX (or len is 0).
+ * Writes the file name of a session id (or, later, of a document's key): `/`, `%`, control bytes
+ * (0x00 to 0x1f and 0x7f) as %XX with upper-case digits, and the dots of `.` and `..` too.
+ * NUL-terminated. Returns its length, or 0 if it would be longer than NODE_NAME_MAX (or len is 0).
  */
 size_t name_encode(const char *id, size_t len, char name[NODE_NAME_MAX + 1]);
 
 /*
- * The bytes that a file name stands for. 0, or -ENAMETOOLONG, or -EINVAL when the name is not in the one
- * form that name_encode() gives. Says nothing of UTF-8.
+ * The bytes that a file name stands for. 0, or -ENAMETOOLONG, or -EINVAL when the name is not in
+ * the one form that name_encode() gives. Says nothing of UTF-8.
  */
 int name_decode(const char *name, char id[HL_ID_MAX + 1], size_t *len);
 

@@ -2,8 +2,8 @@
  * notify.c - tells the kernel to drop what it caches.
  *
  * From a thread of its own that holds no lock: such a notification waits for the lock of the parent
- * directory's inode, which the kernel holds during a mkdir there; a request handler that waited for it could
- * wait for itself. The thread is started by the first notification.
+ * directory's inode, which the kernel holds during a mkdir there; a request handler that waited for
+ * it could wait for itself. The thread is started by the first notification.
  */
 #include "fs_internal.h"
 
@@ -90,7 +90,8 @@ static void *run(void *context)
     return NULL;
 }
 
-/* Without the notice the kernel goes on with old bits, but open() checks the present ones: said, no more. */
+/* Without the notice the kernel goes on with old bits, but open() checks the present ones: said, no
+ * more. */
 static void enqueue(struct notifier *notifier, struct notice *notice)
 {
     int result = 0;
@@ -135,8 +136,10 @@ void notify_session(struct fs *fs, const struct hl_session *session)
     enqueue(fs->notifier, notice);
 }
 
-static bool is_busy(struct notifier *notifier)
+static bool is_busy(void *context)
 {
+    struct notifier *notifier = context;
+
     pthread_mutex_lock(&notifier->lock);
     bool busy = notifier->busy;
     pthread_mutex_unlock(&notifier->lock);
@@ -144,22 +147,23 @@ static bool is_busy(struct notifier *notifier)
 }
 
 /*
- * The loop has ended, but a notification may wait in the kernel for a directory that is locked by a request
- * that nobody has answered yet: so requests are served here until it is through.
+ * The loop has ended, but a notification, or a request of our own, may wait in the kernel for a
+ * directory that is locked by a request that nobody has answered yet: so requests are served here
+ * until it is through.
  */
-static void serve_while_busy(struct notifier *notifier)
+void fs_serve_while(struct fs *fs, bool (*busy)(void *context), void *context)
 {
-    struct fuse_session *session = notifier->fs->session;
+    struct fuse_session *session = fs->session;
     struct fuse_buf buffer = {.mem = NULL};
 
-    while (is_busy(notifier)) {
+    while (busy(context)) {
         struct pollfd ready = {.fd = fuse_session_fd(session), .events = POLLIN};
         if (ready.fd < 0)
             break;
         if (poll(&ready, 1, 10) <= 0)
             continue;
         if (!(ready.revents & POLLIN))
-            break; /* the connection is gone, and with it what the notification waits for */
+            break; /* the connection is gone, and with it what is waited for */
         fuse_session_reset(session);
         int got = fuse_session_receive_buf(session, &buffer);
         if (got > 0)
@@ -181,7 +185,7 @@ void notifier_free(struct notifier *notifier)
     bool started = notifier->started;
     pthread_mutex_unlock(&notifier->lock);
     if (started) {
-        serve_while_busy(notifier);
+        fs_serve_while(notifier->fs, is_busy, notifier);
         pthread_join(notifier->thread, NULL);
     }
     while (notifier->first) {

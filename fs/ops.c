@@ -1,16 +1,13 @@
 /*
- * ops.c - the table of requests. Each handler asks what the node is, has a helper do it, and replies.
+ * ops.c - the table of requests. Each handler asks what the node is, has a helper do it, and
+ * replies.
  */
-#include "fs_internal.h"
+#include "announce.h"
+#include "follow.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
+#include <poll.h>
 #include <sys/statvfs.h>
-
-/* Lines up to this length are read and checked anew at each read; see record.c. */
-#define SMALL_LINE (128U * 1024)
 
 static struct fs *fs_of(fuse_req_t req)
 {
@@ -22,7 +19,8 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
     return (struct handle *)(uintptr_t)fi->fh;
 }
 
-/* ---- replies ---------------------------------------------------------------------------------- */
+/* ---- replies ----------------------------------------------------------------------------------
+ */
 
 static void reply_result(fuse_req_t req, int result)
 {
@@ -37,24 +35,47 @@ static void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
         fuse_reply_buf(req, buffer, (size_t)len);
 }
 
-/* Gives the kernel the node, with a look-up counted that is taken back if it did not want it any more. */
-static void reply_node(fuse_req_t req, const struct node *node)
+/* What the kernel is told of a node, with a look-up counted. */
+static int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry)
 {
-    struct fs *fs = fs_of(req);
     struct fs_attr attr;
 
     int result = fs_attr(fs, node, &attr);
+    if (result < 0)
+        return result;
+    *entry = (struct fuse_entry_param){
+        .attr = attr.st, .attr_timeout = attr.attr_keep, .entry_timeout = attr.entry_keep};
+    entry->ino = fs_id(fs, node);
+    return entry->ino == 0 ? -ENOMEM : 0;
+}
+
+/* Gives the kernel the node; the look-up is taken back if it did not want it any more. */
+static void reply_node(fuse_req_t req, const struct node *node)
+{
+    struct fuse_entry_param entry;
+
+    int result = fill_entry(fs_of(req), node, &entry);
+    if (result < 0)
+        reply_result(req, result);
+    else if (fuse_reply_entry(req, &entry) != 0)
+        fs_forget(fs_of(req), entry.ino, 1);
+}
+
+/* The same for what the announcing thread opens by making it, which it closes and no more. */
+static void reply_created(fuse_req_t req, const struct node *node, struct fuse_file_info *fi)
+{
+    struct fuse_entry_param entry;
+
+    int result = fill_entry(fs_of(req), node, &entry);
     if (result < 0) {
         reply_result(req, result);
         return;
     }
-    struct fuse_entry_param entry = {
-        .attr = attr.st, .attr_timeout = attr.attr_keep, .entry_timeout = attr.entry_keep};
-    entry.ino = fs_id(fs, node);
-    if (entry.ino == 0)
-        fuse_reply_err(req, ENOMEM);
-    else if (fuse_reply_entry(req, &entry) != 0)
-        fs_forget(fs, entry.ino, 1);
+    fi->fh = 0;
+    fi->keep_cache = 1;
+    fi->noflush = 1;
+    if (fuse_reply_create(req, &entry, fi) != 0)
+        fs_forget(fs_of(req), entry.ino, 1);
 }
 
 static void reply_attr(fuse_req_t req, const struct node *node)
@@ -68,25 +89,26 @@ static void reply_attr(fuse_req_t req, const struct node *node)
         fuse_reply_attr(req, &attr.st, attr.attr_keep);
 }
 
-/* ---- the connection --------------------------------------------------------------------------- */
+/* ---- the connection ---------------------------------------------------------------------------
+ */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
     const unsigned wanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                             FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
                             FUSE_CAP_ASYNC_READ;
-    /* With these the kernel would hold writes back, or send the parts of one in any order; locks are its
-     * own affair; and ids from before a remount mean nothing after it. */
+    /* With these the kernel would hold writes back, or send the parts of one in any order; locks
+     * are its own affair; and ids from before a remount mean nothing after it. */
     const unsigned unwanted = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO | FUSE_CAP_POSIX_ACL |
-                              FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_FLOCK_LOCKS |
-                              FUSE_CAP_POSIX_LOCKS;
-    (void)userdata;
+                              FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS;
 
+    follow_learn_limit(((struct fs *)userdata)->follow);
     conn->want |= conn->capable & wanted;
     conn->want &= ~unwanted;
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------
+ */
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -94,12 +116,28 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct node directory, node;
 
     int result = fs_node(fs, parent, &directory);
+    if (result == 0 && directory.kind == NODE_ROOT &&
+        announcer_is_asked(fs->announcer, req, name))
+        result = -ENOENT;
     if (result == 0)
         result = fs_resolve(fs, &directory, name, &node);
+    if (result == 0 && announcer_hides(fs->announcer, req, &node))
+        result = -ENOENT;
     if (result < 0)
         reply_result(req, result);
     else
         reply_node(req, &node);
+}
+
+/* Whether the announcing thread makes this name, and is to be given what is there. */
+static bool is_announced(fuse_req_t req, fuse_ino_t parent, const char *name, struct node *node)
+{
+    struct fs *fs = fs_of(req);
+    struct node directory;
+
+    return announcer_sent(fs->announcer, req) && fs_node(fs, parent, &directory) == 0 &&
+           fs_resolve(fs, &directory, name, node) == 0 &&
+           announcer_makes(fs->announcer, req, node);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -119,9 +157,13 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 {
     struct fs *fs = fs_of(req);
     const struct fuse_ctx *context = fuse_req_ctx(req);
-    struct node directory;
+    struct node directory, node;
     struct hl_session session;
 
+    if (is_announced(req, parent, name, &node)) {
+        reply_node(req, &node);
+        return;
+    }
     int result = fs_node(fs, parent, &directory);
     if (result == 0)
         result = session_make(fs, &directory, name, context->uid, context->gid, mode, &session);
@@ -129,7 +171,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
         reply_result(req, result);
         return;
     }
-    struct node node = {.kind = NODE_SESSION, .session = session.number};
+    node = (struct node){.kind = NODE_SESSION, .session = session.number};
     reply_node(req, &node);
 }
 
@@ -144,7 +186,8 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
     reply_result(req, result);
 }
 
-/* What nobody may do here: what is there stays, under its name, and only mkdir in sessions/ makes. */
+/* What nobody may do here: what is there stays, under its name, and only mkdir in sessions/ makes.
+ */
 static void refuse(fuse_req_t req)
 {
     fuse_reply_err(req, fs_of(req)->options->read_only ? EROFS : EPERM);
@@ -169,11 +212,13 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                       struct fuse_file_info *fi)
 {
-    (void)parent;
-    (void)name;
+    struct node node;
     (void)mode;
-    (void)fi;
-    refuse(req);
+
+    if (is_announced(req, parent, name, &node))
+        reply_created(req, &node, fi);
+    else
+        refuse(req);
 }
 
 static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
@@ -203,7 +248,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
     refuse(req);
 }
 
-/* ---- attributes ------------------------------------------------------------------------------- */
+/* ---- attributes -------------------------------------------------------------------------------
+ */
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -304,100 +350,27 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
     reply_result(req, result);
 }
 
-/* ---- open files ------------------------------------------------------------------------------- */
-
-static bool takes_writes(const struct node *node)
-{
-    return node->kind == NODE_APPEND || node->kind == NODE_ROOT_APPEND || node->kind == NODE_CTL;
-}
-
-/* Whether an open that the kernel lets through is let through by what is true now. */
-static int check_open(struct fs *fs, fuse_req_t req, const struct node *node,
-                      const struct hl_session *session, int flags)
-{
-    int access = flags & O_ACCMODE;
-    bool writes = access != O_RDONLY || (flags & O_TRUNC);
-    unsigned wanted = (access != O_WRONLY ? ACCESS_READ : 0) | (writes ? ACCESS_WRITE : 0);
-
-    if (writes && fs->options->read_only && node->kind != NODE_CTL)
-        return -EROFS;
-    if (writes && !takes_writes(node))
-        return -EACCES;
-    if (session && !request_may(req, fs_owner(fs, session), session->gid,
-                                fs_file_mode(node->kind, session->mode), wanted))
-        return -EACCES;
-    return 0;
-}
-
-static int open_record(struct fs *fs, const struct node *node, struct fuse_file_info *fi,
-                       struct handle **handle)
-{
-    struct hl_record record;
-
-    fi->keep_cache = 1;
-    int result = fs_record(fs, node, &record);
-    if (result < 0 || record.length <= SMALL_LINE)
-        return result;
-    return record_open(fs, node, record.length, handle);
-}
-
-/* Opens what is not a directory; sets what the kernel is to do with its pages. */
-static int open_node(struct fs *fs, fuse_req_t req, const struct node *node,
-                     const struct hl_session *session, struct fuse_file_info *fi,
-                     struct handle **handle)
-{
-    fi->direct_io = 1;
-    switch (node->kind) {
-    case NODE_RECORD:
-        fi->direct_io = 0;
-        return open_record(fs, node, fi, handle);
-    case NODE_RANGE:
-        if (fs_range_closed(node, session)) {
-            fi->direct_io = 0;
-            fi->keep_cache = 1;
-        }
-        return stream_open(fs, node, handle);
-    case NODE_LOG:
-    case NODE_ROOT_LOG:
-        return stream_open(fs, node, handle);
-    case NODE_APPEND:
-    case NODE_ROOT_APPEND:
-        return append_open(fs, req, node, fi->flags, handle);
-    case NODE_CTL:
-        return ctl_open(fs, fi->flags, handle);
-    case NODE_STATUS:
-    case NODE_META:
-    case NODE_LAST_ERROR:
-        return text_open(fs, node, handle);
-    default:
-        return -EISDIR;
-    }
-}
+/* ---- open files -------------------------------------------------------------------------------
+ */
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
     struct node node;
-    struct hl_session session;
     struct handle *handle = NULL;
-    const struct hl_session *owner = NULL;
 
     int result = fs_node(fs, ino, &node);
-    if (result == 0 && node.session != 0) {
-        result = hl_session_by_number(fs->store, node.session, &session);
-        owner = &session;
-    }
     if (result == 0)
-        result = check_open(fs, req, &node, owner, fi->flags);
-    if (result == 0)
-        result = open_node(fs, req, &node, owner, fi, &handle);
+        result = node_open(fs, req, &node, fi, &handle);
     if (result < 0) {
         reply_result(req, result);
         return;
     }
     fi->fh = (uint64_t)(uintptr_t)handle;
     /* Not wanted any more: then no release comes. */
-    if (fuse_reply_open(req, fi) != 0 && handle)
+    int sent =
+        node.kind == NODE_FOLLOW ? follow_reply_open(req, fi) : fuse_reply_open(req, fi);
+    if (sent != 0 && handle)
         handle->type->release(fs, handle);
 }
 
@@ -407,9 +380,13 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
     struct fs *fs = fs_of(req);
     struct handle *handle = handle_of(fi);
     struct node node;
+
+    if (handle && handle->type->read_later) {
+        handle->type->read_later(fs, handle, req, size, fi->flags);
+        return;
+    }
     char *buffer = fs_buffer(fs, size);
     ssize_t got = buffer ? 0 : -ENOMEM;
-
     if (got == 0 && offset < 0)
         got = -EINVAL;
     if (got == 0 && handle) {
@@ -421,6 +398,21 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
     }
     reply_bytes(req, buffer, got);
     fs_buffer_done(fs, buffer, size);
+}
+
+static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+                    struct fuse_pollhandle *poll)
+{
+    struct handle *handle = handle_of(fi);
+    (void)ino;
+
+    if (handle && handle->type->poll) {
+        fuse_reply_poll(req, handle->type->poll(fs_of(req), handle, poll));
+        return;
+    }
+    if (poll)
+        fuse_pollhandle_destroy(poll);
+    fuse_reply_poll(req, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
@@ -502,7 +494,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
     fuse_reply_err(req, EINVAL);
 }
 
-/* ---- directories ------------------------------------------------------------------------------ */
+/* ---- directories ------------------------------------------------------------------------------
+ */
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -513,8 +506,8 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     int result = fs_node(fs, ino, &node);
     if (result == 0 && node.session != 0) {
         result = hl_session_by_number(fs->store, node.session, &session);
-        if (result == 0 && !request_may(req, fs_owner(fs, &session), session.gid, session.mode,
-                                        ACCESS_READ))
+        if (result == 0 &&
+            !request_may(req, fs_owner(fs, &session), session.gid, session.mode, ACCESS_READ))
             result = -EACCES;
     }
     if (result < 0) {
@@ -599,4 +592,5 @@ const struct fuse_lowlevel_ops fs_operations = {
     .listxattr = op_listxattr,
     .removexattr = op_removexattr,
     .fallocate = op_fallocate,
+    .poll = op_poll,
 };

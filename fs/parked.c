@@ -1,8 +1,8 @@
 /*
  * parked.c - requests that wait for the disk, answered by the commit thread.
  *
- * No worker thread waits: the request is put aside with the count that it will be answered with. A signal
- * to its sender is not heeded; a sync is short and ends by itself.
+ * No worker thread waits: the request is put aside with the count that it will be answered with. A
+ * signal to its sender is not heeded; a sync is short and ends by itself.
  */
 #include "fs_internal.h"
 

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Up to this length it is checked at every write; then each time that it grew by an eighth, so that the
- * cost of all checks together stays linear. */
+/* Up to this length it is checked at every write; then each time that it grew by an eighth, so that
+ * the cost of all checks together stays linear; and at every write again where it may have become
+ * too long. */
 #define CHECK_ALWAYS 4096
 
 /* Memory for need bytes, all of it reserved. */
@@ -38,21 +39,20 @@ static int piece_room(struct fs *fs, struct piece *piece, size_t need, struct hl
     return 0;
 }
 
-int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len, struct hl_error *err)
+int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len,
+              struct hl_error *err)
 {
-    uint64_t max = fs->options->max_record;
-
     if (len == 0)
         return 0;
-    if (piece->len > max || len > max - piece->len)
-        return hl_fail(err, EMSGSIZE, "the line is longer than max_record (%llu bytes)",
-                       (unsigned long long)max);
+    if (len > SIZE_MAX / 2 - piece->len)
+        return hl_fail(err, EMSGSIZE, "the line is too long");
     int result = piece_room(fs, piece, piece->len + len, err);
     if (result < 0)
         return result;
     memcpy(piece->at + piece->len, data, len);
     size_t total = piece->len + len;
-    if (total <= CHECK_ALWAYS || total - piece->checked >= piece->checked / 8) {
+    if (total <= CHECK_ALWAYS || total > fs->options->max_record ||
+        total - piece->checked >= piece->checked / 8) {
         if (!hl_line_may_become(fs->store, piece->at, total, err))
             return err->code > 0 ? -err->code : -EINVAL;
         piece->checked = total;

@@ -1,8 +1,8 @@
 /*
  * piece.h - a half line: what was written to `append` after the last newline.
  *
- * Its memory is taken from the allowance of all open files together (options.pieces_max). Zero it to begin.
- * Not locked: its owner's lock guards it.
+ * Its memory is taken from the allowance of all open files together (options.pieces_max). Zero it
+ * to begin. Not locked: its owner's lock guards it.
  */
 #ifndef HL_PIECE_H
 #define HL_PIECE_H
@@ -18,14 +18,15 @@ struct piece {
 };
 
 /*
- * Adds bytes without a newline. Refused, with nothing added, when the line can no longer be taken: -EMSGSIZE,
- * -EINVAL (err says why); or when there is no room for it: -ENOBUFS, -ENOMEM.
+ * Adds bytes without a newline. Refused, with nothing added, when the line can no longer be taken:
+ * -EMSGSIZE, -EINVAL (err says why); or when there is no room for it: -ENOBUFS, -ENOMEM.
  */
-int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len, struct hl_error *err);
+int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len,
+              struct hl_error *err);
 
 /*
- * Puts bytes behind the piece for the time of one append, without taking them into it: at[0, len + more)
- * are then the joined lines. piece_unjoin() gives the memory for them back.
+ * Puts bytes behind the piece for the time of one append, without taking them into it: at[0, len +
+ * more) are then the joined lines. piece_unjoin() gives the memory for them back.
  */
 int piece_join(struct piece *piece, const char *data, size_t more, struct hl_error *err);
 void piece_unjoin(struct piece *piece);

@@ -1,9 +1,9 @@
 /*
  * record.c - a record as a file.
  *
- * The store checks the whole frame at every read. The kernel asks for 128 KiB at a time, so a large line is
- * read and checked once, at the second read, and held until its end was read; all held lines together are
- * bounded, and what does not fit is checked again at every read.
+ * The store checks the whole frame at every read. The kernel asks for 128 KiB at a time, so a large
+ * line is read and checked once, at the second read, and held until its end was read; all held
+ * lines together are bounded, and what does not fit is checked again at every read.
  */
 #include "fs_internal.h"
 
@@ -37,30 +37,28 @@ static bool reserve_line(struct fs *fs, uint32_t length)
     return true;
 }
 
-static void drop_line(struct fs *fs, struct record_handle *handle)
+char *fs_line_hold(struct fs *fs, uint32_t session, uint64_t seq, uint32_t length)
 {
-    if (!handle->line)
-        return;
-    free(handle->line);
-    handle->line = NULL;
-    atomic_fetch_sub(&fs->held_lines, handle->length);
+    if (!reserve_line(fs, length))
+        return NULL;
+    char *line = malloc(length);
+    if (line && hl_record_read(fs->store, session, seq, line, length, 0) == (ssize_t)length)
+        return line;
+    fs_line_free(fs, line, length);
+    return NULL;
 }
 
-/* Reads the whole line if there is room for it; without, handle->line stays NULL. 0 or the read's error. */
-static int hold_line(struct fs *fs, struct record_handle *handle)
+void fs_line_free(struct fs *fs, char *line, uint32_t length)
 {
-    if (!reserve_line(fs, handle->length))
-        return 0;
-    handle->line = malloc(handle->length);
-    if (!handle->line) {
-        atomic_fetch_sub(&fs->held_lines, handle->length);
-        return 0;
-    }
-    ssize_t got = record_read(fs, &handle->node, handle->line, handle->length, 0);
-    if (got == (ssize_t)handle->length)
-        return 0;
-    drop_line(fs, handle);
-    return got < 0 ? (int)got : -EIO;
+    free(line);
+    atomic_fetch_sub(&fs->held_lines, length);
+}
+
+static void drop_line(struct fs *fs, struct record_handle *handle)
+{
+    if (handle->line)
+        fs_line_free(fs, handle->line, handle->length);
+    handle->line = NULL;
 }
 
 static ssize_t large_read(struct fs *fs, struct handle *base, char *buffer, size_t size,
@@ -74,14 +72,15 @@ static ssize_t large_read(struct fs *fs, struct handle *base, char *buffer, size
     if (size > handle->length - offset)
         size = (size_t)(handle->length - offset);
     pthread_mutex_lock(&handle->lock);
+    /* Whatever kept it from being held is met again by the read below. */
     if (!handle->line && offset > 0)
-        got = hold_line(fs, handle);
-    if (got == 0 && handle->line) {
+        handle->line = fs_line_hold(fs, handle->node.session, handle->node.a, handle->length);
+    if (handle->line) {
         memcpy(buffer, handle->line + offset, size);
         got = (ssize_t)size;
         if (offset + size == handle->length)
             drop_line(fs, handle);
-    } else if (got == 0) {
+    } else {
         got = record_read(fs, &handle->node, buffer, size, offset);
     }
     pthread_mutex_unlock(&handle->lock);

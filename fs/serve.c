@@ -31,6 +31,7 @@
 
 struct serve {
     const struct fs_options *options;
+    struct fs *fs;
     struct fuse_session *session;
     bool mounted;
     bool visible; /* the mount is in our table of mounts, as `device` */
@@ -140,6 +141,7 @@ int serve_new(const struct arguments *arguments, struct fs *fs, struct serve **s
     if (made == NULL)
         return hl_fail(err, ENOMEM, "out of memory");
     made->options = &arguments->options;
+    made->fs = fs;
     made->signal_fd = made->table_fd = made->ended_fd = -1;
     fuse_set_log_func(log_of_libfuse);
     sigset_t set;
@@ -212,7 +214,8 @@ int serve_start(struct serve *serve, struct hl_error *err)
     if (error != 0)
         return hl_fail(err, error, "cannot start a thread: %s", strerror(error));
     serve->started = true;
-    return 0;
+    error = fs_start(serve->fs, serve->visible, serve->device);
+    return error < 0 ? hl_fail(err, -error, "cannot start a thread: %s", strerror(-error)) : 0;
 }
 
 /* Ends the loop and joins its thread. */
@@ -268,6 +271,7 @@ int serve_wait(struct serve *serve)
         stop = fds[0].revents != 0 || (fds[1].revents != 0 && took_stop_signal(serve)) ||
                (fds[2].revents != 0 && is_gone(serve));
     }
+    fs_stop(serve->fs, poll(&fds[0], 1, 0) > 0);
     stop_loop(serve);
     /* libfuse gives the number of a signal, if one ended it. */
     return serve->loop_result < 0 ? serve->loop_result : 0;

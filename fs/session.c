@@ -5,7 +5,8 @@
 
 #include <errno.h>
 
-/* ---- mkdir ------------------------------------------------------------------------------------ */
+/* ---- mkdir ------------------------------------------------------------------------------------
+ */
 
 int session_make(struct fs *fs, const struct node *parent, const char *name, uid_t uid, gid_t gid,
                  mode_t mode, struct hl_session *session)
@@ -33,7 +34,8 @@ int session_make(struct fs *fs, const struct node *parent, const char *name, uid
     return result;
 }
 
-/* ---- setattr ---------------------------------------------------------------------------------- */
+/* ---- setattr ----------------------------------------------------------------------------------
+ */
 
 static int change_session(struct fs *fs, const struct node *node, const struct stat *wanted,
                           int flags)
@@ -63,18 +65,13 @@ static int change_session(struct fs *fs, const struct node *node, const struct s
     return result;
 }
 
-static bool takes_truncate(const struct node *node)
-{
-    return node->kind == NODE_APPEND || node->kind == NODE_ROOT_APPEND || node->kind == NODE_CTL;
-}
-
 int node_change(struct fs *fs, const struct node *node, const struct stat *wanted, int flags)
 {
     const int ownership = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
 
     /* Also in a read-only mount times may be set, to no effect. */
     if (flags & FUSE_SET_ATTR_SIZE) {
-        if (!takes_truncate(node))
+        if (!node_takes_writes(node))
             return fs->options->read_only ? -EROFS : -EPERM;
         if (fs->options->read_only && node->kind != NODE_CTL)
             return -EROFS;
@@ -86,7 +83,8 @@ int node_change(struct fs *fs, const struct node *node, const struct stat *wante
     return fs->options->read_only ? -EROFS : -EPERM;
 }
 
-/* ---- rmdir ------------------------------------------------------------------------------------ */
+/* ---- rmdir ------------------------------------------------------------------------------------
+ */
 
 int session_remove(struct fs *fs, const struct node *parent, const char *name)
 {

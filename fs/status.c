@@ -1,7 +1,9 @@
 /*
- * status.c - the files that are written at the moment they are opened: .status, meta and last_error.
+ * status.c - the files that are written at the moment they are opened: .status, meta and
+ * last_error.
  */
-#include "fs_internal.h"
+#include "announce.h"
+#include "follow.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,7 +12,8 @@
 
 #include "options.h"
 
-/* ---- .status ---------------------------------------------------------------------------------- */
+/* ---- .status ----------------------------------------------------------------------------------
+ */
 
 static const char *errno_name(int code)
 {
@@ -94,6 +97,8 @@ static int make_status(struct fs *fs, struct json_writer *writer)
     write_store(writer, &status);
     json_number(writer, "kept_bytes", atomic_load(&fs->kept_bytes));
     json_number(writer, "table_nodes", table_size(fs->table));
+    announcer_status(fs->announcer, writer);
+    json_number(writer, "followers", follow_count(fs->follow));
     ctl_running(fs->ctl, writer);
     if (last_errors_get(fs->last_errors, 0, &error)) {
         json_open(writer, "last_error", '{');
@@ -107,7 +112,8 @@ static int make_status(struct fs *fs, struct json_writer *writer)
     return 0;
 }
 
-/* ---- meta ------------------------------------------------------------------------------------- */
+/* ---- meta -------------------------------------------------------------------------------------
+ */
 
 /* A value that is not UTF-8 is null: JSON cannot hold it, getfattr(1) shows it. */
 static int write_attribute(struct fs *fs, uint32_t number, const char *name, char *value,
@@ -179,7 +185,8 @@ static int make_meta(struct fs *fs, uint32_t number, struct json_writer *writer)
     return result;
 }
 
-/* ---- all -------------------------------------------------------------------------------------- */
+/* ---- all --------------------------------------------------------------------------------------
+ */
 
 /* One line, or nothing when no write was refused. */
 static int make_last_error(struct fs *fs, uint32_t number, struct json_writer *writer)
@@ -215,7 +222,8 @@ int text_make(struct fs *fs, const struct node *node, struct text *text)
     return 0;
 }
 
-/* ---- open files of these ---------------------------------------------------------------------- */
+/* ---- open files of these ----------------------------------------------------------------------
+ */
 
 struct text_handle {
     struct handle base;

@@ -35,7 +35,8 @@ static ssize_t stream_read(struct fs *fs, struct handle *base, char *buffer, siz
     const struct node *node = &handle->node;
     ssize_t got;
 
-    /* Several may read at once; the cursor is a hint, so each works on a copy and the last one stays. */
+    /* Several may read at once; the cursor is a hint, so each works on a copy and the last one
+     * stays. */
     pthread_mutex_lock(&handle->lock);
     struct hl_cursor cursor = handle->cursor;
     pthread_mutex_unlock(&handle->lock);

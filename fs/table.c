@@ -1,8 +1,8 @@
 /*
  * table.c - ids for nodes whose id cannot be computed, counted by look-up and forget.
  *
- * Two hash tables over the same entries, one by id and one by what is named, both of chains and both grown
- * together when there are as many entries as chains.
+ * Two hash tables over the same entries, one by id and one by what is named, both of chains and
+ * both grown together when there are as many entries as chains.
  */
 #include "table.h"
 
@@ -61,8 +61,8 @@ void table_free(struct table *table)
     free(table);
 }
 
-/* Ids are given in order, so their low bits spread them; inode numbers of table nodes are hashes, those of
- * others differ in their low bits. */
+/* Ids are given in order, so their low bits spread them; inode numbers of table nodes are hashes,
+ * those of others differ in their low bits. */
 static size_t id_chain(const struct table *table, uint64_t id)
 {
     return (size_t)id & (table->chains - 1);

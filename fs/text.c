@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------
+ */
 
 void text_free(struct text *text)
 {
@@ -69,13 +70,15 @@ void text_format(struct text *text, const char *format, ...)
     text->len += (size_t)len;
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------ */
+/* ---- UTF-8 ------------------------------------------------------------------------------------
+ */
 
 size_t text_utf8_length(const char *bytes, size_t len)
 {
     const unsigned char *at = (const unsigned char *)bytes;
     size_t need;
-    /* The second byte's range is what rules out overlong forms, surrogates and what is past U+10FFFF. */
+    /* The second byte's range is what rules out overlong forms, surrogates and what is past
+     * U+10FFFF. */
     unsigned low = 0x80, high = 0xbf;
 
     if (at[0] < 0x80)
@@ -118,7 +121,8 @@ bool text_utf8_valid(const char *bytes, size_t len)
     return true;
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------------------
+ */
 
 static void add_escaped(struct text *text, unsigned char byte)
 {

@@ -1,8 +1,8 @@
 /*
  * text.h - a growing buffer of text, and a writer of JSON on it.
  *
- * Running out of memory is remembered in `failed` and turns what follows into nothing, so that a caller
- * checks once, at the end. Zero a struct text to begin; text_free() ends it.
+ * Running out of memory is remembered in `failed` and turns what follows into nothing, so that a
+ * caller checks once, at the end. Zero a struct text to begin; text_free() ends it.
  */
 #ifndef HL_TEXT_H
 #define HL_TEXT_H
@@ -29,8 +29,8 @@ size_t text_utf8_length(const char *bytes, size_t len);
 bool text_utf8_valid(const char *bytes, size_t len);
 
 /*
- * A writer of JSON objects and arrays: pretty (two blanks a level) or on one line; either way the outermost
- * ends in a newline. key is NULL inside an array and for the outermost.
+ * A writer of JSON objects and arrays: pretty (two blanks a level) or on one line; either way the
+ * outermost ends in a newline. key is NULL inside an array and for the outermost.
  */
 struct json_writer {
     struct text text;

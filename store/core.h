@@ -89,6 +89,8 @@ struct hl_store {
     bool writer_alive, medium_read_only; /* read-only stores: as found when it was opened */
     bool shadow;                         /* of another store, in use: changes nothing in log/ */
     uint64_t index_applying;             /* of the index that was adopted */
+    dev_t index_device; /* of the data.mdb that was opened; read-only stores: under */
+    ino_t index_inode;  /* append_lock */
 
     pthread_mutex_t flush_lock;
     struct flush_target target;   /* of the frozen table; guarded by flush_lock, as are these: */
@@ -100,10 +102,11 @@ struct hl_store {
     pthread_mutex_t append_lock; /* guards down to the next blank line */
     pthread_cond_t room;         /* a flush made room in the memtable, or failed */
     struct segment *active;      /* taken; the last segment */
-    uint32_t highest_number;     /* of all segment files there are, also of those without a good header */
-    uint64_t tail;               /* offset in it where the next frame goes */
-    bool seal_written;           /* active is sealed and synced: the next one is to be made */
-    uint64_t clock_ms;           /* the highest recorded_ms given */
+    uint32_t
+        highest_number; /* of all segment files there are, also of those without a good header */
+    uint64_t tail;      /* offset in it where the next frame goes */
+    bool seal_written;  /* active is sealed and synced: the next one is to be made */
+    uint64_t clock_ms;  /* the highest recorded_ms given */
     uint32_t next_session;
     uint64_t batch;           /* counts batches, so that leftovers of one are known as such */
     uint64_t next_point;      /* offset in active from which the next frame gets a point */

@@ -86,33 +86,57 @@ static int go_on(struct hl_store *store, bool *moved)
     return 0;
 }
 
-/* Begins again at the index's watermark, aside, and takes that over. The environment is shared. */
+/* Takes the index that is the writer's now: what is open, or what took its place or was made since.
+ */
+static int current_index(struct hl_store *store, struct hl_store *shadow)
+{
+    if (store->index && !recover_index_replaced(store)) {
+        shadow->index = store->index;
+        return 0;
+    }
+    return recover_open_index(shadow);
+}
+
+static void hand_over(struct hl_store *store, struct hl_store *shadow)
+{
+    pthread_rwlock_wrlock(&store->env_lock);
+    if (shadow->index != store->index) {
+        struct index *old = store->index;
+        store->index = shadow->index;
+        shadow->index = old;
+        store->index_device = shadow->index_device;
+        store->index_inode = shadow->index_inode;
+    }
+    recover_hand_over(store, shadow);
+    pthread_rwlock_unlock(&store->env_lock);
+}
+
+/* Begins again at the index's watermark, aside, and takes that over. */
 static void rebase(struct hl_store *store)
 {
     struct hl_store *shadow = recover_shadow(store);
     struct replay last = {0};
     uint64_t from;
     size_t count;
+    store->unindexed_bytes = 0; /* whatever comes of it, not again at each look */
     if (!shadow)
-        return; /* it is tried again with the next look */
-    shadow->index = store->index;
-    int error = recover_load_segments(shadow, &count, NULL);
+        return;
+    int error = current_index(store, shadow);
+    if (error == 0)
+        error = recover_load_segments(shadow, &count, NULL);
     if (error == 0)
         error = recover_adopt_index(shadow, NULL);
-    if (error == 0)
+    bool further = error == 0 && atomic_load(&shadow->indexed) > atomic_load(&store->indexed);
+    if (further)
         error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, NULL);
-    if (error == 0) {
-        recover_hand_over(store, shadow);
-        store->unindexed_bytes = atomic_load(&store->position) - atomic_load(&store->indexed);
-        if (position_segment(atomic_load(&store->indexed)) != store->active->first)
-            store->unindexed_bytes = store->tail;
-    } else {
+    if (error == 0 && further)
+        hand_over(store, shadow);
+    else if (error < 0 && error != -ENOENT) /* that: there is no index yet */
         store_report(store, HL_WARNING, "cannot begin again at the writer's index: %s",
                      strerror(-error));
-        store->unindexed_bytes = 0; /* not at each look */
-    }
     replay_free(&last);
-    shadow->index = NULL;
+    if (shadow->index == store->index)
+        shadow->index = NULL;
     recover_shadow_free(shadow);
 }
 
@@ -136,7 +160,7 @@ void follow_writer(struct hl_store *store)
         }
         store->flush_error = 0;
     }
-    if (store->index && store->unindexed_bytes >= REBASE_BYTES)
+    if (store->unindexed_bytes >= REBASE_BYTES)
         rebase(store);
     pthread_mutex_unlock(&store->append_lock);
 }

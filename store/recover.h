@@ -26,6 +26,11 @@ struct segment *recover_find_live(struct hl_store *store, uint32_t first); /* NU
 /* ---- recover_index.c ---- */
 
 bool recover_index_exists(const struct hl_store *store);
+
+/* Opens the index that is in place now, read-only, with no look at what it holds; notes which file
+ * that is. recover_index_replaced(): whether another one, or none, is in its place. */
+int recover_open_index(struct hl_store *store);
+bool recover_index_replaced(const struct hl_store *store);
 /* Finds an index: the one that is there, a checkpoint, or an empty one to be filled from all
  * segments
  * (*build). Read-only stores do without in the last two cases. */

@@ -136,6 +136,39 @@ bool recover_index_exists(const struct hl_store *store)
     return fd >= 0;
 }
 
+/* Notes which file is about to be opened as the index. */
+static int note_file(struct hl_store *store)
+{
+    struct stat st;
+    int fd = hl_io_open(store->io, store->dirfd, "index/data.mdb", O_RDONLY, 0);
+    int error = fd < 0 ? fd : store->io->fstat(store->io->context, fd, &st);
+    hl_io_close(store->io, fd);
+    if (error < 0)
+        return error;
+    store->index_device = st.st_dev;
+    store->index_inode = st.st_ino;
+    return 0;
+}
+
+int recover_open_index(struct hl_store *store)
+{
+    char *path = path_below(store, "index");
+    int error = path ? note_file(store) : -ENOMEM;
+    if (error == 0)
+        error = index_open(path, INDEX_READ_ONLY, store->store_id, &store->index, NULL);
+    free(path);
+    return error;
+}
+
+bool recover_index_replaced(const struct hl_store *store)
+{
+    struct stat st;
+    int fd = hl_io_open(store->io, store->dirfd, "index/data.mdb", O_RDONLY, 0);
+    int error = fd < 0 ? fd : store->io->fstat(store->io->context, fd, &st);
+    hl_io_close(store->io, fd);
+    return error < 0 || st.st_dev != store->index_device || st.st_ino != store->index_inode;
+}
+
 /* Opens what is in index/ and adopts it. -EBADMSG, -ENOENT: it is of no use, err says why. */
 static int try_index(struct hl_store *store, bool trusted, unsigned flags, struct hl_error *err)
 {
@@ -149,6 +182,8 @@ static int try_index(struct hl_store *store, bool trusted, unsigned flags, struc
         if (error < 0)
             hl_fail(err, -error, "%s", report.complaint[0] ? report.complaint : strerror(-error));
     }
+    if (error == 0)
+        error = note_file(store);
     if (error == 0)
         error = index_open(path, flags, store->store_id, &store->index, err);
     free(path);

@@ -1,11 +1,14 @@
 /* recover_segments.c - which segments live: what DIR/log holds, by names and headers. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "recover.h"
+
+#define MISSED_MAX 65536U /* numbers tried in a hole */
 
 struct listing {
     struct hl_store *store;
@@ -83,11 +86,12 @@ static int load_one(struct hl_store *store, const char *name, bool newest, struc
     if (error == 0 && before && segment->first <= before->last)
         error =
             hl_fail(err, EBADMSG, "segments %s and %s hold the same numbers", before->name, name);
-    if (error == 0 && before && segment->first != before->last + 1) {
+    uint32_t expected = before ? before->last + 1 : 1;
+    if (error == 0 && segment->first != expected) {
         char what[160];
-        snprintf(what, sizeof what, "segments %" PRIu32 " to %" PRIu32 " are missing",
-                 before->last + 1, segment->first - 1);
-        store_damage(store, position_make(before->last + 1, 0), what);
+        snprintf(what, sizeof what, "segments %" PRIu32 " to %" PRIu32 " are missing", expected,
+                 segment->first - 1);
+        store_damage(store, position_make(expected, 0), what);
     }
     uint64_t size = 0;
     if (error == 0)
@@ -110,6 +114,27 @@ static bool is_loaded(const struct hl_store *store, const char *name)
     return false;
 }
 
+/* A listing made while the writer makes segments may show a later one and miss an earlier one.
+ * Loads what it missed before this name. */
+static int load_missed(struct hl_store *store, const char *name, struct hl_error *err)
+{
+    uint32_t first, last, generation;
+    char missed[SEGMENT_NAME_MAX];
+    int error = 0;
+    if ((!store->shadow && !store->options.read_only) || store->segments.count == 0 ||
+        !segment_name_parse(name, &first, &last, &generation))
+        return 0;
+    uint32_t number = store->segments.at[store->segments.count - 1]->last + 1;
+    for (unsigned i = 0; number < first && i < MISSED_MAX && error == 0; number++, i++) {
+        segment_name_format(missed, number, number, 0);
+        int fd = hl_io_open(store->io, store->logfd, missed, O_RDONLY, 0);
+        hl_io_close(store->io, fd);
+        if (fd >= 0)
+            error = load_one(store, missed, false, err);
+    }
+    return error;
+}
+
 /* Loads the segments of log/ that are not in the set yet. */
 static int load_new(struct hl_store *store, struct hl_error *err)
 {
@@ -123,7 +148,10 @@ static int load_new(struct hl_store *store, struct hl_error *err)
     if (listing.count)
         qsort(listing.names, listing.count, sizeof *listing.names, compare_names);
     for (size_t i = 0; i < listing.count && error == 0; i++) {
-        if (!any || !is_loaded(store, listing.names[i]))
+        if (any && is_loaded(store, listing.names[i]))
+            continue;
+        error = load_missed(store, listing.names[i], err);
+        if (error == 0)
             error = load_one(store, listing.names[i], i + 1 == listing.count, err);
     }
     free(listing.names);

@@ -13,6 +13,7 @@
 #include "recover.h"
 
 #define CATCH_UP_BYTES (UINT64_C(1) << 20)
+#define TURNS_MAX 8
 
 static int open_build(struct hl_store *store, struct hl_store *shadow, struct hl_error *err)
 {
@@ -114,7 +115,9 @@ static int build(struct hl_store *store, struct hl_store *shadow, struct hl_prog
         for (size_t i = 0; i < shadow->segments.count; i++)
             atomic_fetch_add(&progress->total, shadow->segments.at[i]->size);
     }
-    for (;;) {
+    /* Each turn is shorter than the one before, unless appends are as fast as reading: then they
+     * wait for the last. */
+    for (unsigned turn = 1;; turn++) {
         atomic_store(&shadow->synced, position);
         error = build_up_to(shadow, position, progress, err);
         uint64_t before = position;
@@ -122,8 +125,8 @@ static int build(struct hl_store *store, struct hl_store *shadow, struct hl_prog
             error = synced_position(store, &position, err);
         if (error < 0)
             return error;
-        if (position_segment(position) == position_segment(before) &&
-            position - before < CATCH_UP_BYTES)
+        if (turn == TURNS_MAX || (position_segment(position) == position_segment(before) &&
+                                  position - before < CATCH_UP_BYTES))
             return 0;
         error = recover_reload_segments(shadow, err);
         if (error < 0)
@@ -133,6 +136,8 @@ static int build(struct hl_store *store, struct hl_store *shadow, struct hl_prog
 
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err)
 {
+    if (err)
+        *err = (struct hl_error){0};
     int error = store_writable(store, err);
     if (error < 0)
         return error;
@@ -145,6 +150,8 @@ int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_e
         error = take_over(store, shadow, err);
     pthread_mutex_unlock(&store->flush_lock);
     recover_shadow_free(shadow);
+    if (error < 0 && err && err->code == 0)
+        hl_fail(err, -error, "cannot build the index: %s", strerror(-error));
     int removed = recover_remove_dir(store, error == 0 ? "index.old" : RECOVER_BUILD_NAME);
     if (removed < 0)
         store_report(store, HL_WARNING, "cannot remove the old index: %s", strerror(-removed));

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <unistd.h>
 
 #include "core.h"
+
+#define LOCK_TURNS 10000U /* of looking whether only readers hold the lock */
 
 uint64_t now_ms(void)
 {
@@ -216,6 +219,21 @@ int hl_store_note(struct hl_store *store, const char *note)
     return store->options.read_only ? 0 : write_lock_text(store, note);
 }
 
+/* Takes the lock of a writer. A read-only store that is being opened holds it shared for a moment,
+ * to see whether there is a writer: that is no reason to give up. */
+static int lock_for_writing(struct hl_store *store, int fd)
+{
+    for (unsigned turn = 0;; turn++) {
+        int error = store->io->flock(store->io->context, fd, LOCK_EX | LOCK_NB);
+        if (error != -EWOULDBLOCK || turn == LOCK_TURNS)
+            return error;
+        if (store->io->flock(store->io->context, fd, LOCK_SH | LOCK_NB) < 0)
+            return -EWOULDBLOCK; /* another writer has it */
+        store->io->flock(store->io->context, fd, LOCK_UN);
+        sched_yield();
+    }
+}
+
 static int take_lock(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
 {
     struct hl_holder found;
@@ -226,7 +244,8 @@ static int take_lock(struct hl_store *store, struct hl_holder *holder, struct hl
         return 0;
     if (fd < 0)
         return hl_fail(err, -fd, "cannot open the lock file: %s", strerror(-fd));
-    int error = store->io->flock(store->io->context, fd, (writer ? LOCK_EX : LOCK_SH) | LOCK_NB);
+    int error = writer ? lock_for_writing(store, fd)
+                       : store->io->flock(store->io->context, fd, LOCK_SH | LOCK_NB);
     if (!writer) {
         store->writer_alive = error == -EWOULDBLOCK;
         hl_io_close(store->io, fd);

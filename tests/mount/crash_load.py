@@ -175,11 +175,32 @@ def start_writer(mount, shared, writer, seed):
     os._exit(2)
 
 
+def reap(writers, device):
+    """The writers that did not end as they should have. All must end soon once the daemon is dead."""
+    failed, waiting = [], dict(writers)
+    end = time.monotonic() + 60
+    while waiting:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            writer = waiting.pop(pid)
+            if status:
+                failed.append(writer)
+        elif time.monotonic() > end:
+            # Something of the daemon still holds /dev/fuse. What waits for it cannot even be killed.
+            with open(f"/sys/fs/fuse/connections/{os.minor(device)}/abort", "w") as abort:
+                abort.write("1")
+            raise AssertionError(f"60 s after SIGKILL requests still wait for the daemon: {sorted(waiting.values())}")
+        else:
+            time.sleep(0.001)
+    return failed
+
+
 def load(mount, path, daemon):
     journal = load_journal(path)
     journal["round"] += 1
     seed = f"{os.environ.get('SEED', '0')}-{journal['round']}"
     rng = random.Random(seed)
+    device = os.stat(mount).st_dev
     for session in SESSIONS + ["seqs", "mode"]:
         os.makedirs(f"{mount}/sessions/{session}", exist_ok=True)
     shared = Shared(journal["writers"])
@@ -190,7 +211,7 @@ def load(mount, path, daemon):
     while shared.total() < limit and time.monotonic() < end:
         time.sleep(0.0005)
     os.kill(int(daemon), signal.SIGKILL)
-    failed = [writers[pid] for pid in writers if os.waitpid(pid, 0)[1]]
+    failed = reap(writers, device)
     journal["writers"] = {writer: shared.get(writer)[:2] for writer in WRITERS}
     save_journal(path, journal)
     print(f"round {journal['round']}: killed after {shared.total()} acknowledgements: {journal['writers']}")

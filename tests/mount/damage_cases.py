@@ -321,6 +321,9 @@ def check(mount, store, expected, facts):
     if cut:
         kept = b"".join(hl.read(p) for p in glob.glob(f"{store}/quarantine/**", recursive=True) if os.path.isfile(p))
         assert cut in kept, "what was cut is not in quarantine/"
+    if "quarantined" in found:
+        path, end = segments.tail(store)
+        assert not hl.read(path)[end:].strip(b"\0"), "something is left behind the end of the log"
     for name in expected:  # and it goes on
         s = f"{mount}/sessions/{name}"
         fd = os.open(f"{s}/append", os.O_RDWR | os.O_APPEND)

@@ -5,6 +5,7 @@
 export PYTHONDONTWRITEBYTECODE=1
 
 py() { python3 "$T_HERE/append_cases.py" "$1" "$MNT"; }
+seqs() { python3 "$T_HERE/seq_cases.py" "$1" "$MNT"; }
 
 # ---- as a shell does it -----------------------------------------------------------------------------
 
@@ -153,15 +154,15 @@ t_test "pieces are joined per open file" py pieces
 t_test "flush appends complete objects only, the last close what is left" py flush_and_close
 t_test "what is left at close is refused into last_error" py refused_at_close
 t_test "a hopeless piece is refused at write()" py hopeless_pieces
-t_test "seqs given by the writer" py seq_given
-t_test "a retry is success and appends nothing" py retry_is_safe
-t_test "receipts" py receipts
+t_test "seqs given by the writer" seqs seq_given
+t_test "a retry is success and appends nothing" seqs retry_is_safe
+t_test "receipts" seqs receipts
 t_test "one write is one batch" py one_write_is_one_batch
 t_test "a larger write is cut by the kernel and ends short" py large_write_is_cut
 t_test "truncations and offsets change nothing" py truncations_and_offsets
 t_test "fsync on anything is a barrier" py fsync_is_a_barrier
-t_test "root append makes sessions, all or none" py root_append
-t_test "root append tells a session why" py root_refusals_are_told
+t_test "root append makes sessions, all or none" seqs root_append
+t_test "root append tells a session why" seqs root_refusals_are_told
 t_test "shell: lines" shell_lines
 t_test "shell: receipts" shell_receipts
 t_test "shell: errors" shell_errors
@@ -179,7 +180,7 @@ if [ "$(id -u)" = 0 ]; then
     t_use others
     chmod 711 "$T_DIR" "$T_HOME"
     t_mount -o allow_other
-    t_test "root append checks the bits by who opened it" py root_permissions
+    t_test "root append checks the bits by who opened it" seqs root_permissions
     t_unmount
 fi
 

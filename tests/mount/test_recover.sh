@@ -7,7 +7,6 @@
 export PYTHONDONTWRITEBYTECODE=1
 
 ROUNDS=${ROUNDS:-20}
-JOURNAL=$T_DIR/journal
 BASE=$T_DIR/stores/base # .killed, .clean: stores to be broken; .expected: what is in them
 SMALL=segment_size=64K,sync_interval=10ms
 
@@ -15,25 +14,32 @@ py() { python3 "$T_HERE/damage_cases.py" "$@"; }
 
 # ---- kill -9 under load -------------------------------------------------------------------------------
 
+# Ten rounds go to one store, each on top of what the others left.
 one_kill()
 {
-    local round=$1 options=$SMALL
+    local round=$1 options=$SMALL journal
+    export SEED=$SEED-$round
+    t_use "load-$(((round - 1) / 10))"
+    journal=$T_HOME/journal
     case $((round % 4)) in
         1) options=segment_size=256K,sync_interval=1s ;;
         2) options=segment_size=64K,sync ;;
     esac
     t_mount -o "$options"
-    python3 "$T_HERE/crash_load.py" load "$MNT" "$JOURNAL" "$DAEMON_PID"
+    python3 "$T_HERE/crash_load.py" load "$MNT" "$journal" "$DAEMON_PID"
     t_wait_end 137
     [ $((round % 3)) != 0 ] || kill_at_start
     t_mount -o "$options"
-    python3 "$T_HERE/crash_load.py" check "$MNT" "$JOURNAL"
+    python3 "$T_HERE/crash_load.py" check "$MNT" "$journal"
     if [ $((round % 5)) = 0 ]; then
         t_unmount # a clean end now and then, and what was made of it
         t_mount -o "$options"
-        python3 "$T_HERE/crash_load.py" check "$MNT" "$JOURNAL"
+        python3 "$T_HERE/crash_load.py" check "$MNT" "$journal"
     fi
-    if t_is_live && [ $((round % 2)) = 0 ]; then
+    if [ $((round % 10)) = 0 ]; then
+        t_unmount
+        rm -r "$DIR"
+    elif [ $((round % 2)) = 0 ]; then
         t_kill9
     else
         t_unmount

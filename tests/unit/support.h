@@ -147,6 +147,9 @@ uint32_t t_last_segment(const struct t_store *t);
 /* Every segment but the last ends with a seal, none has a frame behind one, and none is damaged. */
 void t_check_log(const struct t_store *t);
 
+/* Whether the text stands somewhere in these bytes. */
+bool t_has(const char *bytes, size_t len, const char *text);
+
 /* Whole logs, read in pieces of `piece` bytes without a cursor; the caller's to free; NUL behind
  * it. */
 char *t_log(struct hl_store *store, uint32_t session, size_t piece, size_t *len);

@@ -227,6 +227,11 @@ void t_check_log(const struct t_store *t)
 
 /* ---- whole logs ---- */
 
+bool t_has(const char *bytes, size_t len, const char *text)
+{
+    return memmem(bytes, len, text, strlen(text)) != NULL;
+}
+
 typedef ssize_t read_piece(struct hl_store *store, uint32_t session, uint64_t offset, void *buffer,
                            size_t size);
 

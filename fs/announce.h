@@ -1,0 +1,73 @@
+/*
+ * announce.h - the daemon's news, told to inotify.
+ *
+ * The kernel tells watchers only of what passes through the mount. So a thread of the daemon makes
+ * each new record through the mount, as if it were made there and then: open(O_CREAT | O_EXCL) and
+ * close(). The request handlers know that thread by the id its requests come with, deny it the name
+ * until it has made it, and answer that with the record that is there.
+ *
+ * What waits to be told is bounded by announce_max; beyond it the oldest is skipped and counted.
+ * Nobody ever waits for the thread but the end of the mount.
+ */
+#ifndef HL_ANNOUNCE_H
+#define HL_ANNOUNCE_H
+
+#include "fs_internal.h"
+
+struct announcer;
+
+struct announcer *announcer_new(struct fs *fs);
+/*
+ * The mount is up and requests are answered; device is its number. Returns when the mount is not in
+ * use. Without it (`seen` false: the mount cannot be seen from here) nothing is ever announced.
+ */
+void announcer_start(struct announcer *announcer, bool seen, dev_t device);
+/*
+ * Ends the thread, which may have a request of its own under way: so either the loop still answers
+ * requests, or `ended` says that it does not any more. NULL is fine, as is again.
+ */
+void announcer_stop(struct announcer *announcer, bool ended);
+void announcer_free(struct announcer *announcer);
+
+/* Something is there to be told. Cheap; from any thread. */
+void announcer_news(struct announcer *announcer, const struct hl_news *news);
+
+/* ---- for the request handlers -----------------------------------------------------------------
+ */
+
+/* Whether a look-up is the one by which the announcing thread finds out its id. It is denied. */
+bool announcer_is_asked(struct announcer *announcer, fuse_req_t req, const char *name);
+/* Whether the request is from the announcing thread. */
+bool announcer_sent(struct announcer *announcer, fuse_req_t req);
+/* Whether the name of this node is to be denied to the sender. */
+bool announcer_hides(struct announcer *announcer, fuse_req_t req, const struct node *node);
+/* The announcing thread makes the node: whether that is to be answered with what is there. */
+bool announcer_makes(struct announcer *announcer, fuse_req_t req, const struct node *node);
+
+/* The members "announcing" and "announcements_…" of .status. */
+void announcer_status(struct announcer *announcer, struct json_writer *writer);
+
+/* ---- news.c: what waits to be told ------------------------------------------------------------
+ */
+
+struct news_queue;
+
+/* One thing to tell: that a session was made, or a record. */
+struct news_item {
+    uint32_t session;
+    bool made;
+    uint64_t seq; /* if not made */
+};
+
+struct news_queue *news_queue_new(size_t most);
+void news_queue_free(struct news_queue *queue);
+/* Adds news, and skips the oldest beyond what may wait. Returns whether there was nothing before.
+ */
+bool news_queue_add(struct news_queue *queue, const struct hl_news *news);
+/* Takes the oldest. False: there is none. Calls the store; with none of the caller's locks held. */
+bool news_queue_take(struct news_queue *queue, struct hl_store *store, struct news_item *item);
+/* Skips all that waits. */
+void news_queue_skip(struct news_queue *queue);
+void news_queue_counts(struct news_queue *queue, uint64_t *waiting, uint64_t *skipped);
+
+#endif

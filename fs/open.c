@@ -1,0 +1,91 @@
+/*
+ * open.c - opening a file: whether it may be, how the kernel is to read it, and what stands behind
+ * it.
+ */
+#include "follow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+/* Whether an open that the kernel lets through is let through by what is true now. */
+static int check_open(struct fs *fs, fuse_req_t req, const struct node *node,
+                      const struct hl_session *session, int flags)
+{
+    int access = flags & O_ACCMODE;
+    bool writes = access != O_RDONLY || (flags & O_TRUNC);
+    unsigned wanted = (access != O_WRONLY ? ACCESS_READ : 0) | (writes ? ACCESS_WRITE : 0);
+
+    if (writes && fs->options->read_only && node->kind != NODE_CTL)
+        return -EROFS;
+    if (writes && !node_takes_writes(node))
+        return -EACCES;
+    if (session && !request_may(req, fs_owner(fs, session), session->gid,
+                                fs_file_mode(node->kind, session->mode), wanted))
+        return -EACCES;
+    return 0;
+}
+
+static int open_record(struct fs *fs, const struct node *node, struct fuse_file_info *fi,
+                       struct handle **handle)
+{
+    struct hl_record record;
+
+    fi->keep_cache = 1;
+    int result = fs_record(fs, node, &record);
+    if (result < 0 || record.length <= FS_SMALL_LINE)
+        return result;
+    return record_open(fs, node, record.length, handle);
+}
+
+/* Opens what is not a directory; sets what the kernel is to do with its pages. */
+static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
+                     const struct hl_session *session, struct fuse_file_info *fi,
+                     struct handle **handle)
+{
+    fi->direct_io = 1;
+    switch (node->kind) {
+    case NODE_RECORD:
+        fi->direct_io = 0;
+        return open_record(fs, node, fi, handle);
+    case NODE_RANGE:
+        if (fs_range_closed(node, session)) {
+            fi->direct_io = 0;
+            fi->keep_cache = 1;
+        }
+        return stream_open(fs, node, handle);
+    case NODE_LOG:
+    case NODE_ROOT_LOG:
+        return stream_open(fs, node, handle);
+    case NODE_APPEND:
+    case NODE_ROOT_APPEND:
+        return append_open(fs, req, node, fi->flags, handle);
+    case NODE_CTL:
+        return ctl_open(fs, fi->flags, handle);
+    case NODE_FOLLOW:
+        return follow_open(fs, node, handle);
+    case NODE_STATUS:
+    case NODE_META:
+    case NODE_LAST_ERROR:
+        return text_open(fs, node, handle);
+    default:
+        return -EISDIR;
+    }
+}
+
+int node_open(struct fs *fs, fuse_req_t req, const struct node *node, struct fuse_file_info *fi,
+              struct handle **handle)
+{
+    struct hl_session session;
+    const struct hl_session *owner = NULL;
+    int result = 0;
+
+    if (node->session != 0) {
+        result = hl_session_by_number(fs->store, node->session, &session);
+        owner = &session;
+    }
+    if (result == 0)
+        result = check_open(fs, req, node, owner, fi->flags);
+    if (result == 0)
+        result = open_kind(fs, req, node, owner, fi, handle);
+    return result;
+}

@@ -1,0 +1,404 @@
+/* test_follow_writer.c - a read-only store in another process follows what the writer does. */
+#include "support.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/*
+ * The writer is a child, which takes one byte for an order and answers with one when it is done:
+ * LMDB allows one opening of an environment in a process.
+ */
+struct writer {
+    pid_t pid;
+    int to, from;
+};
+
+static void write_some(struct t_store *t, uint64_t *chance)
+{
+    static const char *const ids[] = {"a", "b", "c"};
+    char text[600];
+    for (unsigned i = 0; i < 40; i++) {
+        int len = snprintf(text, sizeof text,
+                           "{\"session_id\":\"%s\",\"n\":%" PRIu64 ",\"pad\":\"%0*d\"}\n"
+                           "{\"session_id\":\"%s\"}\n",
+                           ids[t_below(chance, 3)], t_below(chance, 99), (int)t_below(chance, 300),
+                           1, ids[t_below(chance, 3)]);
+        if (t_try_append(t, 0, text, (size_t)len) < 0)
+            _exit(2);
+    }
+}
+
+static bool obey(struct t_store *t, char order, uint64_t *chance)
+{
+    struct hl_session about;
+    switch (order) {
+    case 'a':
+        write_some(t, chance);
+        return true;
+    case 'b': { /* 50 MiB */
+        static char big[1 << 20];
+        memset(big, 'b', sizeof big);
+        for (int i = 0; i < 50; i++) {
+            if (hl_session_by_id(t->store, "a", 1, &about) < 0 ||
+                t_try_append(t, about.number, big, sizeof big) < 0)
+                return false;
+        }
+        return true;
+    }
+    case 'm':
+        return hl_session_by_id(t->store, "a", 1, &about) == 0 &&
+               hl_session_change(t->store, about.number, HL_CHANGE_MODE, 0, 0,
+                                 (uint32_t)t_below(chance, 01000), NULL) == 0;
+    case 'r':
+        return hl_rotate(t->store, NULL) == 0;
+    case 'c':
+        return hl_checkpoint(t->store, NULL, NULL) == 0;
+    case 'i':
+        return hl_reindex(t->store, NULL, NULL) == 0;
+    case 'o':
+        if (hl_store_close(t->store) < 0)
+            return false;
+        t->store = NULL;
+        return t_try_open(t) == 0;
+    case 'q':
+        return hl_store_close(t->store) == 0;
+    default:
+        return false;
+    }
+}
+
+static void writer_run(const struct t_store *like, int from, int to, uint64_t chance)
+{
+    struct t_store t = *like;
+    char order;
+    t.options.read_only = false;
+    t.options.report = NULL;
+    t.store = NULL;
+    char done = t_try_open(&t) == 0 ? 'y' : 'n';
+    while (write(to, &done, 1) == 1 && read(from, &order, 1) == 1) {
+        done = obey(&t, order, &chance) ? 'y' : 'n';
+        if (order == 'q') {
+            done = write(to, &done, 1) == 1 ? 'y' : 'n';
+            _exit(0);
+        }
+    }
+    _exit(1);
+}
+
+static void expect_done(struct writer *writer)
+{
+    char answer = 0;
+    assert_int_equal(read(writer->from, &answer, 1), 1);
+    assert_int_equal(answer, 'y');
+}
+
+static void tell(struct writer *writer, char order)
+{
+    assert_int_equal(write(writer->to, &order, 1), 1);
+    expect_done(writer);
+}
+
+static void writer_start(struct writer *writer, struct t_store *t, uint64_t chance)
+{
+    int down[2], up[2];
+    assert_int_equal(pipe(down), 0);
+    assert_int_equal(pipe(up), 0);
+    writer->pid = fork();
+    assert_true(writer->pid >= 0);
+    if (writer->pid == 0) {
+        close(down[1]);
+        close(up[0]);
+        writer_run(t, down[0], up[1], chance);
+    }
+    close(down[0]);
+    close(up[1]);
+    writer->to = down[1];
+    writer->from = up[0];
+    expect_done(writer);
+}
+
+static void writer_end(struct writer *writer, bool kill_it)
+{
+    int status;
+    if (kill_it)
+        kill(writer->pid, SIGKILL);
+    else
+        tell(writer, 'q');
+    assert_int_equal(waitpid(writer->pid, &status, 0), writer->pid);
+    if (!kill_it)
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(writer->to);
+    close(writer->from);
+}
+
+/* A reader that was there all the time and one that comes now show the same. */
+static void expect_fresh(struct t_store *t)
+{
+    struct t_image image;
+    struct hl_store *old = t->store;
+    t_image_take(old, &image);
+    hl_store_close(old);
+    t->store = NULL;
+    t_open(t);
+    t_shows(t->store, &image);
+    t_image_free(&image);
+}
+
+static void test_follows_everything(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct writer writer;
+    uint64_t chance = t_seed("test_follows_everything");
+    t_store_init(&t);
+    t.options.segment_size = 20 * 1024;
+    writer_start(&writer, &t, chance);
+    t.options.read_only = true;
+    t_open(&t);
+    uint64_t records = 0;
+    char *got = malloc(8 << 20);
+    size_t len = 0;
+    struct hl_cursor cursor = {0};
+    assert_non_null(got);
+    static const char orders[] = "aamracaiaaorcamiaraorciaamcaiaao";
+    for (size_t i = 0; i < sizeof orders - 1; i++) {
+        struct t_image image;
+        tell(&writer, orders[i]);
+        t_image_take(t.store, &image);
+        records += orders[i] == 'a' ? 80 : 0;
+        assert_int_equal(image.records, records);
+        assert_int_equal(t.errors, 0);
+        /* A stream of the root log goes on over whatever happens. */
+        ssize_t n;
+        while ((n = hl_root_log_read(t.store, len, got + len, 5000, &cursor)) > 0)
+            len += (size_t)n;
+        assert_int_equal(n, 0);
+        assert_int_equal(len, image.root_len);
+        assert_memory_equal(got, image.root, len);
+        t_image_free(&image);
+        if (i % 5 == 4) {
+            expect_fresh(&t);
+            cursor = (struct hl_cursor){0};
+        }
+    }
+    free(got);
+    writer_end(&writer, false);
+    expect_fresh(&t);
+    t_close(&t);
+    /* The same without a writer, and then for a writer. */
+    t_open(&t);
+    struct t_image image;
+    t_image_take(t.store, &image);
+    assert_int_equal(image.records, records);
+    t_close(&t);
+    t.options.read_only = false;
+    t_open(&t);
+    t_shows(t.store, &image);
+    t_image_free(&image);
+    t_store_free(&t);
+}
+
+/* The writer dies; its store has a torn tail and an index that is in doubt. Readers read, and
+ * change nothing; then another writer comes, and they follow that one. */
+static void test_a_writer_that_dies(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct writer writer;
+    struct t_image image;
+    char path[T_PATH];
+    uint64_t chance = t_seed("test_a_writer_that_dies");
+    t_store_init(&t);
+    t.options.segment_size = 20 * 1024;
+    writer_start(&writer, &t, chance);
+    for (const char *order = "aacara"; *order; order++)
+        tell(&writer, *order);
+    t.options.read_only = true;
+    t_open(&t);
+    writer_end(&writer, true);
+    t_segment_path(&t, 0, path);
+    t_file_append(path, "torn", 4);
+    uint64_t size = t_file_size(path);
+    t_image_take(t.store, &image);
+    assert_int_equal(image.records, 4 * 80);
+    expect_fresh(&t);
+    t_shows(t.store, &image);
+    assert_int_equal(t_file_size(path), size);
+    writer_start(&writer, &t, chance + 1);
+    t_shows(t.store, &image);
+    tell(&writer, 'a');
+    t_image_free(&image);
+    t_image_take(t.store, &image);
+    assert_int_equal(image.records, 5 * 80);
+    writer_end(&writer, false);
+    t_shows(t.store, &image);
+    t_image_free(&image);
+    t_store_free(&t);
+}
+
+/* Without an index, or with one that is damaged, a reader replays the log in memory. */
+static void test_reading_without_an_index(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_image image;
+    char path[T_PATH];
+    uint64_t chance = t_seed("test_reading_without_an_index");
+    t_store_init(&t);
+    t.options.segment_size = 20 * 1024;
+    t_open(&t);
+    for (int i = 0; i < 5; i++)
+        write_some(&t, &chance);
+    t_image_take(t.store, &image);
+    t_close(&t);
+    t.options.read_only = true;
+    t_path(path, t.dir, "index/data.mdb");
+    uint64_t size = t_file_size(path);
+    for (int i = 0; i < 20; i++)
+        t_file_flip(path, t_below(&chance, size), 0x10);
+    t_open(&t);
+    t_shows(t.store, &image);
+    t_close(&t);
+    t_path(path, t.dir, "index");
+    t_dir_remove(path);
+    t_open(&t);
+    t_shows(t.store, &image);
+    t_close(&t);
+    assert_false(t_exists(path));
+    t_image_free(&image);
+    t_store_free(&t);
+}
+
+/* However much comes, a reader keeps no more in memory than a writer's index has not: also when the
+ * index that it opened was built anew, or was not there yet. */
+static void test_a_follower_stays_small(void **state)
+{
+    (void)state;
+    for (int which = 0; which < 2; which++) {
+        struct t_store t;
+        struct writer writer;
+        struct hl_status status;
+        char path[T_PATH];
+        t_store_init(&t);
+        t.options.segment_size = 64 << 20;
+        t_open(&t);
+        t_append(&t, 0, "{\"session_id\":\"a\"}\n");
+        t_close(&t);
+        if (which == 1) {
+            t_path(path, t.dir, "index");
+            t_dir_remove(path);
+        }
+        t.options.read_only = true;
+        t_open(&t);
+        writer_start(&writer, &t, 1);
+        uint64_t wanted = 1, indexed = 0;
+        for (const char *order = which ? "bbbcb" : "bbbibbbcb"; *order; order++) {
+            tell(&writer, *order);
+            hl_store_status(t.store, &status);
+            wanted += *order == 'b' ? 50 : 0;
+            assert_int_equal(status.records, wanted);
+            if (status.memtable_records > 200)
+                fail_msg("%" PRIu64 " records in memory", status.memtable_records);
+            assert_true(status.indexed >= indexed);
+            indexed = status.indexed;
+        }
+        /* What it shows is all there, and it does not begin again at each look. */
+        struct hl_record record;
+        uint32_t a = t_number(&t, "a");
+        for (uint64_t seq = 1; seq <= wanted; seq++)
+            assert_int_equal(hl_record_find(t.store, a, seq, &record), 0);
+        assert_int_equal(t.errors, 0);
+        hl_store_close(t.store);
+        t.store = NULL;
+        writer_end(&writer, false);
+        t_store_free(&t);
+    }
+}
+
+static void test_a_second_writer_is_refused(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct writer writer;
+    struct hl_holder holder;
+    t_store_init(&t);
+    writer_start(&writer, &t, 1);
+    struct hl_store *store;
+    assert_int_equal(hl_store_open(t.dir, &t.options, &store, &holder, &t.err), -EBUSY);
+    assert_int_equal(holder.pid, writer.pid);
+    char pid[32];
+    snprintf(pid, sizeof pid, "%d", (int)writer.pid);
+    assert_true(t_has(t.err.text, strlen(t.err.text), pid));
+    writer_end(&writer, true);
+    t_open(&t);
+    assert_int_equal(hl_store_note(t.store, "closing"), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        int error = hl_store_open(t.dir, &t.options, &store, &holder, NULL);
+        _exit(error == -EBUSY && holder.pid == getppid() && strcmp(holder.note, "closing") == 0
+                  ? 0
+                  : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(hl_store_note(t.store, "two\nlines"), -EINVAL);
+    t_store_free(&t);
+}
+
+/* Readers that come and go do not keep a writer out. */
+static void test_readers_never_hold_the_lock(void **state)
+{
+    (void)state;
+    struct t_store t;
+    t_store_init(&t);
+    t_open(&t);
+    t_append(&t, t_session(&t, "s"), "x\n");
+    t_close(&t);
+    int ends[2];
+    char byte;
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct hl_options options = t.options;
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+            _exit(1);
+        options.read_only = true;
+        options.report = NULL;
+        for (;;) {
+            struct hl_store *store;
+            if (hl_store_open(t.dir, &options, &store, NULL, NULL) == 0)
+                hl_store_close(store);
+            if (ends[1] >= 0 && write(ends[1], "x", 1) == 1)
+                ends[1] = -1;
+        }
+    }
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    close(ends[0]);
+    close(ends[1]);
+    for (int i = 0; i < (t_slow() ? 50 : 400); i++) {
+        t_open(&t);
+        t_close(&t);
+    }
+    kill(child, SIGKILL);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    t_store_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_follows_everything),
+        cmocka_unit_test(test_a_writer_that_dies),
+        cmocka_unit_test(test_reading_without_an_index),
+        cmocka_unit_test(test_a_follower_stays_small),
+        cmocka_unit_test(test_a_second_writer_is_refused),
+        cmocka_unit_test(test_readers_never_hold_the_lock),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

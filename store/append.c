@@ -146,7 +146,8 @@ static int publish(struct batch *batch)
 {
     struct hl_store *store = batch->store;
     struct segment *active = store->active;
-    uint64_t line_bytes = 0;
+    uint64_t line_bytes = 0, next_point = store->next_point;
+    size_t points = store->table->point_count;
     int error = 0;
     pthread_rwlock_wrlock(&store->mem_lock);
     for (size_t i = 0; i < batch->placed_count && error == 0; i++) {
@@ -155,8 +156,7 @@ static int publish(struct batch *batch)
         uint64_t offset = position_offset(placed->entry.position);
         if (error == 0 && offset >= store->next_point) {
             struct mem_point point = {active->first, active->line_bytes + line_bytes, offset};
-            if (memtable_add_point(store->table, &point) ==
-                0) /* without it reads only search longer */
+            if (memtable_add_point(store->table, &point) == 0) /* else reads search longer */
                 store->next_point = offset + POINT_SPACING;
         }
         line_bytes += placed->entry.length;
@@ -175,6 +175,10 @@ static int publish(struct batch *batch)
         atomic_fetch_add(&active->records, batch->placed_count);
         atomic_fetch_add(&active->line_bytes, line_bytes);
         atomic_store(&active->size, batch->base); /* with line_bytes: root log reads both at once */
+    }
+    if (error < 0) {
+        store->table->point_count = points;
+        store->next_point = next_point;
     }
     pthread_rwlock_unlock(&store->mem_lock);
     return error < 0 ? hl_fail(batch->err, -error, "out of memory") : 0;
@@ -228,7 +232,7 @@ static int run_batch(struct batch *batch, const struct line *kept)
     atomic_fetch_add(&store->appends, 1);
     if (store->tail >= store->options.segment_size)
         (void)log_rotate(store, false, NULL); /* else the next append tries, and tells */
-    if (store->table->bytes >= FLUSH_TABLE_BYTES || store->unindexed_bytes >= FLUSH_LOG_BYTES)
+    if (store->table->bytes >= FLUSH_TABLE_BYTES)
         flush_wake(store);
     return 0;
 }

@@ -10,7 +10,8 @@
 
 #include "batch.h"
 
-#define BUFFER_BYTES ((size_t)1 << 20) /* of frames, before they are written */
+#define BUFFER_BYTES ((size_t)1 << 20)   /* of frames, before they are written */
+#define SEGMENT_ROOM ((uint64_t)1 << 20) /* below 4 GiB, for session frames and the seal */
 #define BUFFER_SMALL ((size_t)64 << 10)
 
 static void finish_open(struct batch *batch, uint16_t flags)
@@ -48,7 +49,7 @@ int batch_frame_begin(struct batch *batch, size_t bound, char **body)
         if (error < 0)
             return error;
     }
-    if (batch->base + batch->used + size > UINT32_MAX)
+    if (batch->base + batch->used + size > UINT32_MAX - SEGMENT_ROOM)
         return hl_fail(batch->err, EMSGSIZE, "the batch is too large for one segment");
     if (batch->used + size > batch->capacity) {
         size_t capacity = batch->used + size;

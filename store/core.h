@@ -11,7 +11,8 @@
  *
  * Lock order, outermost first; a thread takes only what stands further down than what it holds:
  *
- *   flush_lock    one flush, checkpoint or reindex at a time
+ *   reindex_lock  one reindex at a time
+ *   flush_lock    one flush or checkpoint at a time, or the end of a reindex
  *   append_lock   the tail of the log, seqs, the batch under way; taken for a whole append
  *   sync_lock     one fdatasync of the log at a time, so that its error is seen by who asked first
  *   commit.lock   the queue of syncs
@@ -88,10 +89,12 @@ struct hl_store {
     struct segment_set segments;
     bool writer_alive, medium_read_only; /* read-only stores: as found when it was opened */
     bool shadow;                         /* of another store, in use: changes nothing in log/ */
+    unsigned retries;                    /* of opening beside a writer, that are left */
     uint64_t index_applying;             /* of the index that was adopted */
     dev_t index_device; /* of the data.mdb that was opened; read-only stores: under */
     ino_t index_inode;  /* append_lock */
 
+    pthread_mutex_t reindex_lock;
     pthread_mutex_t flush_lock;
     struct flush_target target;   /* of the frozen table; guarded by flush_lock, as are these: */
     size_t flush_applied;         /* sessions of the frozen table that are in the index already */

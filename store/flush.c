@@ -129,7 +129,11 @@ static int apply_group(struct hl_store *store, struct index *index, struct index
         const struct mem_session *session = frozen->sessions[i];
         struct walk walk = {.session = session};
         struct index_row row = session->row;
-        row.indexed = store->target.meta.watermark;
+        /* Never back: during a replay a row may be further than this table, by a flush that a crash
+         * cut short. */
+        row.indexed = session->row.indexed;
+        if (row.indexed < store->target.meta.watermark)
+            row.indexed = store->target.meta.watermark;
         error = index_apply(txn, &row, next_entry, &walk);
         if (error < 0)
             break;
@@ -138,7 +142,8 @@ static int apply_group(struct hl_store *store, struct index *index, struct index
     }
     next.next_session = store->target.meta.next_session;
     next.recorded_ms = store->target.meta.recorded_ms;
-    next.applying = store->target.meta.watermark;
+    if (next.applying < store->target.meta.watermark)
+        next.applying = store->target.meta.watermark;
     if (error == 0 && i == frozen->session_count)
         error = put_target(store, txn, &next);
     if (error == 0)
@@ -210,13 +215,16 @@ static int sync_up_to(struct hl_store *store, uint64_t position)
     return error;
 }
 
-int flush_all(struct hl_store *store)
+/* Moves the frozen table, or if there is none what is in the active one. */
+static int flush_once(struct hl_store *store)
 {
     int error = 0;
     if (!store->frozen) { /* else an earlier flush failed on the way: it goes on */
         pthread_mutex_lock(&store->append_lock);
         uint64_t position = atomic_load(&store->position);
-        bool nothing = position == atomic_load(&store->indexed);
+        /* A table may also be full of rows that were only looked up, for refusals and retries. */
+        bool nothing =
+            position == atomic_load(&store->indexed) && store->table->bytes < FLUSH_TABLE_BYTES;
         if (!nothing)
             error = freeze(store, position);
         pthread_cond_broadcast(&store->room);
@@ -241,6 +249,15 @@ int flush_all(struct hl_store *store)
     store->flush_error = error;
     pthread_cond_broadcast(&store->room);
     pthread_mutex_unlock(&store->append_lock);
+    return error;
+}
+
+int flush_all(struct hl_store *store)
+{
+    bool older = store->frozen != NULL;
+    int error = flush_once(store);
+    if (error == 0 && older)
+        error = flush_once(store);
     return error;
 }
 

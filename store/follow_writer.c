@@ -71,8 +71,13 @@ static int go_on(struct hl_store *store, bool *moved)
     } while (error == -EBADMSG && number < UINT32_MAX);
     if (error == -ENOENT || error == -ENODATA)
         return 0;
-    if (error == 0)
+    if (error == 0 && recover_find_live(store, number)) { /* a rebase brought it */
+        segment_free(&store->segments, next);
+    } else if (error == 0) {
         error = segment_set_add(&store->segments, next);
+        if (error < 0)
+            segment_free(&store->segments, next);
+    }
     if (error == 0)
         error = segment_get(&store->segments, number, &taken);
     if (error < 0)
@@ -126,7 +131,13 @@ static void rebase(struct hl_store *store)
         error = recover_load_segments(shadow, &count, NULL);
     if (error == 0)
         error = recover_adopt_index(shadow, NULL);
-    bool further = error == 0 && atomic_load(&shadow->indexed) > atomic_load(&store->indexed);
+    /* Not past what was read here: those frames would be counted again. The next look is further.
+     */
+    uint64_t reached = atomic_load(&shadow->indexed);
+    if (error == 0 && reached > atomic_load(&store->position))
+        store->unindexed_bytes = REBASE_BYTES;
+    bool further = error == 0 && reached > atomic_load(&store->indexed) &&
+                   reached <= atomic_load(&store->position);
     if (further)
         error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, NULL);
     if (error == 0 && further)

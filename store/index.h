@@ -1,32 +1,33 @@
 /*
- * index.h - the LMDB index: where each record lies, what is known of each session (format.md, Index).
+ * index.h - the LMDB index: where each record lies, what is known of each session (format.md,
+ * Index).
  *
- * Everything in it can be rebuilt from the segments. Only index*.c include lmdb.h. The log is synced
- * before anything that points into it is committed; that order is the caller's duty (flush.c).
+ * Everything in it can be rebuilt from the segments. Only index*.c include lmdb.h. The log is
+ * synced before anything that points into it is committed; that order is the caller's duty
+ * (flush.c).
  *
- * Errors: 0 or a negative errno; -ENOENT for what is not there; -EBADMSG for a value whose checksum,
- * size or content is wrong (and for LMDB's own MDB_CORRUPTED, MDB_PAGE_NOTFOUND and the like);
- * -EAGAIN when the map is too small; -ENOSPC for a full disk; -EBUSY when all 512 slots for readers are
- * taken; -EROFS for a write to what was opened read-only; other errnos as they come. The whole mapping of
- * LMDB's results stands in index_value.c.
+ * Errors: 0 or a negative errno; -ENOENT for what is not there; -EBADMSG for a value whose
+ * checksum, size or content is wrong (and for LMDB's own MDB_CORRUPTED, MDB_PAGE_NOTFOUND and the
+ * like); -EAGAIN when the map is too small; -ENOSPC for a full disk; -EBUSY when all 512 slots for
+ * readers are taken; -EROFS for a write to what was opened read-only; other errnos as they come.
+ * The whole mapping of LMDB's results stands in index_value.c.
  *
- * Threads: any number of views at once, one write transaction at a time, begun, used and ended by one
- * thread. A view may be used by one thread at a time and lasts one request. What a view returns points
- * into the map and lives until index_view_end(). A thread that has a view open must not begin another, nor
- * call index_grow(): a growth that waits for the first would keep out the second.
+ * Threads: any number of views at once, one write transaction at a time, begun, used and ended by
+ * one thread. A view may be used by one thread at a time and lasts one request. What a view returns
+ * points into the map and lives until index_view_end(). A thread that has a view open must not
+ * begin another, nor call index_grow(): a growth that waits for the first would keep out the
+ * second.
  *
- * Tables (LMDB named databases; integers in keys big-endian so that they sort, in values little-endian;
- * every value ends in a u32 CRC-32 over key and value, blocks keep theirs in the head):
- *   meta      name -> value: "format" (version, store id), "state" (watermark, next session number, counts)
- *   ids       session id -> u32 number
- *   sessions  u32 number -> row
- *   blocks    u32 session, u64 first seq -> head { u64 bytes, u32 count, u32 crc32 } and up to 254
- *             entries { u64 position, u32 length, u32 seq distance from first seq }
- *   sums      u32 session, u8 level, u64 ordinal -> { u64 bytes, u64 records, u64 first, u64 last seq }
- *             Level 1 sums INDEX_FANOUT blocks by their order of making, level 2 as many of level 1,
- *             level 3 likewise; a row is written when all that it sums is finished.
- *   segments  u32 first -> what the index knows of the segment file
- *   points    u32 segment, u64 line bytes before -> u64 offset in the file
+ * Tables (LMDB named databases; integers in keys big-endian so that they sort, in values
+ * little-endian; every value ends in a u32 CRC-32 over key and value, blocks keep theirs in the
+ * head): meta      name -> value: "format" (version, store id), "state" (watermark, next session
+ * number, counts) ids       session id -> u32 number sessions  u32 number -> row blocks    u32
+ * session, u64 first seq -> head { u64 bytes, u32 count, u32 crc32 } and up to 254 entries { u64
+ * position, u32 length, u32 seq distance from first seq } sums      u32 session, u8 level, u64
+ * ordinal -> { u64 bytes, u64 records, u64 first, u64 last seq } Level 1 sums INDEX_FANOUT blocks
+ * by their order of making, level 2 as many of level 1, level 3 likewise; a row is written when all
+ * that it sums is finished. segments  u32 first -> what the index knows of the segment file points
+ * u32 segment, u64 line bytes before -> u64 offset in the file
  */
 #ifndef HL_INDEX_H
 #define HL_INDEX_H
@@ -74,39 +75,46 @@ struct index_segment {
 
 struct index_meta {
     uint8_t store_id[16];
-    uint64_t watermark;      /* log position up to which the index is complete */
-    uint64_t applying;       /* up to where some sessions are applied: above it while a flush is under way */
-    uint32_t next_session;   /* the number the next new session gets */
-    uint64_t recorded_ms;    /* the highest recorded_ms in what is indexed */
+    uint64_t watermark; /* log position up to which the index is complete */
+    uint64_t
+        applying; /* up to where some sessions are applied: above it while a flush is under way */
+    uint32_t next_session;             /* the number the next new session gets */
+    uint64_t recorded_ms;              /* the highest recorded_ms in what is indexed */
     uint64_t sessions, records, bytes; /* totals of what is indexed; kept by index_apply() itself */
 };
 
-/* ---- the environment ---------------------------------------------------------------------------- */
+/* ---- the environment ----------------------------------------------------------------------------
+ */
 
 #define INDEX_CREATE 1U    /* make it if it is absent; an existing one is opened */
 #define INDEX_READ_ONLY 2U /* beside a writer in another process */
 #define INDEX_NO_LOCK 4U   /* with READ_ONLY: no writer anywhere, the medium may be read-only */
-#define INDEX_BUILD 8U     /* a fresh one is being filled: commits are not synced until index_sync() */
+#define INDEX_BUILD 8U /* a fresh one is being filled: commits are not synced until index_sync() \
+                        */
 
-/* Opens the environment in directory path (made if INDEX_CREATE). -ENOENT: none there, or one that a
- * crash left empty. store_id is written into a fresh one, and compared with that of one that exists
- * (-EBADMSG; NULL: not compared, not with INDEX_CREATE). A fresh one's meta is all 0 but next_session = 1.
- * The map is 1 TiB where the address space allows, else halved until it fits. What INDEX_BUILD fills is
- * good for nothing after a crash before index_sync() returned 0: fill it under another name. */
+/* Opens the environment in directory path (made if INDEX_CREATE). -ENOENT: none there, or one that
+ * a crash left empty. store_id is written into a fresh one, and compared with that of one that
+ * exists
+ * (-EBADMSG; NULL: not compared, not with INDEX_CREATE). A fresh one's meta is all 0 but
+ * next_session = 1. The map is 1 TiB where the address space allows, else halved until it fits.
+ * What INDEX_BUILD fills is good for nothing after a crash before index_sync() returned 0: fill it
+ * under another name. */
 int index_open(const char *path, unsigned flags, const uint8_t store_id[16], struct index **index,
                struct hl_error *err);
 void index_close(struct index *index); /* NULL is fine; no view or transaction may be open */
 /* Ends INDEX_BUILD: syncs all, later commits are synced. No transaction may be open. */
 int index_sync(struct index *index);
-uint64_t index_bytes(struct index *index);   /* in use on disk */
-uint64_t index_txn_id(struct index *index);  /* of the last commit, any process's; 0 if it cannot be told */
+uint64_t index_bytes(struct index *index); /* in use on disk */
+uint64_t
+index_txn_id(struct index *index); /* of the last commit, any process's; 0 if it cannot be told */
 int index_reader_check(struct index *index); /* frees the slots of readers that died */
 
-/* Writes a compact, consistent copy of the environment to fd (a pipe or a file), with LMDB's own copy. It
- * is what belongs in a data.mdb. Lasts as a view does. */
+/* Writes a compact, consistent copy of the environment to fd (a pipe or a file), with LMDB's own
+ * copy. It is what belongs in a data.mdb. Lasts as a view does. */
 int index_copy(struct index *index, int fd);
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading
+ * -------------------------------------------------------------------------------------- */
 
 int index_view_begin(struct index *index, struct index_view **view);
 void index_view_end(struct index_view *view); /* NULL is fine */
@@ -119,14 +127,14 @@ int index_session_next(struct index_view *view, uint32_t after, struct index_row
 /* The entry of exactly this seq. */
 int index_find(struct index_view *view, uint32_t session, uint64_t seq, struct index_entry *entry);
 
-/* Calls each() for entries with seq >= from, ascending, until it returns false; touches one block at a
- * time. Returns 0 also when there are none. each() may ask the same view. */
+/* Calls each() for entries with seq >= from, ascending, until it returns false; touches one block
+ * at a time. Returns 0 also when there are none. each() may ask the same view. */
 typedef bool index_each(void *context, const struct index_entry *entry);
 int index_each_from(struct index_view *view, uint32_t session, uint64_t from, index_each *each,
                     void *context);
 
-/* The bytes of the session's lines with a seq below `seq`; 0 for a session that is not known. O(log n) by
- * the sums, and a look into the newest block for what lies there. */
+/* The bytes of the session's lines with a seq below `seq`; 0 for a session that is not known. O(log
+ * n) by the sums, and a look into the newest block for what lies there. */
 int index_bytes_before(struct index_view *view, uint32_t session, uint64_t seq, uint64_t *bytes);
 
 /* The entry that holds byte `offset` of the session's log, and the offset at which its line begins.
@@ -134,64 +142,72 @@ int index_bytes_before(struct index_view *view, uint32_t session, uint64_t seq, 
 int index_find_offset(struct index_view *view, uint32_t session, uint64_t offset,
                       struct index_entry *entry, uint64_t *begin);
 
-int index_segment_next(struct index_view *view, uint32_t after_first, struct index_segment *segment);
+int index_segment_next(struct index_view *view, uint32_t after_first,
+                       struct index_segment *segment);
 
-/* The point of a segment with the most line bytes <= line_offset. -ENOENT: none (begin at the header). */
+/* The point of a segment with the most line bytes <= line_offset. -ENOENT: none (begin at the
+ * header). */
 int index_find_point(struct index_view *view, uint32_t segment, uint64_t line_offset,
                      uint64_t *line_bytes, uint64_t *file_offset);
 
-/* ---- writing ---------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ---------------------------------------------------------------------------------------- */
 
 int index_begin(struct index *index, struct index_txn **txn);
-/* Both free the transaction. commit: any error means that nothing of it was stored: -ENOSPC, -EIO, or
- * -EAGAIN as told below, or the first error of what was done in it. */
+/* Both free the transaction. commit: any error means that nothing of it was stored: -ENOSPC, -EIO,
+ * or -EAGAIN as told below, or the first error of what was done in it. */
 int index_commit(struct index_txn *txn);
 void index_abort(struct index_txn *txn); /* NULL is fine */
 
 /*
- * Adds entries (ascending, above the session's last indexed seq) to the session's blocks and sums, and
- * stores row as the session's row (a new session gets its ids entry too). row's totals are those after
- * the entries: records, bytes and first_seq must agree with what was stored and what is added, last_seq
- * must not be below the last entry. next() gives one entry at a time and returns false at the end; NULL:
- * there are none. -EINVAL: row or entries are not so, or the id is that of another number.
+ * Adds entries (ascending, above the session's last indexed seq) to the session's blocks and sums,
+ * and stores row as the session's row (a new session gets its ids entry too). row's totals are
+ * those after the entries: records, bytes and first_seq must agree with what was stored and what is
+ * added, last_seq must not be below the last entry. next() gives one entry at a time and returns
+ * false at the end; NULL: there are none. -EINVAL: row or entries are not so, or the id is that of
+ * another number.
  *
  * After any error of this and the functions below the transaction can only be aborted: all of them
- * return that error from then on. When LMDB's map is full: -EAGAIN (from index_commit() too); abort, call
- * index_grow(), try again.
+ * return that error from then on. When LMDB's map is full: -EAGAIN (from index_commit() too);
+ * abort, call index_grow(), try again.
  */
 typedef bool index_next(void *context, struct index_entry *entry);
-int index_apply(struct index_txn *txn, const struct index_row *row, index_next *next, void *context);
+int index_apply(struct index_txn *txn, const struct index_row *row, index_next *next,
+                void *context);
 
 int index_put_segment(struct index_txn *txn, const struct index_segment *segment);
 int index_put_point(struct index_txn *txn, uint32_t segment, uint64_t line_bytes,
                     uint64_t file_offset);
-/* Stores watermark, applying and recorded_ms as given, next_session if it is higher than what is stored.
- * store_id and totals are not taken from it: each commit stores totals that are those of its rows. */
+/* Stores watermark, applying and recorded_ms as given, next_session if it is higher than what is
+ * stored. store_id and totals are not taken from it: each commit stores totals that are those of
+ * its rows. */
 int index_put_meta(struct index_txn *txn, const struct index_meta *meta);
 
-/* Doubles the map. Waits until no view is open; none can begin meanwhile. -EBUSY: a transaction is open.
- * -ENOMEM: there is no address space for it. */
+/* Doubles the map. Waits until no view is open; none can begin meanwhile. -EBUSY: a transaction is
+ * open. -ENOMEM: there is no address space for it. */
 int index_grow(struct index *index);
 
-/* ---- checking ----------------------------------------------------------------------------------------- */
+/* ---- checking
+ * ----------------------------------------------------------------------------------------- */
 
 struct index_check_report {
     uint64_t sessions, records, blocks;
     char complaint[256]; /* the first thing that is wrong, or "" */
 };
 
-/* Walks every page that the newest commit reaches, and LMDB's list of free pages, without LMDB; then every
- * value of every table through it: checksums, order, sizes, that sums add up, that rows match their
- * blocks, that ids and sessions agree, that totals in meta are those of the rows. -EBADMSG with a
- * complaint when something is wrong; -ENOENT: no environment there. No writer may be at work. May die by
- * SIGBUS or SIGSEGV or abort() on damaged pages: see below. flags: 0 or INDEX_NO_LOCK. store_id may be
- * NULL. */
+/* Walks every page that the newest commit reaches, and LMDB's list of free pages, without LMDB;
+ * then every value of every table through it: checksums, order, sizes, that sums add up, that rows
+ * match their blocks, that ids and sessions agree, that totals in meta are those of the rows.
+ * -EBADMSG with a complaint when something is wrong; -ENOENT: no environment there. No writer may
+ * be at work. May die by SIGBUS or SIGSEGV or abort() on damaged pages: see below. flags: 0 or
+ * INDEX_NO_LOCK. store_id may be NULL. */
 int index_check(const char *path, unsigned flags, const uint8_t store_id[16],
                 struct index_check_report *report);
 
-/* The same in a forked child (before this process opened the environment): a child that dies is -EBADMSG,
- * with the signal in the complaint, and so is one that comes to no end (two minutes, more for a large
- * index); one that finds no memory or an I/O error is told as such; -EINTR: it was told to end. */
+/* The same in a forked child (before this process opened the environment): a child that dies is
+ * -EBADMSG, with the signal in the complaint, and so is one that comes to no end (two minutes, more
+ * for a large index); one that finds no memory or an I/O error is told as such; -EINTR: it was told
+ * to end. */
 int index_check_in_child(const char *path, unsigned flags, const uint8_t store_id[16],
                          struct index_check_report *report);
 

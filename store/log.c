@@ -37,6 +37,8 @@ void log_advance(struct hl_store *store, uint64_t end)
     store->tail = end;
     atomic_store(&store->active->size, end);
     atomic_store(&store->position, position_make(store->active->first, end));
+    if (store->unindexed_bytes >= FLUSH_LOG_BYTES)
+        flush_wake(store);
     bool hurry = store->unsynced_bytes >= SYNC_AHEAD_BYTES;
     if (hurry)
         store->unsynced_bytes = 0;
@@ -131,6 +133,8 @@ int log_rotate(struct hl_store *store, bool forced, struct hl_error *err)
 
 int log_prepare(struct hl_store *store, struct hl_error *err)
 {
+    if (store->options.read_only) /* its table may be full, and nobody empties it */
+        return store_writable(store, err);
     for (;;) {
         /* Both tables change hands only with append_lock held. */
         size_t bytes = store->table->bytes;

@@ -4,7 +4,8 @@
 #include "json.h"
 #include "store.h"
 
-/* Bytes of the id written as a file name, where some bytes take three. ("." and ".." grow too, to no harm.) */
+/* Bytes of the id written as a file name, where some bytes take three. ("." and ".." grow too, to
+ * no harm.) */
 static size_t name_len(const char *id, size_t len)
 {
     size_t sum = 0;

@@ -17,7 +17,9 @@
 
 #define SCAN_AHEAD_WORTH (UINT64_C(4) << 20) /* bytes that are worth a thread */
 #define SCAN_AHEAD_MAX 8                     /* segments scanned at once */
+#define SEAL_REACH 512                       /* a seal is shorter */
 #define REPORT_MS 5000
+#define BESIDE_RETRIES 5U /* a writer that rotates and flushes may spoil one look, hardly five */
 
 /* A segment's part of the log that is to be replayed. */
 struct part {
@@ -69,16 +71,39 @@ static void part_end(struct hl_store *store, struct part *part)
     segment_put(&store->segments, part->segment);
 }
 
+/* Whether the file ends with a seal: then the segment is sealed, though no next one was made. */
+static bool ends_with_seal(const struct hl_store *store, const struct segment *segment,
+                           uint64_t end)
+{
+    uint8_t bytes[SEAL_REACH];
+    struct frame frame;
+    if (end < SEGMENT_HEADER_REGION + FRAME_HEADER_SIZE || end % FRAME_ALIGN != 0)
+        return false;
+    size_t len = end - SEGMENT_HEADER_REGION < sizeof bytes ? (size_t)(end - SEGMENT_HEADER_REGION)
+                                                            : sizeof bytes;
+    if (hl_io_read(store->io, segment->fd, bytes, len, end - len) != (ssize_t)len)
+        return false; /* the replay will meet the error, and tell it */
+    for (size_t at = 0; at + FRAME_HEADER_SIZE <= len; at += FRAME_ALIGN) {
+        if (frame_parse(bytes + at, len - at, segment->salt, end - len + at, &frame, NULL) ==
+                FRAME_GOOD &&
+            frame.type == FRAME_SEAL && at + frame_size(frame.length) == len)
+            return true;
+    }
+    return false;
+}
+
 static int replay_part(struct hl_store *store, const struct part *part, bool newest,
                        struct hl_progress *progress, struct replay *replay)
 {
     const struct segment *youngest = store->segments.at[store->segments.count - 1];
+    bool sealed = part->segment != youngest ||
+                  (part->whole && ends_with_seal(store, part->segment, part->end));
     *replay = (struct replay){
         .store = store,
         .segment = part->segment,
         .ahead = part->ahead,
-        .sealed = part->segment != youngest,
-        .watch = store->options.read_only && part->segment == youngest,
+        .sealed = sealed,
+        .watch = store->options.read_only && store->writer_alive && !sealed,
         .flush = !store->options.read_only && store->index,
         /* Of the youngest only the index can have said so: then nothing is replayed but its end. */
         .seal_found = part->segment == youngest && part->segment->sealed,
@@ -160,7 +185,7 @@ static int begin_store(struct hl_store *store, struct hl_error *err)
     struct segment *segment;
     if (store->options.read_only)
         return hl_fail(err, ENOENT, "there is no store in %s", store->path);
-    if (recover_index_exists(store))
+    if (recover_index_exists(store) != 0)
         return hl_fail(
             err, EIO,
             "log/ holds no segment, but there is an index: put the segments back, or move "
@@ -250,7 +275,12 @@ static void forget(struct hl_store *store)
 
 int recover(struct hl_store *store, struct hl_error *err)
 {
-    int error = recover_once(store, err);
+    int error;
+    store->retries = BESIDE_RETRIES;
+    while ((error = recover_once(store, err)) == -EAGAIN) {
+        store->retries--;
+        forget(store);
+    }
     if (error != -ESTALE)
         return error;
     forget(store);

@@ -25,7 +25,7 @@ struct segment *recover_find_live(struct hl_store *store, uint32_t first); /* NU
 
 /* ---- recover_index.c ---- */
 
-bool recover_index_exists(const struct hl_store *store);
+int recover_index_exists(const struct hl_store *store); /* 1, 0, or a negative errno */
 
 /* Opens the index that is in place now, read-only, with no look at what it holds; notes which file
  * that is. recover_index_replaced(): whether another one, or none, is in its place. */

@@ -129,11 +129,11 @@ static char *path_below(const struct hl_store *store, const char *name)
     return asprintf(&path, "%s/%s", store->path, name) < 0 ? NULL : path;
 }
 
-bool recover_index_exists(const struct hl_store *store)
+int recover_index_exists(const struct hl_store *store)
 {
     int fd = hl_io_open(store->io, store->dirfd, "index/data.mdb", O_RDONLY, 0);
     hl_io_close(store->io, fd);
-    return fd >= 0;
+    return fd >= 0 ? 1 : fd == -ENOENT ? 0 : fd;
 }
 
 /* Notes which file is about to be opened as the index. */
@@ -211,7 +211,10 @@ int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err
     if (read_only && !store->writer_alive)
         flags |= store->medium_read_only ? INDEX_NO_LOCK : 0;
     *build = false;
-    if (recover_index_exists(store)) {
+    int exists = recover_index_exists(store);
+    if (exists < 0)
+        return hl_fail(err, -exists, "cannot look at the index: %s", strerror(-exists));
+    if (exists) {
         /* Beside a live writer its own opening vouches for the index. */
         bool trusted = clean_mark_take(store) || (read_only && store->writer_alive);
         int error = try_index(store, trusted, flags, &why);
@@ -222,6 +225,8 @@ int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err
                 hl_fail(err, -error, "cannot open the index: %s", why.text);
             return error;
         }
+        if (read_only && store->writer_alive && store->retries > 0)
+            return -EAGAIN; /* the writer went on between two looks: reread both */
         if (!read_only)
             error = recover_set_index_aside(store, why.text);
         else

@@ -40,8 +40,6 @@ static int list_name(void *context, const char *name)
         listing->capacity = capacity;
     }
     snprintf(listing->names[listing->count++], SEGMENT_NAME_MAX, "%s", name);
-    if (last > store->highest_number)
-        store->highest_number = last;
     return 0;
 }
 
@@ -66,6 +64,9 @@ static int load_one(struct hl_store *store, const char *name, bool newest, struc
     int error = segment_load(&store->segments, name, &segment, &why);
     if (error == -ENODATA && newest)
         return drop_unborn(store, name);
+    uint32_t first, last, generation;
+    if (segment_name_parse(name, &first, &last, &generation) && last > store->highest_number)
+        store->highest_number = last;
     if (error == -ENODATA || error == -EBADMSG) {
         char what[400];
         snprintf(what, sizeof what, "%s; it is left alone and its records are missing",

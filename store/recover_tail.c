@@ -82,8 +82,14 @@ int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from
         error = hl_io_truncate(store->io, segment->fd, last->end);
     if (error == 0)
         error = rewrite(store, segment, from, last->end);
-    if (error == 0 && (from < last->end || file_size > last->end))
+    /* Also when nothing was replayed: whoever made the file and its names may have died before it
+     * synced them, and an append is acknowledged by a sync of the file's data alone. */
+    if (error == 0)
         error = hl_io_fsync(store->io, segment->fd);
+    if (error == 0)
+        error = hl_io_fsync(store->io, store->logfd);
+    if (error == 0)
+        error = hl_io_fsync(store->io, store->dirfd);
     if (error < 0)
         return hl_fail(err, -error, "cannot mend the tail of segment %s: %s", segment->name,
                        strerror(-error));

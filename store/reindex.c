@@ -144,11 +144,14 @@ int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_e
     struct hl_store *shadow = recover_shadow(store);
     if (!shadow)
         return hl_fail(err, ENOMEM, "out of memory");
-    pthread_mutex_lock(&store->flush_lock);
+    pthread_mutex_lock(&store->reindex_lock);
     error = build(store, shadow, progress, err);
-    if (error == 0)
+    if (error == 0) {
+        pthread_mutex_lock(&store->flush_lock); /* only now: flushes went on meanwhile */
         error = take_over(store, shadow, err);
-    pthread_mutex_unlock(&store->flush_lock);
+        pthread_mutex_unlock(&store->flush_lock);
+    }
+    pthread_mutex_unlock(&store->reindex_lock);
     recover_shadow_free(shadow);
     if (error < 0 && err && err->code == 0)
         hl_fail(err, -error, "cannot build the index: %s", strerror(-error));

@@ -154,6 +154,14 @@ static int find_by_line(struct replay *replay, const struct replay_frame *frame,
                frame->session);
         return -ENOENT;
     }
+    struct mem_session *other;
+    error = lookup_for_append(replay->store, 0, id, len, &other);
+    if (error == 0)
+        damage(replay, frame->offset,
+               "a record of session %" PRIu32 ", whose id session %" PRIu32 " has", frame->session,
+               other->row.number);
+    if (error != -ENOENT)
+        return error < 0 ? error : -ENOENT;
     damage(replay, frame->offset,
            "the frame that makes session %" PRIu32 " is missing; its id is taken from its lines",
            frame->session);

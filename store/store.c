@@ -94,6 +94,7 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     store->dirfd = store->logfd = store->lockfd = -1;
     store->segments.dirfd = -1;
     store->checkpoint_clock = monotonic_ms();
+    pthread_mutex_init(&store->reindex_lock, NULL);
     pthread_mutex_init(&store->flush_lock, NULL);
     pthread_mutex_init(&store->append_lock, NULL);
     pthread_mutex_init(&store->sync_lock, NULL);
@@ -127,6 +128,7 @@ void store_free(struct hl_store *store)
     hl_io_close(store->io, store->logfd);
     hl_io_close(store->io, store->dirfd);
     hl_io_close(store->io, store->lockfd); /* the lock goes last */
+    pthread_mutex_destroy(&store->reindex_lock);
     pthread_mutex_destroy(&store->flush_lock);
     pthread_mutex_destroy(&store->append_lock);
     pthread_mutex_destroy(&store->sync_lock);
@@ -178,6 +180,14 @@ static int open_directory(struct hl_store *store, struct hl_error *err)
                        writer ? "%s is not empty, and there is no log/ in it: it is no store"
                               : "there is no store in %s",
                        path);
+    if (!contents.log) { /* DIR itself may be new, and its name not on the disk */
+        int parent = hl_io_open(store->io, store->dirfd, "..", O_RDONLY | O_DIRECTORY, 0);
+        error = parent < 0 ? parent : hl_io_fsync(store->io, parent);
+        hl_io_close(store->io, parent);
+        if (error < 0 && error != -EACCES)
+            return hl_fail(err, -error, "cannot sync the directory of %s: %s", path,
+                           strerror(-error));
+    }
     struct statvfs st;
     if (store->io->fstatvfs(store->io->context, store->dirfd, &st) == 0)
         store->medium_read_only = (st.f_flag & ST_RDONLY) != 0;

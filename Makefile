@@ -68,7 +68,7 @@ PROGRAM := $(BUILD)/hotlogfs
 
 # ---- targets ----
 
-.PHONY: all check unit mount lint tidy cppcheck format-check format clean help FORCE
+.PHONY: all check unit mount soak lint tidy cppcheck format-check format clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PROGRAM) ## build build/hotlogfs
@@ -81,6 +81,10 @@ unit: $(TEST_PROGRAMS) ## only the unit tests
 
 mount: $(PROGRAM) ## only the tests on real mounts
 	BUILD=$(BUILD) tests/run -m $(TESTS)
+
+MINUTES ?= 10
+soak: $(PROGRAM) ## everything at once on mounts that come and go, for MINUTES=10
+	BUILD=$(BUILD) SOAK_SECONDS=$$(($(MINUTES) * 60)) TIME_LIMIT=$$(($(MINUTES) * 60 + 600)) tests/run -v -m test_soak
 
 lint: format-check cppcheck tidy ## clang-format --dry-run, cppcheck, clang-tidy
 

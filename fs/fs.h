@@ -1,8 +1,8 @@
 /*
  * fs.h - what the files of fs/ share: the options of a mount and its context.
  *
- * A request handler is thin: it asks node.h what a node id names, asks the store, replies. State hangs
- * off struct fs, which is libfuse's userdata; there are no globals but the option table.
+ * A request handler is thin: it asks node.h what a node id names, asks the store, replies. State
+ * hangs off struct fs, which is libfuse's userdata; there are no globals but the option table.
  */
 #ifndef HL_FS_H
 #define HL_FS_H
@@ -41,8 +41,8 @@ struct fs; /* node tables, handles, last errors, command results; opaque outside
 /* Neither takes ownership of store or options, which must outlive it. */
 int fs_new(const struct fs_options *options, struct hl_store *store, struct fs **fs);
 /*
- * Says which session the requests come from, so that the kernel can be told to drop what it caches. Right
- * after fuse_session_new(), before the loop. Without it nothing is invalidated.
+ * Says which session the requests come from, so that the kernel can be told to drop what it caches.
+ * Right after fuse_session_new(), before the loop. Without it nothing is invalidated.
  */
 void fs_attach(struct fs *fs, struct fuse_session *session);
 /*
@@ -61,10 +61,10 @@ int fs_start(struct fs *fs, bool seen, dev_t device);
  */
 void fs_stop(struct fs *fs, bool ended);
 /*
- * Appends, or refuses, what is left in open handles, answers what is parked, and ends the threads of fs/.
- * After the session loop ended, before fuse_session_unmount() and fuse_session_destroy() (a parked request
- * is answered through the session's descriptor, which must not be another file by then) and before
- * hl_store_close(). NULL is fine.
+ * Appends, or refuses, what is left in open handles, answers what is parked, and ends the threads
+ * of fs/. After the session loop ended, before fuse_session_unmount() and fuse_session_destroy() (a
+ * parked request is answered through the session's descriptor, which must not be another file by
+ * then) and before hl_store_close(). NULL is fine.
  */
 void fs_free(struct fs *fs);
 
@@ -75,6 +75,7 @@ extern const struct fuse_lowlevel_ops fs_operations;
 
 /* The daemon's log: standard error in the foreground, syslog once in the background. */
 void fs_log_open(bool foreground);
-void fs_log(enum hl_severity severity, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void fs_log(enum hl_severity severity, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -116,8 +116,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct node directory, node;
 
     int result = fs_node(fs, parent, &directory);
-    if (result == 0 && directory.kind == NODE_ROOT &&
-        announcer_is_asked(fs->announcer, req, name))
+    if (result == 0 && directory.kind == NODE_ROOT && announcer_is_asked(fs->announcer, req, name))
         result = -ENOENT;
     if (result == 0)
         result = fs_resolve(fs, &directory, name, &node);
@@ -136,8 +135,7 @@ static bool is_announced(fuse_req_t req, fuse_ino_t parent, const char *name, st
     struct node directory;
 
     return announcer_sent(fs->announcer, req) && fs_node(fs, parent, &directory) == 0 &&
-           fs_resolve(fs, &directory, name, node) == 0 &&
-           announcer_makes(fs->announcer, req, node);
+           fs_resolve(fs, &directory, name, node) == 0 && announcer_makes(fs->announcer, req, node);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -368,8 +366,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     }
     fi->fh = (uint64_t)(uintptr_t)handle;
     /* Not wanted any more: then no release comes. */
-    int sent =
-        node.kind == NODE_FOLLOW ? follow_reply_open(req, fi) : fuse_reply_open(req, fi);
+    int sent = node.kind == NODE_FOLLOW ? follow_reply_open(req, fi) : fuse_reply_open(req, fi);
     if (sent != 0 && handle)
         handle->type->release(fs, handle);
 }

@@ -54,6 +54,7 @@ t_mount
 t_test "the root" python3 "$T_HERE/layout_cases.py" root_names "$MNT"
 t_test "all is his" py all_is_his
 t_test "root append checks the bits of each session" py root_append_checks_bits
+t_test "inotify is told of his" python3 "$T_HERE/inotify_cases.py" race "$MNT" 1
 t_test "his again after kill -9" after_a_kill
 t_unmount
 t_test "in the background" in_the_background

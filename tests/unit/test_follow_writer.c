@@ -295,7 +295,7 @@ static void test_a_follower_stays_small(void **state)
         t_open(&t);
         writer_start(&writer, &t, 1);
         uint64_t wanted = 1, indexed = 0;
-        for (const char *order = which ? "bbbcb" : "bbbibbbcb"; *order; order++) {
+        for (const char *order = which ? "bcbcbcbcbcb" : "bcbcbcibcbcbcbcbcb"; *order; order++) {
             tell(&writer, *order);
             hl_store_status(t.store, &status);
             wanted += *order == 'b' ? 50 : 0;

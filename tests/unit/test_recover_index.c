@@ -3,7 +3,6 @@
 #include "support.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 
 /* A store with history in several segments, three checkpoints, and a tail that no index knows. */
 struct old_store {
@@ -299,66 +298,6 @@ static void test_half_built_index(void **state)
     old_store_free(&o);
 }
 
-struct flushing {
-    struct hl_store *store;
-    atomic_bool *over;
-};
-
-static void *flush(void *context)
-{
-    struct flushing *flushing = context;
-    hl_checkpoint(flushing->store, NULL, NULL);
-    atomic_store(flushing->over, true);
-    return NULL;
-}
-
-/* A flush that ended on the way: some sessions are in the index further than its watermark. */
-static void test_a_flush_cut_short(void **state)
-{
-    (void)state;
-    struct t_store t;
-    struct t_image image;
-    t_store_init(&t);
-    t.options.segment_size = 1 << 20;
-    t_open(&t);
-    for (int round = 0; round < 2; round++) {
-        /* Over two transactions' worth of sessions. */
-        char *text = malloc(4500 * 40);
-        size_t used = 0;
-        assert_non_null(text);
-        for (int i = 0; i < 4500; i++)
-            used += (size_t)sprintf(text + used, "{\"session_id\":\"s%d\"}\n", i);
-        assert_int_equal(t_try_append(&t, 0, text, used), 0);
-        free(text);
-        t_image_take(t.store, &image);
-        /* Copies are made until the flush is over; each is a crash at some instant of it. LMDB's
-         * file may be copied in the middle of a commit: then it is no good, and that must be found
-         * out. */
-        pthread_t thread;
-        atomic_bool over = false;
-        struct flushing flushing = {t.store, &over};
-        assert_int_equal(pthread_create(&thread, NULL, flush, &flushing), 0);
-        char copies[8][T_PATH];
-        size_t count = 0;
-        do {
-            t_dir_make(copies[count]);
-            t_dir_copy(t.dir, copies[count++]);
-        } while (!atomic_load(&over) && count < 8);
-        pthread_join(thread, NULL);
-        t_close(&t);
-        for (size_t i = 0; i < count; i++) {
-            t_dir_remove(t.dir);
-            memcpy(t.dir, copies[i], sizeof t.dir);
-            t_open(&t);
-            t_shows(t.store, &image);
-            if (i + 1 < count)
-                t_close(&t);
-        }
-        t_image_free(&image);
-    }
-    t_store_free(&t);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,7 +310,6 @@ int main(void)
         cmocka_unit_test(test_index_of_another_store),
         cmocka_unit_test(test_bits_flipped_in_the_index),
         cmocka_unit_test(test_half_built_index),
-        cmocka_unit_test(test_a_flush_cut_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

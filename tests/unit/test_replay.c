@@ -252,8 +252,10 @@ static void hit_some(struct damaged *d, unsigned round, uint64_t *chance)
         uint32_t segment = 1 + (uint32_t)t_below(chance, d->segments);
         t_segment_path(&d->t, segment, path);
         uint64_t size = t_file_size(path);
-        if (size <= SEGMENT_HEADER_REGION)
+        if (size <= SEGMENT_HEADER_REGION) { /* nothing was written to the last one yet */
+            hits++;
             continue;
+        }
         uint64_t from = SEGMENT_HEADER_REGION + t_below(chance, size - SEGMENT_HEADER_REGION);
         damage(d, segment, from, round % 2 ? 1 : 1 + t_below(chance, 900), chance);
     }

@@ -89,8 +89,8 @@ struct index_meta {
 #define INDEX_CREATE 1U    /* make it if it is absent; an existing one is opened */
 #define INDEX_READ_ONLY 2U /* beside a writer in another process */
 #define INDEX_NO_LOCK 4U   /* with READ_ONLY: no writer anywhere, the medium may be read-only */
-#define INDEX_BUILD 8U /* a fresh one is being filled: commits are not synced until index_sync() \
-                        */
+/* A fresh one is being filled: commits are not synced until index_sync(). */
+#define INDEX_BUILD 8U
 
 /* Opens the environment in directory path (made if INDEX_CREATE). -ENOENT: none there, or one that
  * a crash left empty. store_id is written into a fresh one, and compared with that of one that

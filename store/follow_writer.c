@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
-#include <unistd.h>
 
 #include "recover.h"
 
@@ -187,13 +185,5 @@ int hl_watch(const struct hl_store *store)
     int len = snprintf(path, sizeof path, "%s/log", store->path);
     if (len < 0 || (size_t)len >= sizeof path)
         return -ENAMETOOLONG;
-    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    if (inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
-        int error = -errno;
-        close(fd);
-        return error;
-    }
-    return fd;
+    return store->io->watch(store->io->context, path);
 }

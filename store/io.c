@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 static int sys_open(void *context, int dirfd, const char *name, int flags, mode_t mode)
@@ -90,6 +91,20 @@ static int sys_flock(void *context, int fd, int operation)
     return flock(fd, operation) < 0 ? -errno : 0;
 }
 
+static int sys_watch(void *context, const char *path)
+{
+    (void)context;
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    if (inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
 static int sys_list(void *context, int dirfd, int (*each)(void *, const char *name),
                     void *each_context)
 {
@@ -133,6 +148,7 @@ const struct hl_io hl_io_system = {
     .unlink = sys_unlink,
     .mkdir = sys_mkdir,
     .flock = sys_flock,
+    .watch = sys_watch,
     .list = sys_list,
 };
 

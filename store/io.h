@@ -30,6 +30,8 @@ struct hl_io {
     int (*unlink)(void *context, int dirfd, const char *name, int flags);
     int (*mkdir)(void *context, int dirfd, const char *name, mode_t mode);
     int (*flock)(void *context, int fd, int operation);
+    /* An inotify descriptor, non-blocking, on changes of a directory's files and names. */
+    int (*watch)(void *context, const char *path);
     /* Calls each() with every name but "." and ".."; stops at its first non-zero result, returned.
      */
     int (*list)(void *context, int dirfd, int (*each)(void *, const char *name),

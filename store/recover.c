@@ -252,6 +252,10 @@ static int recover_once(struct hl_store *store, struct hl_error *err)
         error = -ESTALE;
     if (error == 0 && build)
         error = finish_build(store, err);
+    if (error == 0 && !store->options.read_only) { /* what a reindex that was cut short left */
+        (void)recover_remove_dir(store, "index.old");
+        (void)recover_remove_dir(store, RECOVER_BUILD_NAME);
+    }
     replay_free(&last);
     return error;
 }

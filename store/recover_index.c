@@ -166,7 +166,9 @@ bool recover_index_replaced(const struct hl_store *store)
     int fd = hl_io_open(store->io, store->dirfd, "index/data.mdb", O_RDONLY, 0);
     int error = fd < 0 ? fd : store->io->fstat(store->io->context, fd, &st);
     hl_io_close(store->io, fd);
-    return error < 0 || st.st_dev != store->index_device || st.st_ino != store->index_inode;
+    if (error < 0)
+        return error == -ENOENT; /* that it cannot be looked at says nothing */
+    return st.st_dev != store->index_device || st.st_ino != store->index_inode;
 }
 
 /* Opens what is in index/ and adopts it. -EBADMSG, -ENOENT: it is of no use, err says why. */

@@ -53,6 +53,31 @@ static int synced_position(struct hl_store *store, uint64_t *position, struct hl
     return error < 0 ? hl_fail(err, -error, "cannot sync the log: %s", strerror(-error)) : 0;
 }
 
+static int move(struct hl_store *store, const char *from, const char *to)
+{
+    return store->io->rename(store->io->context, store->dirfd, from, store->dirfd, to);
+}
+
+/* Either both renames are done, or neither. A crash between them leaves no index/: one is restored.
+ */
+static int swap_directories(struct hl_store *store)
+{
+    int error = recover_remove_dir(store, "index.old");
+    if (error == 0)
+        error = move(store, "index", "index.old");
+    if (error < 0)
+        return error;
+    error = move(store, RECOVER_BUILD_NAME, "index");
+    if (error < 0) {
+        move(store, "index.old", "index");
+        return error;
+    }
+    int synced = hl_io_fsync(store->io, store->dirfd);
+    if (synced < 0) /* a crash may bring the old one back, which is as good */
+        store_report(store, HL_WARNING, "cannot sync the change of index: %s", strerror(-synced));
+    return 0;
+}
+
 /* Puts index.tmp in the place of index, and the shadow's state in that of the store's. */
 static int take_over(struct hl_store *store, struct hl_store *shadow, struct hl_error *err)
 {
@@ -68,15 +93,7 @@ static int take_over(struct hl_store *store, struct hl_store *shadow, struct hl_
     }
     if (error == 0) {
         pthread_rwlock_wrlock(&store->env_lock);
-        error = recover_remove_dir(store, "index.old");
-        if (error == 0)
-            error = store->io->rename(store->io->context, store->dirfd, "index", store->dirfd,
-                                      "index.old");
-        if (error == 0)
-            error = store->io->rename(store->io->context, store->dirfd, RECOVER_BUILD_NAME,
-                                      store->dirfd, "index");
-        if (error == 0)
-            error = hl_io_fsync(store->io, store->dirfd);
+        error = swap_directories(store);
         if (error == 0) {
             struct index *old = store->index;
             store->index = shadow->index;

@@ -79,9 +79,10 @@ struct hl_options {
     void (*report)(void *context, enum hl_severity severity, const char *sentence);
     void *report_context;
     /* News for those who watch: called once for each session to which a batch added records, or
-     * which it made, when they can be read already. From the appending thread, or in a read-only
-     * store from one that looked for its writer's appends; with no lock of the store held that a
-     * reader takes. Calls for different batches may come in any order, and at once. NULL: none. */
+     * which it made, when they can be read already. From the appending thread, with no lock held;
+     * in a read-only store from one that looked for its writer's appends, with a lock held that
+     * reads of the store take: so it must not call the store. Calls for different batches may come
+     * in any order, and at once. NULL: none. */
     void (*news)(void *context, const struct hl_news *news);
     void *news_context;
 };

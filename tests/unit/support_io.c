@@ -138,6 +138,12 @@ static int watch_list(void *context, int dirfd, int (*each)(void *, const char *
     return error ? error : hl_io_system.list(NULL, dirfd, each, each_context);
 }
 
+static int watch_watch(void *context, const char *path)
+{
+    (void)context;
+    return hl_io_system.watch(NULL, path);
+}
+
 void t_io_init(struct t_io *io)
 {
     *io = (struct t_io){
@@ -157,6 +163,7 @@ void t_io_init(struct t_io *io)
                 .unlink = watch_unlink,
                 .mkdir = watch_mkdir,
                 .flock = watch_flock,
+                .watch = watch_watch,
                 .list = watch_list,
             },
     };

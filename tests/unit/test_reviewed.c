@@ -68,7 +68,7 @@ static void test_rows_that_were_only_looked_up_make_room(void **state)
     t.options.segment_size = 64 << 20;
     t_open(&t);
     for (int i = 0; i < LOOKED_UP; i++) {
-        char id[16];
+        char id[32];
         snprintf(id, sizeof id, "s%d", i);
         uint32_t s = t_session(&t, id);
         set_heavy(&t, s, 'v');
@@ -94,7 +94,7 @@ static void test_rows_that_were_only_looked_up_make_room(void **state)
 
 /* ---- segments ---- */
 
-/* A table of calls in which the process dies, or some time later. */
+/* A table of calls, in one of which the process dies. */
 struct deadly {
     struct hl_io io;
     atomic_bool armed;
@@ -341,7 +341,7 @@ static void die_in_a_flush(struct t_store *t, rlim_t limit)
     if (append_to_light(t) < 0)
         _exit(8);
     for (int i = 0; i < LOADED; i++) {
-        char id[16];
+        char id[32];
         snprintf(id, sizeof id, "loaded%d", i);
         set_heavy(t, t_session(t, id), 'v');
     }

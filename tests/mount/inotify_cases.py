@@ -340,8 +340,8 @@ def chmod(mount):
     """Whom a chmod shuts out is out at once, though he had it all cached; watches live on."""
     path = hl.new_session(mount, "shared", 0o755)
     os.chmod(path, 0o755)
-    hl.append(path, b"".join(b"line %d\n" % n for n in range(50)))
     counted = Counted(path)
+    hl.append(path, b"".join(b"line %d\n" % n for n in range(50)))
     record = watch.Inotify()
     record.add(f"{path}/7", watch.OPEN)
     log = watch.Inotify()

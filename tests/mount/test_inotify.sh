@@ -207,7 +207,8 @@ t_test "commands lose nothing and repeat nothing" py commands "$MNT"
 t_test "on a bind mount" on_a_bind_mount
 t_test "on a read-only mount beside a writer" on_a_read_only_mount
 t_test "in a burst the oldest are skipped, the newest are told" py overflow "$MNT" 100000
-t_test "a writer is not slowed down" side_by_side
+# Speed depends on what else the machine does: MEASURE=1 measures it, side by side.
+[ -z "${MEASURE:-}" ] || t_test "a writer is not slowed down" side_by_side
 t_test "announce_max=0" switched_off
 t_test "chmod shuts out at once, watches live on" py chmod "$MNT"
 t_test "inotifywait -m" py inotifywait "$MNT"

@@ -106,7 +106,7 @@ format: ## format the sources in place
 	$(CLANG_FORMAT) -i $(OUR_FILES)
 
 clean: ## remove every build directory
-	rm -rf build build-address build-undefined build-thread build-address,undefined
+	rm -rf build build-clang build-address build-undefined build-thread build-address,undefined
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22

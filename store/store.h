@@ -60,13 +60,26 @@ int hl_fail(struct hl_error *err, int code, const char *format, ...)
 
 enum hl_severity { HL_INFO, HL_WARNING, HL_ERROR };
 
+/* What a batch did to a document of HL_AREA_STATE, once for each document. */
+enum hl_change { HL_DOCUMENT_MADE, HL_DOCUMENT_CHANGED, HL_DOCUMENT_DELETED };
+struct hl_document_news {
+    uint64_t number; /* hl_document_name() */
+    enum hl_change change;
+};
+
 /* What a batch added to one session. Seqs between first and last may be missing. */
 struct hl_news {
     uint32_t session;
     bool created;   /* the session is new */
     size_t records; /* 0: none, and first and last mean nothing */
     uint64_t first, last;
+    /* What it did to documents: the last HL_NEWS_DOCUMENTS of them, in order; none if the append was
+     * made by_file. */
+    const struct hl_document_news *documents;
+    size_t document_count;
+    uint64_t documents_skipped; /* that are left out */
 };
+#define HL_NEWS_DOCUMENTS 4096U
 
 struct hl_options {
     bool read_only; /* beside a writer or alone; writes nothing but LMDB's reader table */
@@ -125,6 +138,9 @@ struct hl_session {
     bool has_seq;        /* false until a first record was appended; a first seq may be 0 */
     uint64_t records;    /* that can be read */
     uint64_t bytes;      /* of their lines: the size of the session's log */
+    uint64_t documents;  /* in state/ */
+    uint64_t operations; /* records that are operations */
+    uint64_t history_from; /* seq from which history and documents as they were can be told */
     uint16_t id_len;
     char id[HL_ID_MAX + 1]; /* NUL-terminated too; may hold any byte but NUL */
 };
@@ -179,10 +195,24 @@ struct hl_receipt {
     size_t records; /* how many lines of the batch went to it */
 };
 
+/* What must hold of a document for an append to be made; looked at when nothing can come between. */
+struct hl_expectation {
+    uint64_t area;
+    const char *key;
+    size_t len;
+    bool present; /* it must be there, or it must not */
+    uint64_t changed; /* if present: struct hl_document's, or HL_DOCUMENT_SEQ_ANY */
+};
+
 struct hl_append {
     uint32_t session; /* 0: a root append, each line names its own session_id */
     const char *data; /* lines, each ended by a newline but for perhaps the last */
     size_t len;
+    /* Not for a root append. What does not hold: -ENOENT for a document that should be there,
+     * -EEXIST for one that should not, -ESTALE for one that was changed meanwhile. */
+    const struct hl_expectation *expectations;
+    size_t expectation_count;
+    bool by_file; /* the documents are changed through files: watchers of state/ know already */
     /* For a root append: what a session that a line makes gets, and who may append to one that is.
      */
     uint32_t uid, gid, mode;
@@ -290,6 +320,85 @@ ssize_t hl_root_log_read(struct hl_store *store, uint64_t offset, void *buffer, 
  */
 void hl_look(struct hl_store *store);
 int hl_watch(const struct hl_store *store);
+
+/* ---- documents --------------------------------------------------------------------------------
+ *
+ * Operations (records with "op") fold into documents. A document lies in an area of its session:
+ * HL_AREA_STATE are those of state/, HL_AREA_ARCHIVES holds one entry for each archive, named by
+ * its name, and that entry's number is the area of what lies in the archive. So each archive's
+ * documents, the archives themselves and the current documents are found and listed alike.
+ *
+ * Documents are changed by operations alone, that is by hl_append().
+ */
+
+#define HL_AREA_STATE UINT64_C(0)
+#define HL_AREA_ARCHIVES UINT64_C(1)
+#define HL_KEY_MAX HL_ID_MAX /* bytes of a key; which keys are valid: hl_session_id_valid() */
+#define HL_DOCUMENT_SEQ_ANY UINT64_MAX
+
+/* A document that there is. Its value is JSON text on one line, a part of a record's line. */
+struct hl_document {
+    uint64_t number; /* from 2; given at the key's first use in its area, never used again */
+    uint64_t area;
+    uint64_t seq;     /* of the operation that gave the present value (a set or a checkpoint) */
+    uint64_t changed; /* seq of the operation that put it there: that one, an undo, an archive */
+    uint64_t set_ms;  /* ts_ms of the record `seq` */
+    uint32_t offset;  /* where the value lies in that record's line */
+    uint32_t length;  /* of the value, without a newline; 0 for an archive */
+    uint16_t key_len;
+    char key[HL_KEY_MAX + 1]; /* NUL-terminated too; not encoded as a file name */
+};
+
+/* -ENOENT: there is none now. */
+int hl_document_find(struct hl_store *store, uint32_t session, uint64_t area, const char *key,
+                     size_t len, struct hl_document *document);
+int hl_document_by_number(struct hl_store *store, uint32_t session, uint64_t number,
+                          struct hl_document *document);
+/* Area and key of a number, whether or not the document is there now; only those, number, key_len
+ * are filled. -ENOENT: the number was never given. */
+int hl_document_name(struct hl_store *store, uint32_t session, uint64_t number,
+                     struct hl_document *document);
+
+/* Calls each() for the documents of an area with a number above `after`, ascending by number, until
+ * it returns false. each() must not call the store. */
+typedef bool hl_document_each(void *context, const struct hl_document *document);
+int hl_document_list(struct hl_store *store, uint32_t session, uint64_t area, uint64_t after,
+                     hl_document_each *each, void *context);
+
+/* Reads up to size bytes of the value and the newline that follows it; 0 at its end. -ENOENT: the
+ * record is gone; -EBADMSG: it is damaged. */
+ssize_t hl_document_read(struct hl_store *store, uint32_t session,
+                         const struct hl_document *document, void *buffer, size_t size,
+                         uint64_t offset);
+
+/*
+ * The same as it was after the record `seq`, in HL_AREA_STATE. -ENOENT also when seq is above the
+ * session's last, or below its history_from.
+ */
+int hl_document_find_at(struct hl_store *store, uint32_t session, uint64_t seq, const char *key,
+                        size_t len, struct hl_document *document);
+int hl_document_list_at(struct hl_store *store, uint32_t session, uint64_t seq, uint64_t after,
+                        hl_document_each *each, void *context);
+
+/*
+ * History: the lines of the records that changed a key of HL_AREA_STATE, oldest first, one after
+ * another. list calls each() for every key that has any, in order of number, with only number, area
+ * and key filled. A temporary key, whose only set was moved away, has none.
+ */
+int hl_history_find(struct hl_store *store, uint32_t session, const char *key, size_t len,
+                    uint64_t *number, uint64_t *size, uint64_t *changed_ms);
+int hl_history_list(struct hl_store *store, uint32_t session, uint64_t after,
+                    hl_document_each *each, void *context);
+ssize_t hl_history_read(struct hl_store *store, uint32_t session, uint64_t number, uint64_t offset,
+                        void *buffer, size_t size, struct hl_cursor *cursor);
+
+/*
+ * Takes back the session's last `count` operations that were not undone yet, newest first, by as
+ * many undo records in one batch. -EINVAL, and a sentence: there are not so many, or history does
+ * not reach so far. Fills *receipt (may be NULL; id is not set).
+ */
+int hl_undo(struct hl_store *store, uint32_t session, uint64_t count, struct hl_receipt *receipt,
+            struct hl_error *err);
 
 /* ---- commands and state ------------------------------------------------------------------------
  */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "batch.h"
+#include "fold.h"
 
 #define LINES_KEPT 4096U /* parsed lines kept from the first pass for the second */
 
@@ -120,6 +121,11 @@ static int make_receipts(struct batch *batch)
     for (size_t i = 0; i < batch->touched_count; i++) {
         const struct mem_session *session = batch->touched[i];
         struct told *told = &batch->told[i];
+        size_t documents = 0;
+        uint64_t skipped = 0;
+        if (batch->store->options.news && !batch->request->by_file &&
+            fold_news(session, HL_NEWS_DOCUMENTS, &told->documents, &documents, &skipped) < 0)
+            return hl_fail(batch->err, ENOMEM, "out of memory");
         memcpy(told->id, session->row.id, session->row.id_len);
         told->receipt = (struct hl_receipt){
             .session = session->row.number,
@@ -136,6 +142,9 @@ static int make_receipts(struct batch *batch)
             .records = session->new_records,
             .first = session->new_first,
             .last = session->new_last,
+            .documents = told->documents,
+            .document_count = documents,
+            .documents_skipped = skipped,
         };
     }
     return 0;
@@ -163,10 +172,12 @@ static int publish(struct batch *batch)
     }
     for (size_t i = 0; i < batch->touched_count; i++) {
         struct mem_session *session = batch->touched[i];
-        if (error < 0)
+        if (error < 0) {
             memtable_take_back(store->table, session, &session->batch_before);
-        else
+        } else {
             session->hidden = false;
+            fold_settle(session);
+        }
     }
     if (error == 0) {
         store->sessions += batch->created;
@@ -190,6 +201,8 @@ static void undo(struct batch *batch)
     if (batch->base > store->tail || batch->used > 0)
         log_cut_back(store);
     pthread_rwlock_wrlock(&store->mem_lock);
+    for (size_t i = 0; i < batch->touched_count; i++)
+        fold_take_back(store, batch->touched[i]);
     /* Looking sessions up may have added rows after these: they are the newest hidden ones. */
     for (size_t i = store->table->session_count; i > 0 && batch->created > 0; i--) {
         if (!store->table->sessions[i - 1]->hidden)
@@ -217,6 +230,9 @@ static int run_batch(struct batch *batch, const struct line *kept)
             return hl_fail(batch->err, -error, "cannot look the session up: %s", strerror(-error));
         error = batch_touch(batch, session);
     }
+    const struct hl_append *request = batch->request;
+    for (size_t i = 0; error == 0 && i < request->expectation_count; i++)
+        error = fold_expect(store, request->session, &request->expectations[i], batch->err);
     if (error == 0)
         error = add_lines(batch, kept);
     if (error == 0)
@@ -263,6 +279,8 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
         if (store->options.news && (told->news.created || told->news.records))
             store->options.news(store->options.news_context, &told->news);
     }
+    for (size_t i = 0; batch.told && i < batch.touched_count; i++)
+        free(batch.told[i].documents);
     free(batch.told);
     free(batch.touched);
     return error;

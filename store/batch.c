@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fold.h"
 #include "session.h"
 
 /* ---- sessions ---- */
@@ -37,6 +38,7 @@ int batch_touch(struct batch *batch, struct mem_session *session)
     session->batch_created = false;
     session->receipt_records = 0;
     session->new_records = 0;
+    fold_begin(session);
     return 0;
 }
 
@@ -143,6 +145,11 @@ static int same_line(const struct mem_session *session, const struct line *line,
         .seq = seq,
         .ts_ms = fields.ts_ms,
     };
+    struct operation operation;
+    if (line->kind == LINE_OPERATION && operation_parse(stored, stored_len, &operation, NULL) == 0) {
+        stamp.prev_seq = operation.prev_seq;
+        stamp.prev_op = operation.prev_op;
+    }
     char *again = malloc(line_stamp_bound(line, session->id_json_len));
     if (!again)
         return -ENOMEM;
@@ -234,6 +241,20 @@ static int place(struct batch *batch, struct mem_session *session, const struct 
     return 0;
 }
 
+/* What an operation is stamped with beyond other lines. */
+static int link_operation(const struct batch *batch, struct mem_session *session,
+                          const struct line *line, struct line_stamp *stamp)
+{
+    struct operation operation;
+    int error = operation_parse(line->text.at, line->text.len, &operation, batch->err);
+    if (error < 0)
+        return error;
+    error = fold_links(batch->store, session, &operation, &stamp->prev_seq, &stamp->prev_op);
+    if (error < 0)
+        hl_fail(batch->err, -error, "cannot look the document up: %s", strerror(-error));
+    return error;
+}
+
 int batch_add_line(struct batch *batch, const struct line *line)
 {
     struct mem_session *session;
@@ -260,18 +281,28 @@ int batch_add_line(struct batch *batch, const struct line *line)
         return 0;
 
     char *body;
-    error = batch_frame_begin(batch, line_stamp_bound(line, session->id_json_len), &body);
-    if (error < 0)
-        return error;
     struct line_stamp stamp = {
         .id_json = session->id_json,
         .id_json_len = session->id_json_len,
         .seq = seq,
         .ts_ms = batch->recorded_ms,
     };
+    bool operation = line->kind == LINE_OPERATION;
+    if (operation)
+        error = link_operation(batch, session, line, &stamp);
+    if (error == 0)
+        error = batch_frame_begin(batch, line_stamp_bound(line, session->id_json_len), &body);
+    if (error < 0)
+        return error;
     size_t length = line_stamp(line, &stamp, body);
-    uint16_t type = line->kind == LINE_OPERATION ? FRAME_OPERATION : FRAME_EVENT;
+    uint16_t type = operation ? FRAME_OPERATION : FRAME_EVENT;
     uint64_t offset = batch_frame_end(batch, session, type, seq, length);
+    if (operation) {
+        struct fold_record record = {.seq = seq, .line = body, .length = (uint32_t)length};
+        error = fold_operation(batch->store, session, &record, true, batch->err);
+        if (error < 0)
+            return error;
+    }
     session->batch_has_seq = true;
     session->batch_last_seq = seq;
     if (session->new_records++ == 0)

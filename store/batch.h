@@ -43,6 +43,7 @@ struct batch {
 struct told {
     struct hl_receipt receipt;
     struct hl_news news;
+    struct hl_document_news *documents; /* news.documents; owned */
     char id[HL_ID_MAX];
 };
 

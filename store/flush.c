@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "core.h"
+#include "mem_documents.h"
 #include "thread.h"
 
 /* Segments from number `from` to number `to`: later ones are not replayed yet. */
@@ -98,6 +99,30 @@ static bool next_entry(void *context, struct index_entry *entry)
     return false;
 }
 
+/* What operations changed; *entries grows by the values put. */
+static int put_documents(struct index_txn *txn, const struct mem_session *session,
+                         uint64_t *entries)
+{
+    const struct mem_documents *documents = session->documents;
+    uint32_t number = session->row.number;
+    int error = 0;
+    if (!documents)
+        return 0;
+    for (const struct mem_slot *slot = documents->first[0]; slot && error == 0;
+         slot = slot->forward[0]) {
+        struct index_slot put = {slot->number, slot->area, slot->key, slot->key_len};
+        if (slot->made)
+            error = index_put_slot(txn, number, &put);
+        if (error == 0)
+            error = index_put_versions(txn, number, &put, slot->versions, slot->count);
+        *entries += slot->count;
+    }
+    for (size_t i = 0; i < documents->operation_count && error == 0; i++)
+        error = index_put_operation(txn, number, &documents->operations[i]);
+    *entries += documents->operation_count;
+    return error;
+}
+
 /* Puts what the last transaction of a flush adds: points, segments, and the watermark. */
 static int put_target(struct hl_store *store, struct index_txn *txn, struct index_meta *meta)
 {
@@ -135,6 +160,8 @@ static int apply_group(struct hl_store *store, struct index *index, struct index
         if (row.indexed < store->target.meta.watermark)
             row.indexed = store->target.meta.watermark;
         error = index_apply(txn, &row, next_entry, &walk);
+        if (error == 0)
+            error = put_documents(txn, session, &entries);
         if (error < 0)
             break;
         entries += row.records - session->base_records;

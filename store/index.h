@@ -28,6 +28,13 @@
  * by their order of making, level 2 as many of level 1, level 3 likewise; a row is written when all
  * that it sums is finished. segments  u32 first -> what the index knows of the segment file points
  * u32 segment, u64 line bytes before -> u64 offset in the file
+ *
+ * Of documents: keys      u32 session, u64 area, key -> u64 number
+ *               slots     u32 session, u64 number -> u64 area, key
+ *               versions  u32 session, u64 number, u64 seq -> struct index_version
+ *               documents u32 session, u64 area, u64 number -> the last version and the key, of
+ *                         those that are there
+ *               operations u32 session, u64 seq, u32 part -> the operation before, numbers of slots
  */
 #ifndef HL_INDEX_H
 #define HL_INDEX_H
@@ -52,6 +59,39 @@ struct index_entry {
     uint32_t length;   /* of the line with its newline */
 };
 
+/* What a session's operations come to. */
+struct index_documents {
+    uint64_t slots;        /* given so far: their numbers are INDEX_SLOT_FIRST and up */
+    uint64_t documents;    /* in HL_AREA_STATE now */
+    uint64_t operations;   /* records that are operations */
+    uint64_t history_from; /* seq from which versions are complete */
+    bool has_top;
+    uint64_t top; /* seq of the last operation not undone */
+};
+#define INDEX_SLOT_FIRST UINT64_C(2)
+
+/*
+ * What a key of an area became by a record. A slot is a key in an area, whether or not a document
+ * is there now; its versions, in order of seq, are its history. The version before an operation is
+ * what undoing it restores.
+ */
+struct index_version {
+    uint64_t seq;    /* of the record that did it */
+    uint64_t end;    /* bytes of the lines of this slot's records, up to and with this one's */
+    bool moved;      /* it went elsewhere, by a rename; not present */
+    bool present;    /* a document is there; else all below is 0 */
+    uint64_t source; /* seq of the record that holds the value */
+    uint64_t set_ms; /* that record's ts_ms */
+    uint32_t offset, length; /* of the value in that record's line */
+};
+
+/* A slot's key points into the map, or where the caller had it. */
+struct index_slot {
+    uint64_t number, area;
+    const char *key;
+    uint16_t key_len;
+};
+
 /* What is known of a session. In what a view returns, id and attributes point into the map. */
 struct index_row {
     uint32_t number, uid, gid, mode;
@@ -59,6 +99,7 @@ struct index_row {
     uint64_t created_ms, changed_ms;
     uint64_t first_seq, last_seq, records, bytes;
     uint64_t indexed; /* log position: all of this session's frames below it are in the index */
+    struct index_documents documents;
     const char *id;
     uint16_t id_len;
     const void *attributes; /* opaque here (session.c); may be NULL */
@@ -150,6 +191,39 @@ int index_segment_next(struct index_view *view, uint32_t after_first,
 int index_find_point(struct index_view *view, uint32_t segment, uint64_t line_offset,
                      uint64_t *line_bytes, uint64_t *file_offset);
 
+/* ---- documents (index_document.c) ---- */
+
+int index_slot_find(struct index_view *view, uint32_t session, uint64_t area, const char *key,
+                    size_t len, uint64_t *number);
+int index_slot_get(struct index_view *view, uint32_t session, uint64_t number,
+                   struct index_slot *slot);
+/* The slot with the lowest number above `after`; -ENOENT at the end. */
+int index_slot_next(struct index_view *view, uint32_t session, uint64_t after,
+                    struct index_slot *slot);
+/* The slot's last version with a seq <= limit. -ENOENT. */
+int index_version_at(struct index_view *view, uint32_t session, uint64_t number, uint64_t limit,
+                     struct index_version *version);
+/* Its first version with a seq >= from. -ENOENT. */
+int index_version_from(struct index_view *view, uint32_t session, uint64_t number, uint64_t from,
+                       struct index_version *version);
+/* Calls each() for the documents that are in an area, with a number above `after`, ascending,
+ * until it returns false. */
+typedef bool index_document_each(void *context, const struct index_slot *slot,
+                                 const struct index_version *version);
+int index_documents_from(struct index_view *view, uint32_t session, uint64_t area, uint64_t after,
+                         index_document_each *each, void *context);
+/* The operation not undone before this one, if there is one, and the numbers of the slots that it
+ * changed: *slots is the caller's to free. -ENOENT: not an operation that can be undone. */
+struct index_operation {
+    uint64_t seq;
+    bool has_before;
+    uint64_t before;
+    size_t count;
+    uint64_t *slots;
+};
+int index_operation_get(struct index_view *view, uint32_t session, uint64_t seq,
+                        struct index_operation *operation);
+
 /* ---- writing
  * ---------------------------------------------------------------------------------------- */
 
@@ -175,6 +249,15 @@ typedef bool index_next(void *context, struct index_entry *entry);
 int index_apply(struct index_txn *txn, const struct index_row *row, index_next *next,
                 void *context);
 
+/* A slot with its key; once, before its first version. */
+int index_put_slot(struct index_txn *txn, uint32_t session, const struct index_slot *slot);
+/* Versions of a slot, ascending, above those stored; the last one says whether a document is there
+ * now. */
+int index_put_versions(struct index_txn *txn, uint32_t session, const struct index_slot *slot,
+                       const struct index_version *versions, size_t count);
+int index_put_operation(struct index_txn *txn, uint32_t session,
+                        const struct index_operation *operation);
+
 int index_put_segment(struct index_txn *txn, const struct index_segment *segment);
 int index_put_point(struct index_txn *txn, uint32_t segment, uint64_t line_bytes,
                     uint64_t file_offset);
@@ -191,7 +274,7 @@ int index_grow(struct index *index);
  * ----------------------------------------------------------------------------------------- */
 
 struct index_check_report {
-    uint64_t sessions, records, blocks;
+    uint64_t sessions, records, blocks, documents, versions;
     char complaint[256]; /* the first thing that is wrong, or "" */
 };
 

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "index_internal.h"
+#include "index_check.h"
 
 void index_note(struct index_check_report *report, const char *format, ...)
 {
@@ -26,13 +26,6 @@ void index_note(struct index_check_report *report, const char *format, ...)
     va_end(arguments);
 }
 
-/* A cursor that stands on a value, or is at its end. */
-struct place {
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    bool end;
-};
-
 struct sums {
     struct index_sum *rows;
     size_t count, capacity;
@@ -42,22 +35,23 @@ struct check {
     struct index_at at;
     struct index_check_report *report;
     struct place blocks, sums;
+    struct documents_check documents;
     struct sums level[INDEX_LEVELS + 1]; /* of the session under way, by level */
     uint64_t bytes;
     uint32_t highest; /* session number */
 };
 
-static int place_move(struct place *place, MDB_cursor_op op)
+int place_move(struct place *place, MDB_cursor_op op)
 {
     int error = index_error(mdb_cursor_get(place->cursor, &place->key, &place->value, op));
     place->end = error == -ENOENT;
     return place->end ? 0 : error;
 }
 
-static int place_open(const struct check *check, enum index_table table, struct place *place)
+int place_open(const struct index_at *at, enum index_table table, struct place *place)
 {
     int error =
-        index_error(mdb_cursor_open(check->at.txn, check->at.index->table[table], &place->cursor));
+        index_error(mdb_cursor_open(at->txn, at->index->table[table], &place->cursor));
     if (error < 0) {
         place->cursor = NULL;
         return error;
@@ -65,7 +59,7 @@ static int place_open(const struct check *check, enum index_table table, struct 
     return place_move(place, MDB_FIRST);
 }
 
-static void place_close(struct place *place)
+void place_close(struct place *place)
 {
     if (place->cursor)
         mdb_cursor_close(place->cursor);
@@ -73,17 +67,17 @@ static void place_close(struct place *place)
 }
 
 /* Whether the place stands on a value of this session; of one before it would be a stray. */
-static int place_is_of(const struct check *check, const struct place *place, uint32_t session,
-                       bool *is)
+int place_is_of(struct index_check_report *report, const struct place *place, uint32_t session,
+                bool *is)
 {
     *is = false;
     if (place->end)
         return 0;
     if (place->key.mv_size < sizeof(uint32_t))
-        return index_complain(check->report, "a key is too short");
+        return index_complain(report, "a key is too short");
     uint32_t number = index_key_get_u32(&place->key);
     if (number < session)
-        return index_complain(check->report, "there are entries of session %u, which is not known",
+        return index_complain(report, "there are entries of session %u, which is not known",
                               number);
     *is = number == session;
     return 0;
@@ -132,7 +126,7 @@ static int read_sums(struct check *check, const struct index_stored *stored)
     bool is;
     for (unsigned level = 1; level <= INDEX_LEVELS; level++)
         check->level[level].count = 0;
-    int error = place_is_of(check, &check->sums, session, &is);
+    int error = place_is_of(check->report, &check->sums, session, &is);
     while (error == 0 && is) {
         struct index_sum sum;
         if (index_sum_decode(&check->sums.key, &check->sums.value, &sum) < 0)
@@ -145,7 +139,7 @@ static int read_sums(struct check *check, const struct index_stored *stored)
         if (error == 0)
             error = place_move(&check->sums, MDB_NEXT);
         if (error == 0)
-            error = place_is_of(check, &check->sums, session, &is);
+            error = place_is_of(check->report, &check->sums, session, &is);
     }
     for (unsigned level = 1; error == 0 && level <= INDEX_LEVELS; level++)
         if (check->level[level].count != index_sums_at(stored->blocks, level))
@@ -211,7 +205,7 @@ static int check_blocks(struct check *check, const struct index_stored *stored)
     const struct index_row *row = &stored->row;
     struct run run = {.blocks = 0};
     bool is;
-    int error = place_is_of(check, &check->blocks, row->number, &is);
+    int error = place_is_of(check->report, &check->blocks, row->number, &is);
     while (error == 0 && is) {
         struct index_block block;
         if (index_block_decode(&check->blocks.key, &check->blocks.value, &block) < 0)
@@ -220,7 +214,7 @@ static int check_blocks(struct check *check, const struct index_stored *stored)
         if (error == 0)
             error = place_move(&check->blocks, MDB_NEXT);
         if (error == 0)
-            error = place_is_of(check, &check->blocks, row->number, &is);
+            error = place_is_of(check->report, &check->blocks, row->number, &is);
     }
     if (error < 0)
         return error;
@@ -252,6 +246,8 @@ static int check_session(struct check *check, const struct place *place)
         error = read_sums(check, &stored);
     if (error == 0)
         error = check_blocks(check, &stored);
+    if (error == 0)
+        error = check_documents(&check->documents, &stored.row);
     check->report->sessions++;
     check->report->records += stored.row.records;
     check->bytes += stored.row.bytes;
@@ -264,7 +260,7 @@ static int walk_table(struct check *check, enum index_table table,
                       int (*each)(struct check *, const struct place *))
 {
     struct place place = {.cursor = NULL};
-    int error = place_open(check, table, &place);
+    int error = place_open(&check->at, table, &place);
     while (error == 0 && !place.end) {
         error = each(check, &place);
         if (error == 0)
@@ -276,13 +272,18 @@ static int walk_table(struct check *check, enum index_table table,
 
 static int check_sessions(struct check *check)
 {
-    int error = place_open(check, TABLE_BLOCKS, &check->blocks);
+    int error = documents_check_begin(&check->documents, &check->at, check->report);
     if (error == 0)
-        error = place_open(check, TABLE_SUMS, &check->sums);
+        error = place_open(&check->at, TABLE_BLOCKS, &check->blocks);
+    if (error == 0)
+        error = place_open(&check->at, TABLE_SUMS, &check->sums);
     if (error == 0)
         error = walk_table(check, TABLE_SESSIONS, check_session);
     if (error == 0 && (!check->blocks.end || !check->sums.end))
         error = index_complain(check->report, "there are entries of a session that is not known");
+    if (error == 0)
+        error = documents_check_end(&check->documents);
+    documents_check_free(&check->documents);
     place_close(&check->blocks);
     place_close(&check->sums);
     return error;

@@ -2,7 +2,8 @@
  * index_internal.h - what the files index*.c share; nothing else includes it.
  *
  * Layers, lowest first: index_value.c (bytes of keys and values), index_block.c and index_sum.c
- * (blocks and their sums), index_session.c (all other rows), index_apply.c (writing blocks),
+ * (blocks and their sums), index_document.c (documents), index_session.c (all other rows),
+ * index_apply.c (writing blocks),
  * index_view.c and index.c (the environment), index_pages.c, index_check.c and index_child.c
  * (checking).
  *
@@ -18,6 +19,10 @@
  * - segments: u32 last, u32 generation, u32 salt, u32 sealed, u64 indexed_end, u64 records, u64
  *   line_bytes
  * - points: u64 offset in the file
+ * - keys: u64 number; slots: u64 area, the key
+ * - versions: u64 end, u32 1 if present or 2 if moved, and if present u64 source, u64 set_ms, u32 offset, u32 length
+ * - documents: u64 seq, the same as a version, the key
+ * - operations: u32 1 if there is one before, u64 before, then a u64 for each slot
  *
  * Sums. Blocks of a session are counted in the order of their making. A row of level 1 is written
  * when INDEX_FANOUT blocks are finished, that is, when the next one begins; one of level 2 when as
@@ -35,7 +40,7 @@
 
 #include "index.h"
 
-#define INDEX_VERSION 1U
+#define INDEX_VERSION 2U
 #define INDEX_LEVELS 3U
 #define INDEX_CRC_SIZE 4U
 #define INDEX_BLOCK_HEAD 16U
@@ -52,6 +57,11 @@ enum index_table {
     TABLE_SUMS,
     TABLE_SEGMENTS,
     TABLE_POINTS,
+    TABLE_KEYS,
+    TABLE_SLOTS,
+    TABLE_VERSIONS,
+    TABLE_DOCUMENTS,
+    TABLE_OPERATIONS,
     INDEX_TABLES
 };
 
@@ -132,17 +142,21 @@ bool index_unpack_whole(const struct index_unpack *unpack); /* all read, nothing
 uint32_t index_load_u32(const uint8_t *bytes); /* little-endian */
 uint64_t index_load_u64(const uint8_t *bytes);
 
-/* A key of at most a u32, a u8 and a u64, big-endian. */
+/* A key of integers, big-endian, and perhaps bytes behind them. */
+#define INDEX_KEY_FIXED 20U
 struct index_key {
-    uint8_t bytes[13];
+    uint8_t bytes[INDEX_KEY_FIXED + HL_KEY_MAX];
     size_t len;
 };
 struct index_key index_key_u32(uint32_t a);
 struct index_key index_key_u32_u64(uint32_t a, uint64_t b);
+struct index_key index_key_u32_u64_u64(uint32_t a, uint64_t b, uint64_t c);
+struct index_key index_key_bytes(uint32_t a, uint64_t b, const void *bytes, size_t len);
 struct index_key index_key_sum(uint32_t session, uint8_t level, uint64_t ordinal);
 MDB_val index_key_val(struct index_key *key);
 uint32_t index_key_get_u32(const MDB_val *key); /* the first four bytes of a key that has them */
 uint64_t index_key_get_u64(const MDB_val *key); /* the last eight */
+uint64_t index_key_get_u64_at(const MDB_val *key, size_t offset);
 
 uint32_t index_crc(enum index_table table, const MDB_val *key, const void *content, size_t len);
 uint32_t index_crc_more(uint32_t crc, const void *content, size_t len);
@@ -185,6 +199,18 @@ int index_point_decode(const MDB_val *key, const MDB_val *value, uint64_t *offse
 int index_meta_get(const struct index_at *at, struct index_meta *meta);
 int index_meta_store(const struct index_txn *txn, const struct index_meta *meta);
 int index_format_store(const struct index_txn *txn, const uint8_t store_id[16]);
+
+/* ---- index_document.c ---- */
+
+/* Keys and values of the tables of documents. slot->key points into the map. */
+int index_slot_decode(const MDB_val *key, const MDB_val *value, struct index_slot *slot);
+int index_slot_key_decode(const MDB_val *key, const MDB_val *value, uint64_t *number);
+int index_version_decode(const MDB_val *key, const MDB_val *value, struct index_version *version);
+int index_document_decode(const MDB_val *key, const MDB_val *value, struct index_slot *slot,
+                          struct index_version *version);
+/* Numbers of slots in a part of an operation: their count, or an error; *numbers are as stored. */
+ssize_t index_operation_decode(const MDB_val *key, const MDB_val *value,
+                               struct index_operation *operation, const uint8_t **numbers);
 
 /* ---- index_block.c ---- */
 

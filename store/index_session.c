@@ -8,7 +8,9 @@
 #include "index_internal.h"
 
 #define ROW_HAS_SEQ 1U
-#define ROW_FIXED 120U /* bytes of a session's row before its id */
+#define ROW_HAS_TOP 2U
+#define ROW_FLAGS (ROW_HAS_SEQ | ROW_HAS_TOP)
+#define ROW_FIXED 160U /* bytes of a session's row before its id */
 #define META_FORMAT "format"
 #define META_STATE "state"
 #define STATE_SIZE 52U
@@ -25,6 +27,10 @@ static bool row_plausible(const struct index_stored *stored)
         return false;
     if (row->records > 0 &&
         (!row->has_seq || row->first_seq > row->last_seq || stored->blocks == 0))
+        return false;
+    const struct index_documents *documents = &row->documents;
+    if (documents->documents > documents->slots || documents->slots > HL_SEQ_MAX ||
+        documents->operations > row->records || documents->top > row->last_seq)
         return false;
     /* A block holds at least one record, and what is before the newest is less than all. */
     return stored->group_records <= row->records && stored->group_bytes <= row->bytes &&
@@ -50,6 +56,11 @@ int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stor
     row->records = index_unpack_u64(&in);
     row->bytes = index_unpack_u64(&in);
     row->indexed = index_unpack_u64(&in);
+    row->documents.slots = index_unpack_u64(&in);
+    row->documents.documents = index_unpack_u64(&in);
+    row->documents.operations = index_unpack_u64(&in);
+    row->documents.history_from = index_unpack_u64(&in);
+    row->documents.top = index_unpack_u64(&in);
     stored->blocks = index_unpack_u64(&in);
     stored->newest = index_unpack_u64(&in);
     stored->group_first = index_unpack_u64(&in);
@@ -59,10 +70,11 @@ int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stor
     row->attributes_len = index_unpack_u32(&in);
     row->id = (const char *)index_unpack_bytes(&in, id_len);
     row->attributes = index_unpack_bytes(&in, row->attributes_len);
-    if (!index_unpack_whole(&in) || (flags & ~ROW_HAS_SEQ) != 0 || id_len > HL_ID_MAX)
+    if (!index_unpack_whole(&in) || (flags & ~ROW_FLAGS) != 0 || id_len > HL_ID_MAX)
         return -EBADMSG;
     row->id_len = (uint16_t)id_len;
     row->has_seq = (flags & ROW_HAS_SEQ) != 0;
+    row->documents.has_top = (flags & ROW_HAS_TOP) != 0;
     if (row->attributes_len == 0)
         row->attributes = NULL;
     return row_plausible(stored) ? 0 : -EBADMSG;
@@ -92,7 +104,8 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
     index_pack_u32(&out, row->uid);
     index_pack_u32(&out, row->gid);
     index_pack_u32(&out, row->mode);
-    index_pack_u32(&out, row->has_seq ? ROW_HAS_SEQ : 0);
+    index_pack_u32(&out, (row->has_seq ? ROW_HAS_SEQ : 0) |
+                             (row->documents.has_top ? ROW_HAS_TOP : 0));
     index_pack_u64(&out, row->created_ms);
     index_pack_u64(&out, row->changed_ms);
     index_pack_u64(&out, row->first_seq);
@@ -100,6 +113,11 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
     index_pack_u64(&out, row->records);
     index_pack_u64(&out, row->bytes);
     index_pack_u64(&out, row->indexed);
+    index_pack_u64(&out, row->documents.slots);
+    index_pack_u64(&out, row->documents.documents);
+    index_pack_u64(&out, row->documents.operations);
+    index_pack_u64(&out, row->documents.history_from);
+    index_pack_u64(&out, row->documents.top);
     index_pack_u64(&out, stored->blocks);
     index_pack_u64(&out, stored->newest);
     index_pack_u64(&out, stored->group_first);

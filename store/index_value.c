@@ -9,7 +9,9 @@
 const char *const index_table_names[INDEX_TABLES] = {
     [TABLE_META] = "meta",     [TABLE_IDS] = "ids",   [TABLE_SESSIONS] = "sessions",
     [TABLE_BLOCKS] = "blocks", [TABLE_SUMS] = "sums", [TABLE_SEGMENTS] = "segments",
-    [TABLE_POINTS] = "points",
+    [TABLE_POINTS] = "points", [TABLE_KEYS] = "keys", [TABLE_SLOTS] = "slots",
+    [TABLE_VERSIONS] = "versions", [TABLE_DOCUMENTS] = "documents",
+    [TABLE_OPERATIONS] = "operations",
 };
 
 /*
@@ -129,22 +131,46 @@ static void key_add_u64(struct index_key *key, uint64_t value)
 
 struct index_key index_key_u32(uint32_t a)
 {
-    struct index_key key = {.len = 0};
+    struct index_key key;
+    key.len = 0;
     key_add_u32(&key, a);
     return key;
 }
 
 struct index_key index_key_u32_u64(uint32_t a, uint64_t b)
 {
-    struct index_key key = {.len = 0};
+    struct index_key key;
+    key.len = 0;
     key_add_u32(&key, a);
     key_add_u64(&key, b);
     return key;
 }
 
+struct index_key index_key_u32_u64_u64(uint32_t a, uint64_t b, uint64_t c)
+{
+    struct index_key key;
+    key.len = 0;
+    key_add_u32(&key, a);
+    key_add_u64(&key, b);
+    key_add_u64(&key, c);
+    return key;
+}
+
+struct index_key index_key_bytes(uint32_t a, uint64_t b, const void *bytes, size_t len)
+{
+    struct index_key key;
+    key.len = 0;
+    key_add_u32(&key, a);
+    key_add_u64(&key, b);
+    memcpy(key.bytes + key.len, bytes, len);
+    key.len += len;
+    return key;
+}
+
 struct index_key index_key_sum(uint32_t session, uint8_t level, uint64_t ordinal)
 {
-    struct index_key key = {.len = 0};
+    struct index_key key;
+    key.len = 0;
     key_add_u32(&key, session);
     key.bytes[key.len++] = level;
     key_add_u64(&key, ordinal);
@@ -167,6 +193,13 @@ uint64_t index_key_get_u64(const MDB_val *key)
 {
     uint64_t value;
     memcpy(&value, (const uint8_t *)key->mv_data + key->mv_size - sizeof value, sizeof value);
+    return be64toh(value);
+}
+
+uint64_t index_key_get_u64_at(const MDB_val *key, size_t offset)
+{
+    uint64_t value;
+    memcpy(&value, (const uint8_t *)key->mv_data + offset, sizeof value);
     return be64toh(value);
 }
 

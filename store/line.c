@@ -11,17 +11,11 @@
 
 #include "line.h"
 #include "line_field.h"
-
-struct part {
-    struct json_span value;
-    enum json_type type;
-};
+#include "operation.h"
 
 struct parse {
     struct line *line;
-    uint32_t seen, twice, null, wrong;          /* sets of fields */
-    struct part op;                             /* meaningful if seen */
-    struct part parts[FIELD_COUNT - FIELD_KEY]; /* of operations; likewise */
+    uint32_t seen, twice, null, wrong; /* sets of fields */
 };
 
 /* ---- sentences ---- */
@@ -50,86 +44,7 @@ static enum field first_of(uint32_t fields)
     return (enum field)__builtin_ctz(fields);
 }
 
-/* ---- operations ---- */
-
-static bool text_is(const struct part *part, const char *plain)
-{
-    return json_string_equals(part->value.at + 1, part->value.len - 2, plain, strlen(plain));
-}
-
-enum operation { OP_SET, OP_DELETE, OP_CHECKPOINT, OP_UNDO, OP_ARCHIVE, OP_COUNT };
-
-static enum operation find_operation(const struct part *op)
-{
-    static const char *const names[OP_COUNT][2] = {{"set", "SET"},
-                                                   {"delete", "DELETE"},
-                                                   {"checkpoint", "CHECKPOINT"},
-                                                   {"undo", "UNDO"},
-                                                   {"archive", "ARCHIVE"}};
-    int i = 0;
-    while (i < OP_COUNT && !text_is(op, names[i][0]) && !text_is(op, names[i][1]))
-        i++;
-    return (enum operation)i;
-}
-
-/* Of two names for one thing, the one that is there and not null; FIELD_NONE if neither is. */
-static enum field either(const struct parse *parse, enum field first, enum field second)
-{
-    uint32_t there = parse->seen & ~parse->null;
-    if (there & FIELD_BIT(first))
-        return first;
-    return there & FIELD_BIT(second) ? second : FIELD_NONE;
-}
-
-static int check_key(const struct parse *parse, const char *op, struct hl_error *err)
-{
-    char key[HL_ID_MAX];
-    enum field field = either(parse, FIELD_KEY, FIELD_ID);
-    if (field == FIELD_NONE)
-        return hl_fail(err, EINVAL, "the operation \"%s\" needs a \"key\"", op);
-    const struct part *part = &parse->parts[field - FIELD_KEY];
-    size_t len = SIZE_MAX;
-    if (part->type == JSON_STRING)
-        len = json_unescape(part->value.at + 1, part->value.len - 2, key, sizeof key);
-    if (len == SIZE_MAX || len == 0)
-        return hl_fail(err, EINVAL, "\"%s\" must be a string of 1 to %d bytes", field_name(field),
-                       HL_ID_MAX);
-    return 0;
-}
-
-static int check_operation(const struct parse *parse, struct hl_error *err)
-{
-    switch (find_operation(&parse->op)) {
-    case OP_SET:
-        if (!(parse->seen & (FIELD_BIT(FIELD_VALUE) | FIELD_BIT(FIELD_DATA)))) /* null is a value */
-            return hl_fail(err, EINVAL, "the operation \"set\" needs a \"value\"");
-        return check_key(parse, "set", err);
-    case OP_DELETE:
-        return check_key(parse, "delete", err);
-    case OP_CHECKPOINT: {
-        enum field field = either(parse, FIELD_STATE, FIELD_DATA);
-        if (field == FIELD_NONE)
-            return hl_fail(err, EINVAL, "the operation \"checkpoint\" needs a \"state\"");
-        if (parse->parts[field - FIELD_KEY].type != JSON_OBJECT)
-            return hl_fail(err, EINVAL, "\"%s\" of a checkpoint must be an object",
-                           field_name(field));
-        return 0;
-    }
-    case OP_UNDO:
-    case OP_ARCHIVE:
-        return 0;
-    default:
-        return hl_fail(err, EINVAL, "\"op\" must be set, delete, checkpoint, undo or archive");
-    }
-}
-
 /* ---- lines ---- */
-
-static void note_part(struct part *part, const struct json_member *member)
-{
-    part->value = member->value;
-    part->type = member->type;
-}
 
 /* Keeps the value of a stamped field, which is right. */
 static inline void note_stamped(struct line *line, enum field field,
@@ -155,8 +70,6 @@ static bool parse_member(void *context, const struct json_member *member)
     uint32_t bit = FIELD_BIT(field);
     parse->twice |= parse->seen & bit;
     parse->seen |= bit;
-    if (field >= FIELD_KEY)
-        note_part(&parse->parts[field - FIELD_KEY], member);
     if (member->type == JSON_NULL) {
         parse->null |= bit;
         if (field <= FIELD_KIND)
@@ -169,9 +82,25 @@ static bool parse_member(void *context, const struct json_member *member)
     }
     if (field <= FIELD_KIND)
         note_stamped(parse->line, field, member);
-    else if (field == FIELD_OP)
-        note_part(&parse->op, member);
     return true;
+}
+
+/* What of an operation its stamp depends on; the fold looks at the rest. */
+static int parse_operation(struct line *line, struct hl_error *err)
+{
+    struct operation operation;
+    int error = operation_parse(line->text.at, line->text.len, &operation, err);
+    if (error < 0)
+        return error;
+    if (operation.prev_seq.given || !operation_has_key(operation.kind))
+        line->given |= 1U << LINE_PREV_SEQ;
+    if (operation.prev_op.given)
+        line->given |= 1U << LINE_PREV_OP;
+    if (!(line->given & 1U << LINE_TS_MS) && operation.has_date) {
+        line->dated = true;
+        line->ts_ms = operation.date_ms;
+    }
+    return 0;
 }
 
 static int parse_json(struct line *line, struct hl_error *err)
@@ -189,8 +118,6 @@ static int parse_json(struct line *line, struct hl_error *err)
     bool operation = (parse.seen & ~parse.null & FIELD_BIT(FIELD_OP)) != 0;
     if (operation)
         wrong &= ~FIELDS_OF_EVENTS;
-    else
-        twice &= ~FIELDS_OF_OPERATIONS;
     if (twice != 0)
         return hl_fail(err, EINVAL, "\"%s\" is given twice", field_name(first_of(twice)));
     if (wrong != 0)
@@ -200,7 +127,7 @@ static int parse_json(struct line *line, struct hl_error *err)
     if (!operation)
         return 0;
     line->null_at[LINE_SOURCE].len = line->null_at[LINE_KIND].len = 0; /* nothing to be filled in */
-    return check_operation(&parse, err);
+    return parse_operation(line, err);
 }
 
 /* Only what is JSON can be a stored line, and longer than max_record by its stamp. */

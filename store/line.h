@@ -12,6 +12,7 @@
 #define HL_LINE_H
 
 #include "json.h"
+#include "operation.h"
 #include "store.h"
 
 /* More than line_stamp() puts in front of a line whose session id is the longest. */
@@ -25,8 +26,10 @@ enum line_field {
     LINE_SEQ,
     LINE_TS_MS,
     LINE_TS_EXACT,
-    LINE_SOURCE, /* events only */
-    LINE_KIND,   /* events only */
+    LINE_SOURCE,   /* events only */
+    LINE_KIND,     /* events only */
+    LINE_PREV_SEQ, /* operations on one key only; null is a value of these two */
+    LINE_PREV_OP,  /* operations only */
     LINE_FIELDS
 };
 
@@ -39,7 +42,8 @@ struct line {
     struct json_span session_id;           /* inside its quotes, escaped as written; if given */
     bool session_id_escaped;
     uint64_t seq;   /* if given */
-    uint64_t ts_ms; /* if given */
+    uint64_t ts_ms; /* if given, or dated */
+    bool dated;     /* an operation that tells its time in another field: ts_ms is stamped from it */
 };
 
 /*
@@ -73,13 +77,14 @@ struct line_stamp {
     size_t id_json_len;
     uint64_t seq;
     uint64_t ts_ms; /* used if the line gives none */
+    struct operation_link prev_seq, prev_op; /* of operations */
 };
 
 /* An upper bound of what line_stamp() writes, newline included. */
 size_t line_stamp_bound(const struct line *line, size_t id_json_len);
 
 /* Writes the stored line, newline included; returns its length. ts_exact is stamped true if the
- * line gives ts_ms, else false. */
+ * line gives ts_ms or is dated, else false. */
 size_t line_stamp(const struct line *line, const struct line_stamp *stamp, char *out);
 
 /* Standard fields of a stored line (with or without newline), as needed by readers. Returns 0 or

@@ -56,11 +56,6 @@ static const struct description descriptions[FIELD_COUNT] = {
     [FIELD_RETRY_COUNT] = NAMED("retry_count", RULE_U16),
     [FIELD_PAYLOAD] = NAMED("payload", RULE_ANY),
     [FIELD_OP] = NAMED("op", RULE_STRING),
-    [FIELD_KEY] = NAMED("key", RULE_ANY),
-    [FIELD_ID] = NAMED("id", RULE_ANY),
-    [FIELD_VALUE] = NAMED("value", RULE_ANY),
-    [FIELD_DATA] = NAMED("data", RULE_ANY),
-    [FIELD_STATE] = NAMED("state", RULE_ANY),
 };
 
 /* The one field whose name can have this length and begin with this byte: no two share both. */
@@ -68,13 +63,13 @@ static inline enum field candidate(size_t len, char first)
 {
     switch (len) {
     case 2:
-        return first == 'o' ? FIELD_OP : FIELD_ID;
+        return FIELD_OP;
     case 3:
-        return first == 's' ? FIELD_SEQ : FIELD_KEY;
+        return FIELD_SEQ;
     case 4:
-        return first == 'k' ? FIELD_KIND : first == 't' ? FIELD_TOOL : FIELD_DATA;
+        return first == 'k' ? FIELD_KIND : FIELD_TOOL;
     case 5:
-        return first == 't' ? FIELD_TS_MS : first == 'v' ? FIELD_VALUE : FIELD_STATE;
+        return FIELD_TS_MS;
     case 6:
         return FIELD_SOURCE;
     case 7:

@@ -34,13 +34,7 @@ enum field {
     FIELD_COST_USD_E6,
     FIELD_RETRY_COUNT,
     FIELD_PAYLOAD,
-    FIELD_OP,
-    /* Of operations: in an event they have no meaning and are not checked. */
-    FIELD_KEY,
-    FIELD_ID,
-    FIELD_VALUE,
-    FIELD_DATA,
-    FIELD_STATE,
+    FIELD_OP, /* operation.h has the rest of an operation */
     FIELD_COUNT,
     FIELD_NONE = FIELD_COUNT
 };
@@ -48,7 +42,6 @@ enum field {
 #define FIELD_BIT(field) (UINT32_C(1) << (field))
 #define FIELDS_OF_ALL (FIELD_BIT(FIELD_SOURCE) - 1)
 #define FIELDS_OF_EVENTS ((FIELD_BIT(FIELD_OP) - 1) & ~FIELDS_OF_ALL)
-#define FIELDS_OF_OPERATIONS ((FIELD_BIT(FIELD_COUNT) - 1) & ~(FIELD_BIT(FIELD_KEY) - 1))
 
 _Static_assert((int)FIELD_SESSION_ID == LINE_SESSION_ID && (int)FIELD_SEQ == LINE_SEQ &&
                    (int)FIELD_TS_MS == LINE_TS_MS && (int)FIELD_TS_EXACT == LINE_TS_EXACT &&
@@ -60,8 +53,7 @@ enum field field_find(const struct json_member *member);
 
 const char *field_name(enum field field);
 
-/* Whether the value, which is not null, is what the field must be. Fields of operations always are.
- */
+/* Whether the value, which is not null, is what the field must be. */
 bool field_check(enum field field, const struct json_member *member);
 
 /* What it must be, to stand behind its name: "must be ...". */

@@ -15,8 +15,8 @@
  * newline. */
 #define FRONT_MAX                                                                          \
     (sizeof "{\"session_id\":,\"seq\":,\"ts_ms\":,\"ts_exact\":false,\"source\":\"Tail\"," \
-            "\"kind\":\"Message\",\"payload\":}\n" +                                       \
-     2 * DIGITS_MAX)
+            "\"kind\":\"Message\",\"payload\":\"prev_seq\":,\"prev_op\":,}\n" +                 \
+     4 * DIGITS_MAX)
 /* What a constant copy may write too much, behind the last piece. */
 #define SPILL_MAX DIGITS_MAX
 
@@ -62,6 +62,11 @@ static inline bool lacks(const struct line *line, enum line_field field)
     return !(line->given & 1U << field) && line->null_at[field].len == 0;
 }
 
+static char *put_link(char *out, const struct operation_link *link)
+{
+    return link->set ? put_u64(out, link->seq) : put(out, "null", 4);
+}
+
 static inline char *put_value(char *out, const struct line *line, const struct line_stamp *stamp,
                               enum line_field field)
 {
@@ -71,13 +76,18 @@ static inline char *put_value(char *out, const struct line *line, const struct l
     case LINE_SEQ:
         return put_u64(out, stamp->seq);
     case LINE_TS_MS:
-        return put_u64(out, stamp->ts_ms);
+        return put_u64(out, line->dated ? line->ts_ms : stamp->ts_ms);
     case LINE_TS_EXACT:
-        return line->given & 1U << LINE_TS_MS ? put(out, "true", 4) : put(out, "false", 5);
+        return line->given & 1U << LINE_TS_MS || line->dated ? put(out, "true", 4)
+                                                             : put(out, "false", 5);
     case LINE_SOURCE:
         return put(out, "\"Tail\"", 6);
     case LINE_KIND:
         return put(out, "\"Message\"", 9);
+    case LINE_PREV_SEQ:
+        return put_link(out, &stamp->prev_seq);
+    case LINE_PREV_OP:
+        return put_link(out, &stamp->prev_op);
     default:
         return out;
     }
@@ -96,11 +106,15 @@ static char *put_front(char *out, const struct line *line, const struct line_sta
         [LINE_TS_EXACT] = {",\"ts_exact\":", 12},
         [LINE_SOURCE] = {",\"source\":", 10},
         [LINE_KIND] = {",\"kind\":", 8},
+        [LINE_PREV_SEQ] = {",\"prev_seq\":", 12},
+        [LINE_PREV_OP] = {",\"prev_op\":", 11},
     };
+    const unsigned of_events = 1U << LINE_SOURCE | 1U << LINE_KIND;
+    const unsigned of_operations = 1U << LINE_PREV_SEQ | 1U << LINE_PREV_OP;
+    const unsigned others = line->kind == LINE_OPERATION ? of_events : of_operations;
     char *begin = out;
-    int fields = line->kind == LINE_OPERATION ? LINE_SOURCE : LINE_FIELDS;
-    for (int field = 0; field < fields; field++) {
-        if (!lacks(line, (enum line_field)field))
+    for (int field = 0; field < LINE_FIELDS; field++) {
+        if (others & 1U << field || !lacks(line, (enum line_field)field))
             continue;
         memcpy(out, names[field].text, NAME_ROOM);
         out += names[field].len;

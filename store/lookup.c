@@ -53,6 +53,9 @@ void session_from_row(struct hl_session *session, const struct index_row *row)
         .has_seq = row->has_seq,
         .records = row->records,
         .bytes = row->bytes,
+        .documents = row->documents.documents,
+        .operations = row->documents.operations,
+        .history_from = row->documents.history_from,
         .id_len = row->id_len,
     };
     memcpy(session->id, row->id, row->id_len);

@@ -1,5 +1,6 @@
 /* memtable.c - see memtable.h. */
 #include "memtable.h"
+#include "mem_documents.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ static void session_free(struct mem_session *session)
     free(session->chunks);
     free((void *)(uintptr_t)session->row.id);
     free((void *)(uintptr_t)session->row.attributes);
+    mem_documents_free(session->documents);
     free(session->id_json);
     free(session);
 }
@@ -296,6 +298,8 @@ void memtable_take_back(struct memtable *table, struct mem_session *session,
     row->last_seq = before->last_seq;
     row->has_seq = before->has_seq;
     row->changed_ms = before->changed_ms;
+    row->documents = before->documents;
+    mem_documents_take_back(table, session, before->has_seq, before->last_seq);
 }
 
 int memtable_add_point(struct memtable *table, const struct mem_point *point)

@@ -35,6 +35,8 @@ struct mem_chunk {
     struct mem_entry entries[];
 };
 
+struct mem_documents;
+
 struct mem_session {
     struct mem_session *next_by_id, *next_by_number;
     struct index_row row; /* id and attributes are owned */
@@ -43,6 +45,7 @@ struct mem_session {
     uint64_t base_last_seq, base_bytes, base_records;
     struct mem_chunk **chunks;
     uint32_t chunk_count, chunk_capacity;
+    struct mem_documents *documents; /* mem_documents.h; NULL: no operation since it was begun */
 
     /* The batch that is being put together; guarded by the store's append lock. Of meaning only
      * while batch equals the store's current batch number. */
@@ -50,6 +53,8 @@ struct mem_session {
     struct index_row batch_before; /* the row's totals when the batch began */
     uint64_t batch_last_seq;
     bool batch_has_seq, batch_created;
+    struct index_documents batch_documents; /* what row.documents becomes with the batch */
+
     uint64_t receipt_first, receipt_last;
     size_t receipt_records;
     uint64_t new_first, new_last; /* of the records that are no retries */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fold.h"
 #include "json.h"
 #include "line.h"
 #include "scan.h"
@@ -180,6 +181,18 @@ static int find_by_line(struct replay *replay, const struct replay_frame *frame,
     return *session ? 0 : -ENOMEM;
 }
 
+/* What the operation does to documents, and the news of it if that is told. */
+static int fold_frame(struct replay *replay, struct mem_session *session,
+                      const struct replay_frame *frame, struct hl_document_news **news,
+                      size_t *count, uint64_t *skipped)
+{
+    struct fold_record record = {.seq = frame->seq, .line = frame->body, .length = frame->length};
+    int error = fold_operation(replay->store, session, &record, false, NULL);
+    if (error == 0 && replay->tell && replay->store->options.news)
+        error = fold_news(session, HL_NEWS_DOCUMENTS, news, count, skipped);
+    return error;
+}
+
 static int apply_record(struct replay *replay, const struct replay_frame *frame)
 {
     struct hl_store *store = replay->store;
@@ -208,12 +221,24 @@ static int apply_record(struct replay *replay, const struct replay_frame *frame)
         fresh = good = false;
     }
     struct index_entry entry = {.seq = frame->seq, .position = position, .length = frame->length};
+    struct hl_document_news *documents = NULL;
+    size_t document_count = 0;
+    uint64_t skipped = 0;
     error = 0;
-    pthread_rwlock_wrlock(&store->mem_lock);
     if (fresh) {
+        fold_begin(session);
+        if (frame->type == FRAME_OPERATION)
+            error = fold_frame(replay, session, frame, &documents, &document_count, &skipped);
+    }
+    pthread_rwlock_wrlock(&store->mem_lock);
+    if (fresh && error == 0) {
         error = memtable_append(store->table, session, &entry, frame->recorded_ms);
         replay->records += error == 0;
     }
+    if (fresh && error == 0)
+        fold_settle(session);
+    else if (fresh)
+        fold_take_back(store, session);
     store->records++;
     store->bytes += frame->length;
     atomic_fetch_add(&segment->records, 1);
@@ -224,7 +249,11 @@ static int apply_record(struct replay *replay, const struct replay_frame *frame)
         tell(replay, &(struct hl_news){.session = session->row.number,
                                        .records = 1,
                                        .first = frame->seq,
-                                       .last = frame->seq});
+                                       .last = frame->seq,
+                                       .documents = documents,
+                                       .document_count = document_count,
+                                       .documents_skipped = skipped});
+    free(documents);
     return error;
 }
 
@@ -292,7 +321,7 @@ static int pending_push(struct replay *replay, const struct scan_item *item)
         .type = frame->type,
         .flags = frame->flags,
     };
-    if (frame->type == FRAME_SESSION) {
+    if (frame->type == FRAME_SESSION || frame->type == FRAME_OPERATION) {
         kept->body = malloc(frame->length ? frame->length : 1);
         if (!kept->body)
             return -ENOMEM;

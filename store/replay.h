@@ -49,7 +49,7 @@ struct replay_frame {
     uint64_t seq, recorded_ms;
     uint32_t offset, length, session;
     uint16_t type, flags;
-    char *body; /* of session frames; owned */
+    char *body; /* of session frames and operations; owned */
 };
 
 /*

@@ -26,7 +26,7 @@ static char *stamp(const char *text, size_t len, const struct line_stamp *with, 
     if (line_parse(copy, *stamped - 1, MAX_RECORD, &again, &err) != 0)
         fail_msg("%.*s: %s", (int)*stamped, out, err.text);
     assert_int_equal(again.kind, line.kind == LINE_TEXT ? LINE_EVENT : line.kind);
-    const struct line_stamp other = {"\"other\"", 7, 4711, 4711};
+    const struct line_stamp other = {"\"other\"", 7, 4711, 4711, {0}, {0}};
     char *twice = malloc(line_stamp_bound(&again, other.id_json_len));
     assert_non_null(twice);
     assert_int_equal(line_stamp(&again, &other, twice), *stamped);
@@ -37,7 +37,7 @@ static char *stamp(const char *text, size_t len, const struct line_stamp *with, 
 
 static void stored(const char *text, const char *want)
 {
-    const struct line_stamp with = {"\"s-1\"", 5, 42, 1763690000123};
+    const struct line_stamp with = {"\"s-1\"", 5, 42, 1763690000123, {0}, {0}};
     size_t len;
     char *out = stamp(text, strlen(text), &with, &len);
     if (len != strlen(want) + 1 || memcmp(out, want, len - 1) != 0)
@@ -119,7 +119,7 @@ static void test_integers(void **state)
     uint64_t number = 0;
     for (int i = 0; i < 21; i++) {
         for (int off = -1; off <= 1; off++) {
-            const struct line_stamp with = {"\"\\u0001\"", 8, number + (uint64_t)off, number};
+            const struct line_stamp with = {"\"\\u0001\"", 8, number + (uint64_t)off, number, {0}, {0}};
             if (with.seq > HL_SEQ_MAX)
                 continue;
             size_t len;
@@ -134,7 +134,7 @@ static void test_integers(void **state)
         }
         number = number == 0 ? 1 : number * 10;
     }
-    const struct line_stamp most = {"\"\"", 2, HL_SEQ_MAX, UINT64_MAX};
+    const struct line_stamp most = {"\"\"", 2, HL_SEQ_MAX, UINT64_MAX, {0}, {0}};
     size_t len;
     char *out = stamp("{\"session_id\":\"a\"}", 18, &most, &len);
     out[len - 1] = 0;
@@ -186,7 +186,7 @@ static void test_random_lines(void **state)
                  1 + (unsigned)chance_below(&chance, 0xd7ff));
         const struct line_stamp with = {id, strlen(id),
                                         chance_next(&chance) >> (11 + chance_below(&chance, 53)),
-                                        chance_next(&chance) >> chance_below(&chance, 64)};
+                                        chance_next(&chance) >> chance_below(&chance, 64), {0}, {0}};
         if (chance_one_in(&chance, 5)) {
             make_clear(&text);
             make_string(&text, &chance, true); /* begins with a quote, so it is text */
@@ -209,7 +209,7 @@ static void test_random_damage(void **state)
     (void)state;
     make_line(&other, &chance);
     for (size_t round = chance_iterations(20000); round > 0; round--) {
-        const struct line_stamp with = {"\"s\"", 3, 1, 1};
+        const struct line_stamp with = {"\"s\"", 3, 1, 1, {0}, {0}};
         struct line line;
         struct hl_error err = {0};
         make_line(&text, &chance);

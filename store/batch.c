@@ -146,7 +146,8 @@ static int same_line(const struct mem_session *session, const struct line *line,
         .ts_ms = fields.ts_ms,
     };
     struct operation operation;
-    if (line->kind == LINE_OPERATION && operation_parse(stored, stored_len, &operation, NULL) == 0) {
+    if (line->kind == LINE_OPERATION &&
+        operation_parse(stored, stored_len, &operation, NULL) == 0) {
         stamp.prev_seq = operation.prev_seq;
         stamp.prev_op = operation.prev_op;
     }

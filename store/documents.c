@@ -83,8 +83,7 @@ int documents_name(struct hl_store *store, uint32_t session, uint64_t number, ui
     pthread_rwlock_rdlock(&store->mem_lock);
     const struct memtable *tables[TABLES] = {store->table, store->frozen};
     for (int i = 0; i < TABLES && !found; i++) {
-        const struct mem_session *part =
-            tables[i] ? memtable_by_number(tables[i], session) : NULL;
+        const struct mem_session *part = tables[i] ? memtable_by_number(tables[i], session) : NULL;
         const struct mem_slot *slot = part ? mem_slot_by_number(part, number) : NULL;
         found = slot != NULL;
         if (found) {
@@ -116,8 +115,7 @@ int documents_operation(struct hl_store *store, uint32_t session, uint64_t seq,
 {
     const struct memtable *tables[TABLES] = {store->table, store->frozen};
     for (int i = 0; i < TABLES; i++) { /* append_lock is held: they stay as they are */
-        const struct mem_session *part =
-            tables[i] ? memtable_by_number(tables[i], session) : NULL;
+        const struct mem_session *part = tables[i] ? memtable_by_number(tables[i], session) : NULL;
         const struct index_operation *found = part ? mem_operation_get(part, seq) : NULL;
         if (!found)
             continue;
@@ -214,8 +212,7 @@ static void gather(struct hl_store *store, struct list *list)
         gathered->present = version->present;
     }
     pthread_rwlock_unlock(&store->mem_lock);
-    list->horizon =
-        list->count == GATHER ? list->gathered[GATHER - 1].document.number : UINT64_MAX;
+    list->horizon = list->count == GATHER ? list->gathered[GATHER - 1].document.number : UINT64_MAX;
 }
 
 /* Lists what the tables know below `number`. */
@@ -260,8 +257,8 @@ static int list_documents(struct hl_store *store, struct list *list)
         gather(store, list);
         error = lookup_view(store, &view);
         if (error == 0) {
-            error = index_documents_from(view, list->session, list->area, list->after,
-                                         list_indexed, list);
+            error = index_documents_from(view, list->session, list->area, list->after, list_indexed,
+                                         list);
             if (error == 0)
                 list_gathered(list, UINT64_MAX);
             lookup_view_end(store, view);

@@ -76,8 +76,8 @@ static bool is_present(const struct document_state *state)
 }
 
 /* Gives a slot, which is in `state`, its next version. */
-static int push(struct fold *fold, const struct index_slot *slot, const struct document_state *state,
-                const struct index_version *wanted)
+static int push(struct fold *fold, const struct index_slot *slot,
+                const struct document_state *state, const struct index_version *wanted)
 {
     struct hl_store *store = fold->store;
     struct mem_session *session = fold->session;
@@ -137,8 +137,7 @@ static int touch_number(struct fold *fold, uint64_t number, const struct index_v
     uint32_t session = fold->session->row.number;
     struct document_query query = {
         .session = session, .number = number, .limit = UINT64_MAX, .staged = true};
-    int error =
-        documents_name(fold->store, session, number, &slot.area, key, &slot.key_len);
+    int error = documents_name(fold->store, session, number, &slot.area, key, &slot.key_len);
     if (error == 0)
         error = documents_state(fold->store, &query, &state);
     if (area)
@@ -267,8 +266,8 @@ static int fold_restore(struct fold *fold)
     struct document_state archive;
     uint64_t number;
     uint32_t session = fold->session->row.number;
-    int error = look(fold->store, session, HL_AREA_ARCHIVES, operation->key, operation->key_len,
-                     &archive);
+    int error =
+        look(fold->store, session, HL_AREA_ARCHIVES, operation->key, operation->key_len, &archive);
     if (error < 0)
         return error;
     if (!is_present(&archive))
@@ -280,8 +279,8 @@ static int fold_restore(struct fold *fold)
     if (n < 0)
         return (int)n;
     if (n > 0)
-        return does_not_apply(fold, ENOTEMPTY, "there are documents in the archive",
-                              operation->key, operation->key_len);
+        return does_not_apply(fold, ENOTEMPTY, "there are documents in the archive", operation->key,
+                              operation->key_len);
     return touch(fold, HL_AREA_ARCHIVES, operation->key, operation->key_len, &absent_version, NULL);
 }
 
@@ -304,10 +303,8 @@ static int take_back(struct fold *fold, uint64_t number, uint64_t undone)
         return error;
     /* What comes back into an archive that was removed brings the archive back. */
     struct document_state archive;
-    query = (struct document_query){.session = fold->session->row.number,
-                                    .number = area,
-                                    .limit = UINT64_MAX,
-                                    .staged = true};
+    query = (struct document_query){
+        .session = fold->session->row.number, .number = area, .limit = UINT64_MAX, .staged = true};
     error = documents_state(fold->store, &query, &archive);
     if (error < 0 || is_present(&archive))
         return error;
@@ -328,8 +325,7 @@ static int fold_undo(struct fold *fold)
                                       ", but the session's last operation not undone is %" PRIu64,
                                       operation->undone_seq, totals->top)
                             : 0;
-    int error =
-        documents_operation(fold->store, fold->session->row.number, totals->top, &undone);
+    int error = documents_operation(fold->store, fold->session->row.number, totals->top, &undone);
     if (error == -ENOENT)
         return fold->strict ? hl_fail(fold->err, EINVAL,
                                       "operation %" PRIu64 " cannot be undone: the history that "
@@ -437,8 +433,8 @@ int fold_links(struct hl_store *store, struct mem_session *session,
     *prev_seq = (struct operation_link){.given = true};
     if (!operation_has_key(operation->kind))
         return 0;
-    int error = look(store, session->row.number, HL_AREA_STATE, operation->key,
-                     operation->key_len, &state);
+    int error =
+        look(store, session->row.number, HL_AREA_STATE, operation->key, operation->key_len, &state);
     if (error == 0 && state.has_version) {
         prev_seq->set = true;
         prev_seq->seq = state.version.seq;
@@ -501,8 +497,7 @@ int fold_expect(struct hl_store *store, uint32_t session, const struct hl_expect
 {
     struct document_state state;
     int len = (int)expectation->len;
-    int error =
-        look(store, session, expectation->area, expectation->key, expectation->len, &state);
+    int error = look(store, session, expectation->area, expectation->key, expectation->len, &state);
     if (error < 0)
         return hl_fail(err, -error, "cannot look for the document \"%.*s\": %s", len,
                        expectation->key, strerror(-error));

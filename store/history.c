@@ -32,11 +32,8 @@ int hl_document_find_at(struct hl_store *store, uint32_t session, uint64_t seq, 
                         size_t len, struct hl_document *document)
 {
     struct document_state state;
-    struct document_query query = {.session = session,
-                                   .area = HL_AREA_STATE,
-                                   .key = key,
-                                   .key_len = len,
-                                   .limit = seq};
+    struct document_query query = {
+        .session = session, .area = HL_AREA_STATE, .key = key, .key_len = len, .limit = seq};
     int error = len == 0 || len > HL_KEY_MAX ? -ENOENT : check_seq(store, session, seq);
     if (error == 0)
         error = documents_state(store, &query, &state);
@@ -85,8 +82,7 @@ static const struct mem_slot *next_made(const struct memtable *table, uint32_t s
  * one's. So the index is asked first, and the tables where it ends; what was flushed meanwhile is
  * found by asking the index again, which is why the number of the first slot that a table made is
  * taken before. */
-static int next_slots(struct hl_store *store, uint32_t session, uint64_t after,
-                      struct slots *slots)
+static int next_slots(struct hl_store *store, uint32_t session, uint64_t after, struct slots *slots)
 {
     uint64_t below = UINT64_MAX; /* slots from here on are in a table */
     slots->count = 0;
@@ -192,8 +188,7 @@ static int version_from(struct hl_store *store, uint32_t session, uint64_t numbe
     pthread_rwlock_rdlock(&store->mem_lock);
     const struct memtable *tables[2] = {store->frozen, store->table};
     for (int i = 0; i < 2 && !found; i++) {
-        const struct mem_session *part =
-            tables[i] ? memtable_by_number(tables[i], session) : NULL;
+        const struct mem_session *part = tables[i] ? memtable_by_number(tables[i], session) : NULL;
         const struct mem_slot *slot =
             part && !part->hidden ? mem_slot_by_number(part, number) : NULL;
         const struct index_version *first = slot ? mem_slot_version_from(slot, from) : NULL;
@@ -258,14 +253,10 @@ int hl_history_find(struct hl_store *store, uint32_t session, const char *key, s
     struct index_version first;
     struct hl_record record;
     uint64_t begin = 0;
-    struct document_query query = {.session = session,
-                                   .area = HL_AREA_STATE,
-                                   .key = key,
-                                   .key_len = len,
-                                   .limit = UINT64_MAX};
+    struct document_query query = {
+        .session = session, .area = HL_AREA_STATE, .key = key, .key_len = len, .limit = UINT64_MAX};
     follow_writer(store);
-    int error =
-        len == 0 || len > HL_KEY_MAX ? -ENOENT : documents_state(store, &query, &state);
+    int error = len == 0 || len > HL_KEY_MAX ? -ENOENT : documents_state(store, &query, &state);
     if (error == 0 && !state.has_version)
         error = -ENOENT;
     if (error < 0)

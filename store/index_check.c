@@ -50,8 +50,7 @@ int place_move(struct place *place, MDB_cursor_op op)
 
 int place_open(const struct index_at *at, enum index_table table, struct place *place)
 {
-    int error =
-        index_error(mdb_cursor_open(at->txn, at->index->table[table], &place->cursor));
+    int error = index_error(mdb_cursor_open(at->txn, at->index->table[table], &place->cursor));
     if (error < 0) {
         place->cursor = NULL;
         return error;

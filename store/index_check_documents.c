@@ -37,8 +37,8 @@ static int check_key(const struct documents_check *check, uint32_t session,
     struct index_key key = index_key_bytes(session, slot->area, slot->key, slot->key_len);
     MDB_val key_val = index_key_val(&key), value;
     uint64_t number = 0;
-    int error = index_error(
-        mdb_get(check->at.txn, check->at.index->table[TABLE_KEYS], &key_val, &value));
+    int error =
+        index_error(mdb_get(check->at.txn, check->at.index->table[TABLE_KEYS], &key_val, &value));
     if (error == 0)
         error = index_slot_key_decode(&key_val, &value, &number);
     if (error == -ENOENT || error == -EBADMSG || (error == 0 && number != slot->number))
@@ -98,12 +98,14 @@ static int check_versions(struct documents_check *check, const struct index_row 
     int error = is_of_slot(check, row->number, slot->number, &is);
     while (error == 0 && is) {
         if (index_version_decode(&check->versions.key, &check->versions.value, &version) < 0)
-            return index_complain(check->report, "the history of a document of session %u is "
-                                                 "damaged",
+            return index_complain(check->report,
+                                  "the history of a document of session %u is "
+                                  "damaged",
                                   row->number);
         if (version.seq > row->last_seq || (any && version.end < last.end))
-            return index_complain(check->report, "the history of a document of session %u cannot "
-                                                 "be so",
+            return index_complain(check->report,
+                                  "the history of a document of session %u cannot "
+                                  "be so",
                                   row->number);
         last = version;
         any = true;
@@ -143,8 +145,8 @@ static int check_slots(struct documents_check *check, const struct index_row *ro
             error = place_is_of(check->report, &check->slots, row->number, &is);
     }
     if (error == 0 && documents != row->documents.documents)
-        return index_complain(check->report, "session %u does not have as many documents as it says",
-                              row->number);
+        return index_complain(check->report,
+                              "session %u does not have as many documents as it says", row->number);
     return error;
 }
 
@@ -204,13 +206,12 @@ int documents_check_end(struct documents_check *check)
     if (!check->slots.end || !check->versions.end || !check->documents.end ||
         !check->operations.end)
         return index_complain(check->report, "there are documents of a session that is not known");
-    int error =
-        index_error(mdb_stat(check->at.txn, check->at.index->table[TABLE_KEYS], &keys));
+    int error = index_error(mdb_stat(check->at.txn, check->at.index->table[TABLE_KEYS], &keys));
     if (error == 0)
         error = index_error(
             mdb_stat(check->at.txn, check->at.index->table[TABLE_DOCUMENTS], &documents));
-    if (error == 0 && (keys.ms_entries != check->slot_count ||
-                       documents.ms_entries != check->report->documents))
+    if (error == 0 &&
+        (keys.ms_entries != check->slot_count || documents.ms_entries != check->report->documents))
         error = index_complain(check->report, "there are documents without a history");
     return error;
 }

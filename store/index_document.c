@@ -126,8 +126,7 @@ static bool starts_with(const MDB_val *key, const struct index_key *prefix, size
 static int find_from(const struct index_view *view, enum index_table table, struct index_key *from,
                      size_t same, MDB_cursor **cursor, MDB_val *key, MDB_val *value)
 {
-    int error =
-        index_error(mdb_cursor_open(view->at.txn, view->at.index->table[table], cursor));
+    int error = index_error(mdb_cursor_open(view->at.txn, view->at.index->table[table], cursor));
     if (error < 0)
         return error;
     *key = index_key_val(from);
@@ -372,8 +371,7 @@ static int put_operation(struct index_txn *txn, uint32_t session,
     do { /* also one that changed nothing has a part */
         struct index_pack out = {.at = content};
         uint32_t ordinal = htobe32(part);
-        struct index_key key =
-            index_key_bytes(session, operation->seq, &ordinal, sizeof ordinal);
+        struct index_key key = index_key_bytes(session, operation->seq, &ordinal, sizeof ordinal);
         index_pack_u32(&out, operation->has_before ? 1 : 0);
         index_pack_u64(&out, operation->has_before ? operation->before : 0);
         for (size_t end = at + PART_SLOTS; at < operation->count && at < end; at++)

@@ -20,7 +20,8 @@
  *   line_bytes
  * - points: u64 offset in the file
  * - keys: u64 number; slots: u64 area, the key
- * - versions: u64 end, u32 1 if present or 2 if moved, and if present u64 source, u64 set_ms, u32 offset, u32 length
+ * - versions: u64 end, u32 1 if present or 2 if moved, and if present u64 source, u64 set_ms, u32
+ * offset, u32 length
  * - documents: u64 seq, the same as a version, the key
  * - operations: u32 1 if there is one before, u64 before, then a u64 for each slot
  *

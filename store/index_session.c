@@ -104,8 +104,8 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
     index_pack_u32(&out, row->uid);
     index_pack_u32(&out, row->gid);
     index_pack_u32(&out, row->mode);
-    index_pack_u32(&out, (row->has_seq ? ROW_HAS_SEQ : 0) |
-                             (row->documents.has_top ? ROW_HAS_TOP : 0));
+    index_pack_u32(&out,
+                   (row->has_seq ? ROW_HAS_SEQ : 0) | (row->documents.has_top ? ROW_HAS_TOP : 0));
     index_pack_u64(&out, row->created_ms);
     index_pack_u64(&out, row->changed_ms);
     index_pack_u64(&out, row->first_seq);

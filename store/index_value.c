@@ -7,11 +7,12 @@
 #include "index_internal.h"
 
 const char *const index_table_names[INDEX_TABLES] = {
-    [TABLE_META] = "meta",     [TABLE_IDS] = "ids",   [TABLE_SESSIONS] = "sessions",
-    [TABLE_BLOCKS] = "blocks", [TABLE_SUMS] = "sums", [TABLE_SEGMENTS] = "segments",
-    [TABLE_POINTS] = "points", [TABLE_KEYS] = "keys", [TABLE_SLOTS] = "slots",
-    [TABLE_VERSIONS] = "versions", [TABLE_DOCUMENTS] = "documents",
-    [TABLE_OPERATIONS] = "operations",
+    [TABLE_META] = "meta",           [TABLE_IDS] = "ids",
+    [TABLE_SESSIONS] = "sessions",   [TABLE_BLOCKS] = "blocks",
+    [TABLE_SUMS] = "sums",           [TABLE_SEGMENTS] = "segments",
+    [TABLE_POINTS] = "points",       [TABLE_KEYS] = "keys",
+    [TABLE_SLOTS] = "slots",         [TABLE_VERSIONS] = "versions",
+    [TABLE_DOCUMENTS] = "documents", [TABLE_OPERATIONS] = "operations",
 };
 
 /*

@@ -43,7 +43,7 @@ struct line {
     bool session_id_escaped;
     uint64_t seq;   /* if given */
     uint64_t ts_ms; /* if given, or dated */
-    bool dated;     /* an operation that tells its time in another field: ts_ms is stamped from it */
+    bool dated; /* an operation that tells its time in another field: ts_ms is stamped from it */
 };
 
 /*
@@ -76,7 +76,7 @@ struct line_stamp {
     const char *id_json;
     size_t id_json_len;
     uint64_t seq;
-    uint64_t ts_ms; /* used if the line gives none */
+    uint64_t ts_ms;                          /* used if the line gives none */
     struct operation_link prev_seq, prev_op; /* of operations */
 };
 

@@ -15,7 +15,7 @@
  * newline. */
 #define FRONT_MAX                                                                          \
     (sizeof "{\"session_id\":,\"seq\":,\"ts_ms\":,\"ts_exact\":false,\"source\":\"Tail\"," \
-            "\"kind\":\"Message\",\"payload\":\"prev_seq\":,\"prev_op\":,}\n" +                 \
+            "\"kind\":\"Message\",\"payload\":\"prev_seq\":,\"prev_op\":,}\n" +            \
      4 * DIGITS_MAX)
 /* What a constant copy may write too much, behind the last piece. */
 #define SPILL_MAX DIGITS_MAX

@@ -61,8 +61,7 @@ struct mem_slot *mem_slot_by_key(const struct mem_session *session, uint64_t are
     if (!documents)
         return NULL;
     struct mem_slot *slot = documents->by_key[bucket_of(documents, area, key, len)];
-    while (slot &&
-           (slot->area != area || slot->key_len != len || memcmp(slot->key, key, len) != 0))
+    while (slot && (slot->area != area || slot->key_len != len || memcmp(slot->key, key, len) != 0))
         slot = slot->next_by_key;
     return slot;
 }
@@ -202,8 +201,7 @@ int mem_slot_push(struct memtable *table, struct mem_session *session, struct me
     }
     if (slot->count == slot->capacity) {
         uint32_t capacity = slot->capacity ? slot->capacity * 2 : 1;
-        struct index_version *versions =
-            realloc(slot->versions, capacity * sizeof *slot->versions);
+        struct index_version *versions = realloc(slot->versions, capacity * sizeof *slot->versions);
         if (!versions)
             return -ENOMEM;
         table->bytes += (capacity - slot->capacity) * sizeof *versions;
@@ -280,8 +278,8 @@ const struct index_operation *mem_operation_get(const struct mem_session *sessio
         else
             high = middle;
     }
-    bool found = documents && low < documents->operation_count &&
-                 documents->operations[low].seq == seq;
+    bool found =
+        documents && low < documents->operation_count && documents->operations[low].seq == seq;
     return found ? &documents->operations[low] : NULL;
 }
 

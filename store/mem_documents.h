@@ -16,8 +16,8 @@
 struct mem_slot {
     struct mem_slot *next_by_key, *next_staged;
     uint64_t number, area;
-    bool made;   /* its number was given since the table was begun */
-    bool staged; /* it is in the list of those that the batch under way changed */
+    bool made;        /* its number was given since the table was begun */
+    bool staged;      /* it is in the list of those that the batch under way changed */
     bool was_present; /* if so: whether a document was there before the batch; fold.c sets it */
     uint32_t count, capacity;
     struct index_version *versions; /* ascending */

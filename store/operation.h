@@ -41,7 +41,7 @@ struct operation {
     struct json_span value; /* set: any value; checkpoint: an object */
     struct json_span keys;  /* an array of strings; len 0: none */
     struct json_span as;    /* likewise, with as many */
-    bool moved; /* delete: "moved_to" says that the document got another name */
+    bool moved;             /* delete: "moved_to" says that the document got another name */
     bool has_undone;
     uint64_t undone_seq;
     struct operation_link prev_seq, prev_op;

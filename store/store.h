@@ -73,8 +73,8 @@ struct hl_news {
     bool created;   /* the session is new */
     size_t records; /* 0: none, and first and last mean nothing */
     uint64_t first, last;
-    /* What it did to documents: the last HL_NEWS_DOCUMENTS of them, in order; none if the append was
-     * made by_file. */
+    /* What it did to documents: the last HL_NEWS_DOCUMENTS of them, in order; none if the append
+     * was made by_file. */
     const struct hl_document_news *documents;
     size_t document_count;
     uint64_t documents_skipped; /* that are left out */
@@ -130,16 +130,16 @@ int hl_store_close(struct hl_store *store);
 struct hl_session {
     uint32_t number; /* from 1; never used twice */
     uint32_t uid, gid;
-    uint32_t mode;       /* permission bits, 07777 */
-    uint64_t created_ms; /* when it was made */
-    uint64_t changed_ms; /* when the last record was appended, or created_ms */
-    uint64_t first_seq;  /* of the oldest record there is; meaningless if records is 0 */
-    uint64_t last_seq;   /* the highest seq ever given, 0 if none (see has_seq) */
-    bool has_seq;        /* false until a first record was appended; a first seq may be 0 */
-    uint64_t records;    /* that can be read */
-    uint64_t bytes;      /* of their lines: the size of the session's log */
-    uint64_t documents;  /* in state/ */
-    uint64_t operations; /* records that are operations */
+    uint32_t mode;         /* permission bits, 07777 */
+    uint64_t created_ms;   /* when it was made */
+    uint64_t changed_ms;   /* when the last record was appended, or created_ms */
+    uint64_t first_seq;    /* of the oldest record there is; meaningless if records is 0 */
+    uint64_t last_seq;     /* the highest seq ever given, 0 if none (see has_seq) */
+    bool has_seq;          /* false until a first record was appended; a first seq may be 0 */
+    uint64_t records;      /* that can be read */
+    uint64_t bytes;        /* of their lines: the size of the session's log */
+    uint64_t documents;    /* in state/ */
+    uint64_t operations;   /* records that are operations */
     uint64_t history_from; /* seq from which history and documents as they were can be told */
     uint16_t id_len;
     char id[HL_ID_MAX + 1]; /* NUL-terminated too; may hold any byte but NUL */
@@ -195,12 +195,13 @@ struct hl_receipt {
     size_t records; /* how many lines of the batch went to it */
 };
 
-/* What must hold of a document for an append to be made; looked at when nothing can come between. */
+/* What must hold of a document for an append to be made; looked at when nothing can come between.
+ */
 struct hl_expectation {
     uint64_t area;
     const char *key;
     size_t len;
-    bool present; /* it must be there, or it must not */
+    bool present;     /* it must be there, or it must not */
     uint64_t changed; /* if present: struct hl_document's, or HL_DOCUMENT_SEQ_ANY */
 };
 

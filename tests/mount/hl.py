@@ -76,8 +76,10 @@ def front(values, names):
     return ",".join(f'"{name}":{values[name]}' for name in names)
 
 
-def stamped(line, session, seq, ts_ms):
-    """The stored form of a JSON line (bytes, no newline), ended by its newline."""
+def stamped(line, session, seq, fields):
+    """The stored form of a JSON line (bytes, no newline), ended by its newline; `fields` are those of the line as it
+    was stored: its time and, for an operation, its links cannot be foretold."""
+    ts_ms = fields["ts_ms"]
     text = line.decode()
     there = members(text)
     value = {key: text[begin:end] for key, begin, end in there}
@@ -88,6 +90,10 @@ def stamped(line, session, seq, ts_ms):
         if key in values and text[begin:end] == "null":
             text = text[:begin] + values[key] + text[end:]
     names = [n for n in STAMPS if n not in value and not (operation and n in ("source", "kind"))]
+    if operation:
+        links = ["prev_seq", "prev_op"] if json.loads(value["op"]).lower() in ("set", "delete") else ["prev_op"]
+        names += [n for n in links if n not in value]
+        values.update({n: json.dumps(fields[n]) for n in links})
     if not names:
         return text.encode() + b"\n"
     return ("{" + front(values, names) + ("," if there else "") + text[1:]).encode() + b"\n"
@@ -98,7 +104,7 @@ def check_line(stored, line, session, seq):
     assert stored.endswith(b"\n") and stored.count(b"\n") == 1, stored[:300]
     fields = json.loads(stored)
     if line.startswith(b"{"):
-        expected = stamped(line, session, seq, fields["ts_ms"])
+        expected = stamped(line, session, seq, fields)
         assert stored == expected, f"stored   {stored[:400]}\nexpected {expected[:400]}"
         return
     values = stamps(session, seq, fields["ts_ms"], False)

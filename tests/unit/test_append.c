@@ -87,7 +87,8 @@ static void test_stamping(void **state)
     t_append(&t, s, "{\"op\":\"set\",\"key\":\"k\",\"value\":1}\n");
     expect_line(&t, s, 3,
                 "{\"session_id\":\"a\\\"b\",\"seq\":3,\"ts_ms\":%" PRIu64
-                ",\"ts_exact\":false,\"op\":\"set\",\"key\":\"k\",\"value\":1}\n",
+                ",\"ts_exact\":false,\"prev_seq\":null,\"prev_op\":null,\"op\":\"set\",\"key\":"
+                "\"k\",\"value\":1}\n",
                 recorded(&t, s, 3));
     /* The last line needs no newline, and empty lines are none. */
     t_append(&t, s, "\n\nx\n\ny");

@@ -211,8 +211,11 @@ static void test_operations(void **state)
         "{\"op\":\"checkpoint\",\"state\":null,\"data\":{}}",
         "{\"op\":\"undo\"}",
         "{\"op\":\"UNDO\",\"undone_seq\":3}",
-        "{\"op\":\"archive\",\"key\":\"k\",\"name\":\"2026-Q1\"}",
-        "{\"op\":\"ARCHIVE\"}",
+        "{\"op\":\"archive\",\"name\":\"2026-Q1\",\"keys\":[]}",
+        "{\"op\":\"ARCHIVE\",\"name\":\"a\",\"keys\":[ \"x\\\"\" ,\"y\"],\"as\":[\"z\",\"x\"]}",
+        "{\"op\":\"restore\",\"name\":\"a\",\"keys\":[\"k\"],\"as\":null}",
+        "{\"op\":\"set\",\"data\":{\"a\":1}}",
+        "{\"op\":\"set\",\"key\":\"k\",\"value\":1,\"prev_seq\":null,\"prev_op\":7}",
         "{\"kind\":[],\"tokens_in\":\"many\",\"op\":\"undo\",\"source\":null}",
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
@@ -220,7 +223,7 @@ static void test_operations(void **state)
     accepted("{\"op\":null}", LINE_EVENT);
     accepted("{\"op\":null,\"key\":7,\"key\":8,\"value\":1,\"value\":2}", LINE_EVENT);
 
-    static const char ops[] = "\"op\" must be set, delete, checkpoint, undo or archive";
+    static const char ops[] = "\"op\" must be set, delete, checkpoint, undo, archive or restore";
     refused("{\"op\":\"\"}", ops);
     refused("{\"op\":\"Set\"}", ops);
     refused("{\"op\":\"sets\"}", ops);
@@ -232,13 +235,37 @@ static void test_operations(void **state)
     refused("{\"op\":\"set\",\"key\":\"k\"}", "the operation \"set\" needs a \"value\"");
     refused("{\"op\":\"set\",\"value\":1}", "the operation \"set\" needs a \"key\"");
     refused("{\"op\":\"delete\",\"key\":null}", "the operation \"delete\" needs a \"key\"");
-    refused("{\"op\":\"delete\",\"key\":\"\"}", "\"key\" must be a string of 1 to 255 bytes");
+    refused("{\"op\":\"delete\",\"key\":\"\"}",
+            "\"key\" must be a string of 1 to 255 bytes (counted as in a file name) "
+            "without a NUL");
     refused("{\"op\":\"delete\",\"key\":7,\"id\":\"k\"}",
-            "\"key\" must be a string of 1 to 255 bytes");
-    refused("{\"op\":\"delete\",\"id\":[]}", "\"id\" must be a string of 1 to 255 bytes");
+            "\"key\" must be a string of 1 to 255 bytes (counted as in a file name) "
+            "without a NUL");
+    refused("{\"op\":\"delete\",\"id\":[]}",
+            "\"id\" must be a string of 1 to 255 bytes (counted as in a file name) "
+            "without a NUL");
     refused("{\"op\":\"checkpoint\"}", "the operation \"checkpoint\" needs a \"state\"");
     refused("{\"op\":\"checkpoint\",\"state\":[]}", "\"state\" of a checkpoint must be an object");
     refused("{\"op\":\"checkpoint\",\"data\":1}", "\"data\" of a checkpoint must be an object");
+    refused("{\"op\":\"checkpoint\",\"state\":{\"\":1}}",
+            "each key of the state must be a string of 1 to 255 bytes (counted as in a file name) "
+            "without a NUL");
+    refused("{\"op\":\"set\",\"data\":[1]}", "the operation \"set\" needs a \"key\"");
+    refused("{\"op\":\"undo\",\"undone_seq\":-1}",
+            "\"undone_seq\" must be the seq of an operation");
+    refused("{\"op\":\"archive\",\"keys\":[]}", "the operation \"archive\" needs a \"name\"");
+    refused("{\"op\":\"archive\",\"name\":\"a\"}", "the operation \"archive\" needs \"keys\"");
+    refused("{\"op\":\"archive\",\"name\":\"a\",\"keys\":{}}",
+            "\"keys\" must be an array of strings");
+    refused("{\"op\":\"archive\",\"name\":\"a\",\"keys\":[\"k\",1]}",
+            "\"keys\" must be an array of strings");
+    refused(
+        "{\"op\":\"archive\",\"name\":\"a\",\"keys\":[\"\"]}",
+        "each key must be a string of 1 to 255 bytes (counted as in a file name) without a NUL");
+    refused("{\"op\":\"restore\",\"name\":\"a\",\"keys\":[\"k\"],\"as\":[]}",
+            "\"as\" must have as many keys as \"keys\"");
+    refused("{\"op\":\"delete\",\"key\":\"k\",\"prev_seq\":\"1\"}",
+            "\"prev_seq\" must be a seq or null");
     static const char *const parts[] = {"key", "id", "value", "data", "state"};
     for (size_t i = 0; i < 5; i++) {
         char text[100], sentence[60];
@@ -252,7 +279,8 @@ static void test_operations(void **state)
     snprintf(text, sizeof text, "{\"op\":\"delete\",\"key\":\"%.255s\"}", key);
     accepted(text, LINE_OPERATION);
     snprintf(text, sizeof text, "{\"op\":\"delete\",\"key\":\"%.256s\"}", key);
-    refused(text, "\"key\" must be a string of 1 to 255 bytes");
+    refused(text, "\"key\" must be a string of 1 to 255 bytes (counted as in a file name) "
+                  "without a NUL");
 }
 
 static void test_not_taken(void **state)

@@ -47,6 +47,7 @@ static void stored(const char *text, const char *want)
 
 /* ---- cases ---- */
 
+#define LINKS ",\"prev_seq\":null,\"prev_op\":null"
 #define FRONT4 "{\"session_id\":\"s-1\",\"seq\":42,\"ts_ms\":1763690000123,\"ts_exact\":false"
 #define FRONT FRONT4 ",\"source\":\"Tail\",\"kind\":\"Message\""
 
@@ -103,11 +104,18 @@ static void test_stamps_nulls(void **state)
 static void test_stamps_operations(void **state)
 {
     (void)state;
-    stored("{\"op\":\"delete\",\"key\":\"k\"}", FRONT4 ",\"op\":\"delete\",\"key\":\"k\"}");
+    stored("{\"op\":\"delete\",\"key\":\"k\"}", FRONT4 LINKS ",\"op\":\"delete\",\"key\":\"k\"}");
+    stored("{\"op\":\"delete\",\"key\":\"k\",\"prev_op\":null,\"prev_seq\":3}",
+           FRONT4 ",\"op\":\"delete\",\"key\":\"k\",\"prev_op\":null,\"prev_seq\":3}");
+    stored("{\"op\":\"delete\",\"id\":\"k\",\"ts\":\"2024-02-29T23:59:59.25+01:30\"}",
+           "{\"session_id\":\"s-1\",\"seq\":42,\"ts_ms\":1709245799250,\"ts_exact\":true" LINKS
+           ",\"op\":\"delete\",\"id\":\"k\",\"ts\":\"2024-02-29T23:59:59.25+01:30\"}");
     stored("{\"op\":\"set\",\"key\":\"k\",\"value\":null,\"kind\":null,\"source\":null}",
-           FRONT4 ",\"op\":\"set\",\"key\":\"k\",\"value\":null,\"kind\":null,\"source\":null}");
+           FRONT4 LINKS
+           ",\"op\":\"set\",\"key\":\"k\",\"value\":null,\"kind\":null,\"source\":null}");
     stored("{\"kind\":\"X\",\"seq\":null,\"ts_ms\":1,\"op\":\"undo\"}",
-           "{\"session_id\":\"s-1\",\"ts_exact\":true,\"kind\":\"X\",\"seq\":42,\"ts_ms\":1,\"op\":"
+           "{\"session_id\":\"s-1\",\"ts_exact\":true,\"prev_op\":null,\"kind\":\"X\",\"seq\":42,"
+           "\"ts_ms\":1,\"op\":"
            "\"undo\"}");
     stored("{\"op\":null}", FRONT ",\"op\":null}");
 }
@@ -119,7 +127,8 @@ static void test_integers(void **state)
     uint64_t number = 0;
     for (int i = 0; i < 21; i++) {
         for (int off = -1; off <= 1; off++) {
-            const struct line_stamp with = {"\"\\u0001\"", 8, number + (uint64_t)off, number, {0}, {0}};
+            const struct line_stamp with = {"\"\\u0001\"", 8,   number + (uint64_t)off,
+                                            number,        {0}, {0}};
             if (with.seq > HL_SEQ_MAX)
                 continue;
             size_t len;
@@ -154,8 +163,9 @@ static void check_stored(const struct make *text, const char *out, size_t len,
     struct line_fields read;
     assert_int_equal(line_parse(text->text, text->len, MAX_RECORD, &before, NULL), 0);
     assert_int_equal(line_parse(out, len - 1, MAX_RECORD, &after, NULL), 0);
-    unsigned must =
-        before.kind == LINE_OPERATION ? (1U << LINE_SOURCE) - 1 : (1U << LINE_FIELDS) - 1;
+    unsigned must = before.kind == LINE_OPERATION
+                        ? ((1U << LINE_SOURCE) - 1) | 1U << LINE_PREV_SEQ | 1U << LINE_PREV_OP
+                        : (1U << LINE_PREV_SEQ) - 1;
     assert_int_equal(after.given & must, must);
     assert_true(after.seq == (before.given & 1U << LINE_SEQ ? before.seq : with->seq));
     assert_true(after.ts_ms == (before.given & 1U << LINE_TS_MS ? before.ts_ms : with->ts_ms));
@@ -184,9 +194,12 @@ static void test_random_lines(void **state)
         char id[40];
         snprintf(id, sizeof id, "\"id %zu \\u%04x\"", round,
                  1 + (unsigned)chance_below(&chance, 0xd7ff));
-        const struct line_stamp with = {id, strlen(id),
+        const struct line_stamp with = {id,
+                                        strlen(id),
                                         chance_next(&chance) >> (11 + chance_below(&chance, 53)),
-                                        chance_next(&chance) >> chance_below(&chance, 64), {0}, {0}};
+                                        chance_next(&chance) >> chance_below(&chance, 64),
+                                        {0},
+                                        {0}};
         if (chance_one_in(&chance, 5)) {
             make_clear(&text);
             make_string(&text, &chance, true); /* begins with a quote, so it is text */

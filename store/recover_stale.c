@@ -249,7 +249,7 @@ int recover_sort_out(struct hl_store *store, struct segment_file *files, size_t 
 /* Whether two files hold the same bytes. 1, 0, or a negative errno. */
 static int same_bytes(struct hl_store *store, int a, int b)
 {
-    uint64_t size, size_b;
+    uint64_t size = 0, size_b = 0;
     int same = hl_io_size(store->io, a, &size);
     if (same == 0)
         same = hl_io_size(store->io, b, &size_b);

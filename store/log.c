@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "seal.h"
 #include "session.h"
 
 uint64_t log_clock(struct hl_store *store)
@@ -48,17 +49,18 @@ void log_advance(struct hl_store *store, uint64_t end)
 
 static int write_seal(struct hl_store *store)
 {
-    uint8_t bytes[FRAME_HEADER_SIZE + 256];
+    uint8_t bytes[FRAME_HEADER_SIZE + SEAL_TEXT_MAX + FRAME_ALIGN];
     struct segment *active = store->active;
-    uint64_t recorded_ms = log_clock(store);
-    int len = snprintf((char *)bytes + FRAME_HEADER_SIZE, sizeof bytes - FRAME_HEADER_SIZE,
-                       "{\"records\":%" PRIu64 ",\"line_bytes\":%" PRIu64 ",\"end\":%" PRIu64
-                       ",\"recorded_ms\":%" PRIu64 "}\n",
-                       atomic_load(&active->records), atomic_load(&active->line_bytes), store->tail,
-                       recorded_ms);
+    struct seal seal = {
+        .records = atomic_load(&active->records),
+        .line_bytes = atomic_load(&active->line_bytes),
+        .end = store->tail,
+        .recorded_ms = log_clock(store),
+    };
+    size_t len = seal_encode(&seal, (char *)bytes + FRAME_HEADER_SIZE);
     struct frame frame = {
         .length = (uint32_t)len,
-        .recorded_ms = recorded_ms,
+        .recorded_ms = seal.recorded_ms,
         .type = FRAME_SEAL,
         .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
     };

@@ -103,6 +103,7 @@ ssize_t hl_record_read(struct hl_store *store, uint32_t session, uint64_t seq, v
     struct index_entry entry;
     struct frame frame;
     uint8_t *bytes;
+    follow_writer(store);
     int error = lookup_seq(store, session, seq, &entry);
     if (error == 0)
         error = read_frame(store, session, &entry, &bytes, &frame);

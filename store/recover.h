@@ -23,6 +23,34 @@ int recover_reload_segments(struct hl_store *store, struct hl_error *err);
 
 struct segment *recover_find_live(struct hl_store *store, uint32_t first); /* NULL: none */
 
+/* ---- recover_stale.c ---- */
+
+enum segment_fate {
+    SEGMENT_LIVE,
+    SEGMENT_STALE,   /* inside a sealed and sound one of a higher generation: to backup/ */
+    SEGMENT_UNSOUND, /* of a higher generation, but not sound, and replaceable: to quarantine/ */
+    SEGMENT_LEFT     /* of no use, and not to be touched */
+};
+
+/* A file of log/ by its name; all else is zero to begin with. */
+struct segment_file {
+    char name[SEGMENT_NAME_MAX];
+    uint32_t first, last, generation;
+    enum segment_fate fate;
+    /* Known only of those that share numbers: */
+    bool readable;               /* it has a good header */
+    const char *fault;           /* what is wrong with it, a static phrase, or NULL */
+    char over[SEGMENT_NAME_MAX]; /* the live one that it lies inside, or "" */
+};
+
+/* Sorts the files by number and sets the fate of each. -EBADMSG: some hold the same numbers and
+ * nothing says which count; -EAGAIN: one is gone, so its writer goes on. Changes no file. */
+int recover_sort_out(struct hl_store *store, struct segment_file *files, size_t count,
+                     struct hl_error *err);
+/* Moves and reports those that are not live; a read-only store and a shadow only report. */
+int recover_set_stale_aside(struct hl_store *store, const struct segment_file *files, size_t count,
+                            struct hl_error *err);
+
 /* ---- recover_index.c ---- */
 
 int recover_index_exists(const struct hl_store *store); /* 1, 0, or a negative errno */

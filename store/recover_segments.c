@@ -12,40 +12,58 @@
 
 struct listing {
     struct hl_store *store;
-    char (*names)[SEGMENT_NAME_MAX];
+    struct segment_file *files;
     size_t count, capacity;
 };
+
+/* What a compaction that was cut short had written so far goes: nothing counts on it before it has
+ * its name. */
+static bool is_unfinished(const char *name)
+{
+    char stem[SEGMENT_NAME_MAX];
+    uint32_t first, last, generation;
+    size_t len = strlen(name);
+    if (len <= 4 || len - 4 >= sizeof stem || strcmp(name + len - 4, ".tmp") != 0)
+        return false;
+    memcpy(stem, name, len - 4);
+    stem[len - 4] = 0;
+    return segment_name_parse(stem, &first, &last, &generation);
+}
+
+static int remove_unfinished(struct hl_store *store, const char *name)
+{
+    if (store->options.read_only || store->shadow)
+        return 0;
+    int error = store->io->unlink(store->io->context, store->logfd, name, 0);
+    store_report(store, HL_WARNING,
+                 error < 0 ? "log/%s was never finished, but cannot be removed: %s"
+                           : "log/%s was never finished; it is removed%s",
+                 name, error < 0 ? strerror(-error) : "");
+    return error == -EIO ? error : 0;
+}
 
 static int list_name(void *context, const char *name)
 {
     struct listing *listing = context;
     struct hl_store *store = listing->store;
-    uint32_t first, last, generation;
-    size_t len = strlen(name);
-    if (len > 4 && strcmp(name + len - 4, ".tmp") == 0) {
-        if (!store->options.read_only && !store->shadow)
-            store->io->unlink(store->io->context, store->logfd, name, 0);
-        return 0;
-    }
-    if (!segment_name_parse(name, &first, &last, &generation)) {
+    struct segment_file file = {.fate = SEGMENT_LIVE};
+    if (is_unfinished(name))
+        return remove_unfinished(store, name);
+    if (!segment_name_parse(name, &file.first, &file.last, &file.generation)) {
         store_report(store, HL_WARNING, "log/%s is no segment; it is left alone", name);
         return 0;
     }
     if (listing->count == listing->capacity) {
         size_t capacity = listing->capacity ? listing->capacity * 2 : 64;
-        void *names = realloc(listing->names, capacity * sizeof *listing->names);
-        if (!names)
+        void *files = realloc(listing->files, capacity * sizeof *listing->files);
+        if (!files)
             return -ENOMEM;
-        listing->names = names;
+        listing->files = files;
         listing->capacity = capacity;
     }
-    snprintf(listing->names[listing->count++], SEGMENT_NAME_MAX, "%s", name);
+    snprintf(file.name, sizeof file.name, "%s", name);
+    listing->files[listing->count++] = file;
     return 0;
-}
-
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(a, b); /* fixed-width hex: the order of first numbers */
 }
 
 /* A last segment whose making was cut short holds nothing yet. */
@@ -57,6 +75,14 @@ static int drop_unborn(struct hl_store *store, const char *name)
     return error < 0 ? error : hl_io_fsync(store->io, store->logfd);
 }
 
+/* A file that is there has its numbers, whatever becomes of it. */
+static void count_number(struct hl_store *store, const char *name)
+{
+    uint32_t first, last, generation;
+    if (segment_name_parse(name, &first, &last, &generation) && last > store->highest_number)
+        store->highest_number = last;
+}
+
 static int load_one(struct hl_store *store, const char *name, bool newest, struct hl_error *err)
 {
     struct segment *segment;
@@ -64,9 +90,9 @@ static int load_one(struct hl_store *store, const char *name, bool newest, struc
     int error = segment_load(&store->segments, name, &segment, &why);
     if (error == -ENODATA && newest)
         return drop_unborn(store, name);
-    uint32_t first, last, generation;
-    if (segment_name_parse(name, &first, &last, &generation) && last > store->highest_number)
-        store->highest_number = last;
+    if (error == -ENOENT && store->retries > 0)
+        return -EAGAIN; /* its writer goes on: reread all */
+    count_number(store, name);
     if (error == -ENODATA || error == -EBADMSG) {
         char what[400];
         snprintf(what, sizeof what, "%s; it is left alone and its records are missing",
@@ -116,17 +142,16 @@ static bool is_loaded(const struct hl_store *store, const char *name)
 }
 
 /* A listing made while the writer makes segments may show a later one and miss an earlier one.
- * Loads what it missed before this name. */
-static int load_missed(struct hl_store *store, const char *name, struct hl_error *err)
+ * Loads what it missed before this file. */
+static int load_missed(struct hl_store *store, const struct segment_file *file,
+                       struct hl_error *err)
 {
-    uint32_t first, last, generation;
     char missed[SEGMENT_NAME_MAX];
     int error = 0;
-    if ((!store->shadow && !store->options.read_only) || store->segments.count == 0 ||
-        !segment_name_parse(name, &first, &last, &generation))
+    if ((!store->shadow && !store->options.read_only) || store->segments.count == 0)
         return 0;
     uint32_t number = store->segments.at[store->segments.count - 1]->last + 1;
-    for (unsigned i = 0; number < first && i < MISSED_MAX && error == 0; number++, i++) {
+    for (unsigned i = 0; number < file->first && i < MISSED_MAX && error == 0; number++, i++) {
         segment_name_format(missed, number, number, 0);
         int fd = hl_io_open(store->io, store->logfd, missed, O_RDONLY, 0);
         hl_io_close(store->io, fd);
@@ -136,26 +161,40 @@ static int load_missed(struct hl_store *store, const char *name, struct hl_error
     return error;
 }
 
+static int load_live(struct hl_store *store, const struct segment_file *files, size_t count,
+                     struct hl_error *err)
+{
+    bool any = store->segments.count > 0;
+    size_t newest = count;
+    int error = 0;
+    for (size_t i = 0; i < count; i++)
+        newest = files[i].fate == SEGMENT_LIVE ? i : newest;
+    for (size_t i = 0; i < count && error == 0; i++) {
+        if (files[i].fate != SEGMENT_LIVE)
+            count_number(store, files[i].name);
+        if (files[i].fate != SEGMENT_LIVE || (any && is_loaded(store, files[i].name)))
+            continue;
+        error = load_missed(store, &files[i], err);
+        if (error == 0)
+            error = load_one(store, files[i].name, i == newest, err);
+    }
+    return error;
+}
+
 /* Loads the segments of log/ that are not in the set yet. */
 static int load_new(struct hl_store *store, struct hl_error *err)
 {
     struct listing listing = {.store = store};
-    bool any = store->segments.count > 0;
     int error = store->io->list(store->io->context, store->logfd, list_name, &listing);
-    if (error < 0) {
-        free(listing.names);
-        return hl_fail(err, -error, "cannot list log/: %s", strerror(-error));
-    }
-    if (listing.count)
-        qsort(listing.names, listing.count, sizeof *listing.names, compare_names);
-    for (size_t i = 0; i < listing.count && error == 0; i++) {
-        if (any && is_loaded(store, listing.names[i]))
-            continue;
-        error = load_missed(store, listing.names[i], err);
-        if (error == 0)
-            error = load_one(store, listing.names[i], i + 1 == listing.count, err);
-    }
-    free(listing.names);
+    if (error < 0)
+        hl_fail(err, -error, "cannot list log/: %s", strerror(-error));
+    if (error == 0)
+        error = recover_sort_out(store, listing.files, listing.count, err);
+    if (error == 0)
+        error = load_live(store, listing.files, listing.count, err);
+    if (error == 0)
+        error = recover_set_stale_aside(store, listing.files, listing.count, err);
+    free(listing.files);
     for (size_t i = 0; i + 1 < store->segments.count; i++)
         store->segments.at[i]->sealed = true;
     return error;

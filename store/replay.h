@@ -40,6 +40,8 @@ struct replay {
     /* Inside: the batch being put together. */
     struct replay_frame *pending;
     size_t pending_count, pending_capacity;
+    struct mem_session **touched; /* by it, in order of first appearance */
+    size_t touched_count, touched_capacity;
     uint64_t region_from; /* 0: none open */
     uint64_t next_point;
 };
@@ -50,6 +52,11 @@ struct replay_frame {
     uint32_t offset, length, session;
     uint16_t type, flags;
     char *body; /* of session frames and operations; owned */
+
+    /* What prepare() found: */
+    struct index_row *row;      /* of session frames: what the body says, or NULL; owned */
+    struct mem_session *target; /* NULL: nobody knows */
+    bool counts; /* it adds to the target; else the index has it, or it must not be */
 };
 
 /*

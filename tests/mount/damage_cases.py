@@ -208,6 +208,16 @@ def segment_gone(store, _):
     return lost(gone)
 
 
+def compacted(store, how):
+    """A compaction got as far as its rename, and the index knows nothing of it; or what it wrote is no good."""
+    path, seal = segments.compact(store, 2, 3)
+    if how == "no-seal":
+        os.truncate(path, seal)
+    elif how == "bit":
+        segments.flip(path, hl.seeded().randrange(segments.REGION, seal), 3)
+    return {"lost": [], "how": "ENOENT"}
+
+
 def nothing(store, _):
     return {"lost": [], "how": "ENOENT"}
 
@@ -254,7 +264,7 @@ def scatter(store, count):
 
 
 BREAK = {f.__name__: f for f in (cut_tail, zero_tail, append_garbage, flip_middle, flip_inside_batch, blank_sector, first_header, second_header, feature,
-                                 swap_frames, segment_gone, nothing, index_bytes, checkpoint_bytes, scatter)}
+                                 swap_frames, segment_gone, compacted, nothing, index_bytes, checkpoint_bytes, scatter)}
 
 
 @case

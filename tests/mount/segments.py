@@ -66,6 +66,40 @@ def records(store):
     return [frame for frame in all_frames(store) if frame.type in (EVENT, OPERATION)]
 
 
+def frame_bytes(frame, offset, salt, body=None):
+    """The frame as it stands at another place of another segment."""
+    body = frame.body if body is None else body
+    rest = struct.pack("<IQQIHH", len(body), frame.seq, frame.recorded_ms, frame.session, frame.type, frame.flags) + body
+    rest += bytes(-(4 + len(rest)) % 8)
+    return struct.pack("<I", zlib.crc32(rest, salt ^ offset)) + rest
+
+
+def compact(store, first, last, generation=1):
+    """Writes log/first-last.generation as a compaction that drops nothing would, and leaves the older files."""
+    sources = [p for p in segments(store) if first <= int(os.path.basename(p).split("-")[0], 16) <= last]
+    with open(sources[0], "rb") as file:
+        block = bytearray(file.read(128))
+    salt = zlib.crc32(bytes([first, last, generation]))
+    struct.pack_into("<4I", block, 40, first, last, generation, salt)
+    struct.pack_into("<I", block, 124, zlib.crc32(block[:124]))
+    data = bytearray(bytes(block).ljust(512, b"\0") * 2)
+    records = [f for p in sources for f in frames(p)]
+    seals = [f for f in records if f.type == SEAL]
+    assert len(seals) == len(sources), "only sealed segments are compacted"
+    for frame in records:
+        if frame.type != SEAL:
+            data += frame_bytes(frame, len(data), salt)
+    lines = [f for f in records if f.type in (EVENT, OPERATION)]
+    seal = b'{"records":%d,"line_bytes":%d,"end":%d,"recorded_ms":%d}\n' % (
+        len(lines), sum(len(f.body) for f in lines), len(data), seals[-1].recorded_ms)
+    end = len(data)
+    data += frame_bytes(seals[-1], end, salt, seal)
+    path = f"{store}/log/{first:08x}-{last:08x}.{generation:x}.seg"
+    with open(path, "wb") as file:
+        file.write(data)
+    return path, end
+
+
 def tail(store):
     """The last segment and the offset at which its good frames end."""
     path = segments(store)[-1]

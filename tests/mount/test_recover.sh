@@ -132,6 +132,39 @@ feature_flags()
     done
 }
 
+# A segment that a compaction replaced is no longer read, also when somebody copies it back, and also by a reader
+# that comes between the compaction's rename and the end of its work.
+stale_segments()
+{
+    local old=00000003-00000003.0.seg
+    t_use stale
+    cp -a "$BASE.clean" "$DIR"
+    py damage "$DIR" "$T_HOME/facts" compacted whole
+    t_use reader
+    DIR=$T_DIR/stale/dir
+    t_mount -o ro
+    t_eq "$(cat "$MNT/log" | wc -l)" "$(jq 'map(length) | add' "$BASE.expected")" "records that a reader sees"
+    t_unmount
+    [ -e "$DIR/log/$old" ] || t_fail "a read-only mount moved $old"
+    t_use stale
+    t_mount -o segment_size=64K
+    py check "$MNT" "$DIR" "$BASE.expected" "$T_HOME/facts"
+    t_absent "$DIR/log/$old"
+    t_unmount
+    cp -a "$DIR/backup/$old" "$DIR/log/"
+    t_mount -o segment_size=64K
+    py again "$MNT" "$T_HOME/facts"
+    t_absent "$DIR/log/$old"
+    [ -e "$DIR/backup/$old" ] || t_fail "$old is gone"
+    t_unmount
+    rm -rf "$DIR/index" "$DIR/checkpoints"
+    cp -a "$DIR/backup/$old" "$DIR/log/"
+    t_mount -o segment_size=64K
+    py again "$MNT" "$T_HOME/facts"
+    t_absent "$DIR/log/$old"
+    t_unmount
+}
+
 # ---- the disk is full ---------------------------------------------------------------------------------
 
 fill()
@@ -230,6 +263,11 @@ t_test "noise over 8 KiB, index rebuilt" broken killed both blank_sector 8192 EN
 t_test "the first header lost" broken killed both first_header
 t_test "the second header lost" broken killed none second_header
 t_test "unknown features" feature_flags
+for how in whole no-seal bit; do
+    t_test "a compaction cut short: $how, index kept" broken killed none compacted $how
+    t_test "a compaction cut short: $how, index rebuilt" broken killed both compacted $how
+done
+t_test "segments that a compaction replaced" stale_segments
 t_test "a frame in another's place" broken clean none swap_frames "" EIO
 t_test "a segment lost, index rebuilt" broken clean both segment_gone "" EITHER
 t_test "a segment lost, index kept" broken clean none segment_gone "" EITHER

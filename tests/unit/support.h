@@ -144,6 +144,14 @@ void t_fill(struct t_store *t, uint32_t session, unsigned count, unsigned batch,
 void t_segment_path(const struct t_store *t, uint32_t number, char path[T_PATH]);
 uint32_t t_last_segment(const struct t_store *t);
 
+/*
+ * Writes what a compaction that drops nothing would: log/<first>-<last>.<generation>.seg with a
+ * salt of its own, all frames of the sealed segments that hold these numbers (of each the highest
+ * generation below this one), and a seal. The older files stay, as after a crash.
+ */
+void t_compact(const struct t_store *t, uint32_t first, uint32_t last, uint32_t generation,
+               char path[T_PATH]);
+
 /* Every segment but the last ends with a seal, none has a frame behind one, and none is damaged. */
 void t_check_log(const struct t_store *t);
 

@@ -1,7 +1,12 @@
-/* support_image.c - images of all that a store shows. */
+/* support_image.c - images of all that a store shows, and segments as a compaction makes them. */
 #include "support.h"
 
 #include <inttypes.h>
+
+#include "../../store/format.h"
+#include "../../store/frame.h"
+#include "../../store/seal.h"
+#include "../../store/segment.h"
 
 #define PIECE (256U * 1024)
 
@@ -255,4 +260,113 @@ const char *t_image_line(const struct t_image *image, const char *id, uint64_t s
         at += session->lines[i].length;
     }
     return NULL;
+}
+
+/* ---- compacted segments ---- */
+
+struct compacting {
+    uint8_t *bytes; /* of the new file */
+    size_t used;
+    uint32_t salt;
+    struct seal seal;
+};
+
+static void put_frame(struct compacting *new, struct frame *frame, const char *body)
+{
+    new->bytes = realloc(new->bytes, new->used + frame_size(frame->length));
+    assert_non_null(new->bytes);
+    memcpy(new->bytes + new->used + FRAME_HEADER_SIZE, body, frame->length);
+    new->used += frame_finish(new->bytes + new->used, new->salt, new->used, frame);
+}
+
+/* Adds the frames of one file, but for its seal. */
+static void add_segment(struct compacting *new, const char *path, struct segment_header *like)
+{
+    struct segment_header stored, header;
+    uint32_t unknown;
+    size_t len;
+    char *bytes = t_file_read(path, &len);
+    memcpy(&stored, bytes, sizeof stored);
+    assert_int_equal(header_parse(&stored, &header, &unknown), 0);
+    *like = header;
+    bool sealed = false;
+    for (size_t at = SEGMENT_HEADER_REGION; at < len;) {
+        struct frame frame;
+        assert_false(sealed);
+        assert_int_equal(
+            frame_parse((uint8_t *)bytes + at, len - at, header.salt, at, &frame, NULL),
+            FRAME_GOOD);
+        at += frame_size(frame.length);
+        sealed = frame.type == FRAME_SEAL;
+        if (frame.recorded_ms > new->seal.recorded_ms)
+            new->seal.recorded_ms = frame.recorded_ms;
+        if (sealed)
+            continue;
+        if (frame.type == FRAME_EVENT || frame.type == FRAME_OPERATION) {
+            new->seal.records++;
+            new->seal.line_bytes += frame.length;
+        }
+        put_frame(new, &frame, frame.body);
+    }
+    assert_true(sealed);
+    free(bytes);
+}
+
+/* The file that holds the numbers from `first` on, with the highest generation below `below`.
+ * Returns its last number. */
+static uint32_t find_source(const struct t_store *t, uint32_t first, uint32_t below,
+                            char path[T_PATH])
+{
+    char log[T_PATH], **names;
+    uint32_t best = 0, best_last = 0;
+    bool found = false;
+    t_path(log, t->dir, "log");
+    size_t count = t_names(log, ".seg", &names);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t from, to, generation;
+        assert_true(segment_name_parse(names[i], &from, &to, &generation));
+        if (from != first || generation >= below || (found && generation < best))
+            continue;
+        found = true;
+        best = generation;
+        best_last = to;
+        t_path(path, log, "%s", names[i]);
+    }
+    t_names_free(names, count);
+    assert_true(found);
+    return best_last;
+}
+
+void t_compact(const struct t_store *t, uint32_t first, uint32_t last, uint32_t generation,
+               char path[T_PATH])
+{
+    struct compacting new = {.used = SEGMENT_HEADER_REGION};
+    struct segment_header header = {.first = 0};
+    char source[T_PATH], text[SEAL_TEXT_MAX];
+    new.bytes = calloc(1, SEGMENT_HEADER_REGION);
+    assert_non_null(new.bytes);
+    new.salt = UINT32_C(0x5eed0000) ^ first << 8 ^ last << 4 ^ generation;
+    for (uint32_t number = first; number <= last;) {
+        number = find_source(t, number, generation, source) + 1;
+        assert_true(number <= last + 1);
+        add_segment(&new, source, &header);
+    }
+    new.seal.end = new.used;
+    struct frame frame = {
+        .length = (uint32_t)seal_encode(&new.seal, text),
+        .recorded_ms = new.seal.recorded_ms,
+        .type = FRAME_SEAL,
+        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
+    };
+    put_frame(&new, &frame, text);
+    header.first = first;
+    header.last = last;
+    header.generation = generation;
+    header.salt = new.salt;
+    header_finish(&header);
+    memcpy(new.bytes + SEGMENT_HEADER_FIRST, &header, sizeof header);
+    memcpy(new.bytes + SEGMENT_HEADER_SECOND, &header, sizeof header);
+    t_path(path, t->dir, "log/%08x-%08x.%x.seg", first, last, generation);
+    t_file_write(path, new.bytes, new.used);
+    free(new.bytes);
 }

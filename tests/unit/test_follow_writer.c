@@ -1,138 +1,11 @@
 /* test_follow_writer.c - a read-only store in another process follows what the writer does. */
-#include "support.h"
+#include "support_writer.h"
 
 #include <inttypes.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/*
- * The writer is a child, which takes one byte for an order and answers with one when it is done:
- * LMDB allows one opening of an environment in a process.
- */
-struct writer {
-    pid_t pid;
-    int to, from;
-};
-
-static void write_some(struct t_store *t, uint64_t *chance)
-{
-    static const char *const ids[] = {"a", "b", "c"};
-    char text[600];
-    for (unsigned i = 0; i < 40; i++) {
-        int len = snprintf(text, sizeof text,
-                           "{\"session_id\":\"%s\",\"n\":%" PRIu64 ",\"pad\":\"%0*d\"}\n"
-                           "{\"session_id\":\"%s\"}\n",
-                           ids[t_below(chance, 3)], t_below(chance, 99), (int)t_below(chance, 300),
-                           1, ids[t_below(chance, 3)]);
-        if (t_try_append(t, 0, text, (size_t)len) < 0)
-            _exit(2);
-    }
-}
-
-static bool obey(struct t_store *t, char order, uint64_t *chance)
-{
-    struct hl_session about;
-    switch (order) {
-    case 'a':
-        write_some(t, chance);
-        return true;
-    case 'b': { /* 50 MiB */
-        static char big[1 << 20];
-        memset(big, 'b', sizeof big);
-        for (int i = 0; i < 50; i++) {
-            if (hl_session_by_id(t->store, "a", 1, &about) < 0 ||
-                t_try_append(t, about.number, big, sizeof big) < 0)
-                return false;
-        }
-        return true;
-    }
-    case 'm':
-        return hl_session_by_id(t->store, "a", 1, &about) == 0 &&
-               hl_session_change(t->store, about.number, HL_CHANGE_MODE, 0, 0,
-                                 (uint32_t)t_below(chance, 01000), NULL) == 0;
-    case 'r':
-        return hl_rotate(t->store, NULL) == 0;
-    case 'c':
-        return hl_checkpoint(t->store, NULL, NULL) == 0;
-    case 'i':
-        return hl_reindex(t->store, NULL, NULL) == 0;
-    case 'o':
-        if (hl_store_close(t->store) < 0)
-            return false;
-        t->store = NULL;
-        return t_try_open(t) == 0;
-    case 'q':
-        return hl_store_close(t->store) == 0;
-    default:
-        return false;
-    }
-}
-
-static void writer_run(const struct t_store *like, int from, int to, uint64_t chance)
-{
-    struct t_store t = *like;
-    char order;
-    t.options.read_only = false;
-    t.options.report = NULL;
-    t.store = NULL;
-    char done = t_try_open(&t) == 0 ? 'y' : 'n';
-    while (write(to, &done, 1) == 1 && read(from, &order, 1) == 1) {
-        done = obey(&t, order, &chance) ? 'y' : 'n';
-        if (order == 'q') {
-            done = write(to, &done, 1) == 1 ? 'y' : 'n';
-            _exit(0);
-        }
-    }
-    _exit(1);
-}
-
-static void expect_done(struct writer *writer)
-{
-    char answer = 0;
-    assert_int_equal(read(writer->from, &answer, 1), 1);
-    assert_int_equal(answer, 'y');
-}
-
-static void tell(struct writer *writer, char order)
-{
-    assert_int_equal(write(writer->to, &order, 1), 1);
-    expect_done(writer);
-}
-
-static void writer_start(struct writer *writer, struct t_store *t, uint64_t chance)
-{
-    int down[2], up[2];
-    assert_int_equal(pipe(down), 0);
-    assert_int_equal(pipe(up), 0);
-    writer->pid = fork();
-    assert_true(writer->pid >= 0);
-    if (writer->pid == 0) {
-        close(down[1]);
-        close(up[0]);
-        writer_run(t, down[0], up[1], chance);
-    }
-    close(down[0]);
-    close(up[1]);
-    writer->to = down[1];
-    writer->from = up[0];
-    expect_done(writer);
-}
-
-static void writer_end(struct writer *writer, bool kill_it)
-{
-    int status;
-    if (kill_it)
-        kill(writer->pid, SIGKILL);
-    else
-        tell(writer, 'q');
-    assert_int_equal(waitpid(writer->pid, &status, 0), writer->pid);
-    if (!kill_it)
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    close(writer->to);
-    close(writer->from);
-}
 
 /* A reader that was there all the time and one that comes now show the same. */
 static void expect_fresh(struct t_store *t)
@@ -151,11 +24,11 @@ static void test_follows_everything(void **state)
 {
     (void)state;
     struct t_store t;
-    struct writer writer;
+    struct t_writer writer;
     uint64_t chance = t_seed("test_follows_everything");
     t_store_init(&t);
     t.options.segment_size = 20 * 1024;
-    writer_start(&writer, &t, chance);
+    t_writer_start(&writer, &t, chance);
     t.options.read_only = true;
     t_open(&t);
     uint64_t records = 0;
@@ -166,7 +39,7 @@ static void test_follows_everything(void **state)
     static const char orders[] = "aamracaiaaorcamiaraorciaamcaiaao";
     for (size_t i = 0; i < sizeof orders - 1; i++) {
         struct t_image image;
-        tell(&writer, orders[i]);
+        t_tell(&writer, orders[i]);
         t_image_take(t.store, &image);
         records += orders[i] == 'a' ? 80 : 0;
         assert_int_equal(image.records, records);
@@ -185,7 +58,7 @@ static void test_follows_everything(void **state)
         }
     }
     free(got);
-    writer_end(&writer, false);
+    t_writer_end(&writer, false);
     expect_fresh(&t);
     t_close(&t);
     /* The same without a writer, and then for a writer. */
@@ -207,18 +80,18 @@ static void test_a_writer_that_dies(void **state)
 {
     (void)state;
     struct t_store t;
-    struct writer writer;
+    struct t_writer writer;
     struct t_image image;
     char path[T_PATH];
     uint64_t chance = t_seed("test_a_writer_that_dies");
     t_store_init(&t);
     t.options.segment_size = 20 * 1024;
-    writer_start(&writer, &t, chance);
+    t_writer_start(&writer, &t, chance);
     for (const char *order = "aacara"; *order; order++)
-        tell(&writer, *order);
+        t_tell(&writer, *order);
     t.options.read_only = true;
     t_open(&t);
-    writer_end(&writer, true);
+    t_writer_end(&writer, true);
     t_segment_path(&t, 0, path);
     t_file_append(path, "torn", 4);
     uint64_t size = t_file_size(path);
@@ -227,13 +100,13 @@ static void test_a_writer_that_dies(void **state)
     expect_fresh(&t);
     t_shows(t.store, &image);
     assert_int_equal(t_file_size(path), size);
-    writer_start(&writer, &t, chance + 1);
+    t_writer_start(&writer, &t, chance + 1);
     t_shows(t.store, &image);
-    tell(&writer, 'a');
+    t_tell(&writer, 'a');
     t_image_free(&image);
     t_image_take(t.store, &image);
     assert_int_equal(image.records, 5 * 80);
-    writer_end(&writer, false);
+    t_writer_end(&writer, false);
     t_shows(t.store, &image);
     t_image_free(&image);
     t_store_free(&t);
@@ -251,7 +124,7 @@ static void test_reading_without_an_index(void **state)
     t.options.segment_size = 20 * 1024;
     t_open(&t);
     for (int i = 0; i < 5; i++)
-        write_some(&t, &chance);
+        t_write_some(&t, &chance);
     t_image_take(t.store, &image);
     t_close(&t);
     t.options.read_only = true;
@@ -279,7 +152,7 @@ static void test_a_follower_stays_small(void **state)
     (void)state;
     for (int which = 0; which < 2; which++) {
         struct t_store t;
-        struct writer writer;
+        struct t_writer writer;
         struct hl_status status;
         char path[T_PATH];
         t_store_init(&t);
@@ -293,10 +166,10 @@ static void test_a_follower_stays_small(void **state)
         }
         t.options.read_only = true;
         t_open(&t);
-        writer_start(&writer, &t, 1);
+        t_writer_start(&writer, &t, 1);
         uint64_t wanted = 1, indexed = 0;
         for (const char *order = which ? "bcbcbcbcbcb" : "bcbcbcibcbcbcbcbcb"; *order; order++) {
-            tell(&writer, *order);
+            t_tell(&writer, *order);
             hl_store_status(t.store, &status);
             wanted += *order == 'b' ? 50 : 0;
             assert_int_equal(status.records, wanted);
@@ -313,7 +186,7 @@ static void test_a_follower_stays_small(void **state)
         assert_int_equal(t.errors, 0);
         hl_store_close(t.store);
         t.store = NULL;
-        writer_end(&writer, false);
+        t_writer_end(&writer, false);
         t_store_free(&t);
     }
 }
@@ -322,17 +195,17 @@ static void test_a_second_writer_is_refused(void **state)
 {
     (void)state;
     struct t_store t;
-    struct writer writer;
+    struct t_writer writer;
     struct hl_holder holder;
     t_store_init(&t);
-    writer_start(&writer, &t, 1);
+    t_writer_start(&writer, &t, 1);
     struct hl_store *store;
     assert_int_equal(hl_store_open(t.dir, &t.options, &store, &holder, &t.err), -EBUSY);
     assert_int_equal(holder.pid, writer.pid);
     char pid[32];
     snprintf(pid, sizeof pid, "%d", (int)writer.pid);
     assert_true(t_has(t.err.text, strlen(t.err.text), pid));
-    writer_end(&writer, true);
+    t_writer_end(&writer, true);
     t_open(&t);
     assert_int_equal(hl_store_note(t.store, "closing"), 0);
     pid_t child = fork();

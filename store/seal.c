@@ -1,0 +1,54 @@
+/* seal.c - see seal.h. */
+#include "seal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "json.h"
+
+#define SEAL_FIELDS 4
+
+size_t seal_encode(const struct seal *seal, char text[SEAL_TEXT_MAX])
+{
+    return (size_t)snprintf(text, SEAL_TEXT_MAX,
+                            "{\"records\":%" PRIu64 ",\"line_bytes\":%" PRIu64 ",\"end\":%" PRIu64
+                            ",\"recorded_ms\":%" PRIu64 "}\n",
+                            seal->records, seal->line_bytes, seal->end, seal->recorded_ms);
+}
+
+struct decoding {
+    uint64_t values[SEAL_FIELDS];
+    unsigned seen;
+};
+
+static bool decode_member(void *context, const struct json_member *member)
+{
+    static const char *const names[SEAL_FIELDS] = {"records", "line_bytes", "end", "recorded_ms"};
+    struct decoding *decoding = context;
+    for (unsigned i = 0; i < SEAL_FIELDS; i++) {
+        if (strlen(names[i]) != member->key.len ||
+            memcmp(names[i], member->key.at, member->key.len) != 0)
+            continue;
+        decoding->seen |= 1U << i;
+        return member->type == JSON_NUMBER &&
+               json_to_u64(member->value, UINT64_MAX, &decoding->values[i]);
+    }
+    return true; /* written by a later version */
+}
+
+int seal_decode(const char *text, size_t len, struct seal *seal)
+{
+    struct decoding decoding = {.seen = 0};
+    if (json_scan_object(text, len, decode_member, &decoding, NULL) != JSON_OK ||
+        decoding.seen != (1U << SEAL_FIELDS) - 1)
+        return -EBADMSG;
+    *seal = (struct seal){
+        .records = decoding.values[0],
+        .line_bytes = decoding.values[1],
+        .end = decoding.values[2],
+        .recorded_ms = decoding.values[3],
+    };
+    return 0;
+}

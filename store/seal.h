@@ -1,0 +1,25 @@
+/*
+ * seal.h - what the seal says, the last frame of a sealed segment: one JSON object on a line.
+ */
+#ifndef HL_SEAL_H
+#define HL_SEAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SEAL_TEXT_MAX 256
+
+struct seal {
+    uint64_t records, line_bytes; /* of events and operations in the segment */
+    uint64_t end;                 /* offset at which the seal itself stands */
+    uint64_t recorded_ms;         /* the highest one so far */
+};
+
+/* Writes the body of a seal frame and returns its length. */
+size_t seal_encode(const struct seal *seal, char text[SEAL_TEXT_MAX]);
+
+/* -EBADMSG: not all of it is there, or it is no such object. Members that are not known are passed
+ * over. */
+int seal_decode(const char *text, size_t len, struct seal *seal);
+
+#endif

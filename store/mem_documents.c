@@ -6,6 +6,10 @@
 #include <string.h>
 
 #define FIRST_BUCKETS 16U
+/* What a slot counts for in the table's bytes. It is far more than it takes there: putting it into
+ * the index changes pages in places of their own, which LMDB holds in memory until the commit, and
+ * keeps for the next. */
+#define SLOT_COST 2304U
 
 static size_t bucket_of(const struct mem_documents *documents, uint64_t area, const char *key,
                         size_t len)
@@ -27,7 +31,7 @@ static uint8_t levels_of(uint64_t number)
 
 static size_t slot_bytes(const struct mem_slot *slot)
 {
-    return sizeof *slot + slot->levels * sizeof(struct mem_slot *) + slot->key_len + 32;
+    return SLOT_COST + slot->levels * sizeof(struct mem_slot *) + slot->key_len;
 }
 
 static void slot_free(struct mem_slot *slot)

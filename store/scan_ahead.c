@@ -10,6 +10,7 @@
 
 #define SCAN_AHEAD_CHUNKS 8U
 #define CHUNK_ITEMS 2048U
+#define CHUNK_BYTES ((size_t)128 << 10) /* of bodies; the last one may be longer */
 
 struct chunk {
     size_t count;
@@ -42,7 +43,8 @@ static void chunk_free(struct chunk *chunk)
 /* Fills a chunk; true when there is more to come after it. */
 static bool fill_chunk(struct scan *scan, struct chunk *chunk)
 {
-    while (chunk->count < CHUNK_ITEMS) {
+    size_t bytes = 0;
+    while (chunk->count < CHUNK_ITEMS && bytes < CHUNK_BYTES) {
         struct scan_item *item = &chunk->items[chunk->count];
         chunk->error = scan_next(scan, item);
         if (chunk->error < 0)
@@ -50,7 +52,8 @@ static bool fill_chunk(struct scan *scan, struct chunk *chunk)
         const char *body = item->frame.body;
         item->frame.body = NULL;
         chunk->count++;
-        if (item->kind == SCAN_FRAME && item->frame.type == FRAME_SESSION) {
+        if (item->kind == SCAN_FRAME &&
+            (item->frame.type == FRAME_SESSION || item->frame.type == FRAME_OPERATION)) {
             char *copy = malloc(item->frame.length ? item->frame.length : 1);
             if (!copy) {
                 chunk->error = -ENOMEM;
@@ -59,6 +62,7 @@ static bool fill_chunk(struct scan *scan, struct chunk *chunk)
             }
             memcpy(copy, body, item->frame.length);
             item->frame.body = copy;
+            bytes += item->frame.length;
         }
         if (item->kind == SCAN_END)
             return false;

@@ -439,14 +439,13 @@ static void check(struct model *m)
 
 static void lose_index(struct model *m)
 {
-    char path[T_PATH], command[T_PATH + 32];
+    char path[T_PATH];
     t_close(&m->t);
     t_path(path, m->t.dir, "index");
     t_dir_remove(path);
     t_path(path, m->t.dir, "checkpoints");
     if (below(m, 2))
         t_dir_remove(path);
-    (void)command;
     t_open(&m->t);
 }
 
@@ -502,9 +501,72 @@ static void random_steps(void **unused)
     free(m->stack);
 }
 
+/* So many that they come back by the scan that runs ahead in a thread, and by several flushes. */
+static bool count_document(void *context, const struct hl_document *document)
+{
+    uint64_t *count = context;
+    (void)document;
+    ++*count;
+    return true;
+}
+
+static void check_many(struct t_store *t, uint32_t session, unsigned many)
+{
+    uint64_t count = 0;
+    struct hl_document document;
+    assert_int_equal(hl_document_list(t->store, session, HL_AREA_STATE, 0, count_document, &count),
+                     0);
+    assert_int_equal(count, many);
+    for (unsigned i = 0; i < many; i += 97) {
+        char key[32], value[64], read[64];
+        int key_len = snprintf(key, sizeof key, "player-%u", i);
+        int len = snprintf(value, sizeof value, "{\"score\":%u}\n", i * 3);
+        assert_int_equal(
+            hl_document_find(t->store, session, HL_AREA_STATE, key, (size_t)key_len, &document), 0);
+        assert_int_equal(hl_document_read(t->store, session, &document, read, sizeof read, 0), len);
+        assert_memory_equal(read, value, (size_t)len);
+    }
+}
+
+static void many_documents(void **unused)
+{
+    (void)unused;
+    struct t_store t;
+    unsigned many = t_amount("DOCUMENTS", t_slow() ? 60000 : 120000);
+    char *text = malloc(1 << 20), path[T_PATH];
+    t_store_init(&t);
+    t.options.segment_size = UINT64_C(64) << 20;
+    t_open(&t);
+    uint32_t session = t_session(&t, "many");
+    for (unsigned i = 0; i < many;) {
+        size_t used = 0;
+        for (; i < many && used < (1 << 20) - 200; i++)
+            used +=
+                (size_t)sprintf(text + used,
+                                "{\"op\":\"set\",\"key\":\"player-%u\",\"value\":{\"score\":%u}}"
+                                "\n",
+                                i, i * 3);
+        assert_int_equal(t_try_append(&t, session, text, used), 0);
+    }
+    check_many(&t, session, many);
+    t_crash(&t);
+    t_open(&t);
+    check_many(&t, session, many);
+    t_close(&t);
+    t_path(path, t.dir, "index");
+    t_dir_remove(path);
+    t_path(path, t.dir, "checkpoints");
+    t_dir_remove(path);
+    t_open(&t);
+    check_many(&t, session, many);
+    t_store_free(&t);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_documents),
         cmocka_unit_test(random_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,7 +43,9 @@
 #define FLUSH_TABLE_BYTES ((size_t)10 << 20) /* of one memtable; two may stand at once */
 #define FLUSH_SESSIONS 500U                  /* a transaction; more would take memory */
 #define FLUSH_ENTRIES (64U * 1024)           /* likewise */
-#define POINT_SPACING (UINT64_C(1) << 20)    /* bytes of a segment between points for root log */
+#define FLUSH_MARKS 16U /* likewise: marks of operations, which change pages of their own */
+#define DOCUMENT_ENTRIES (FLUSH_ENTRIES / FLUSH_MARKS / MEM_MARK_SPACING) /* for each of them */
+#define POINT_SPACING (UINT64_C(1) << 20) /* bytes of a segment between points for root log */
 #define SYNC_AHEAD_BYTES                                                    \
     (UINT64_C(8) << 20) /* unsynced bytes that wake the commit thread early \
                          */
@@ -98,6 +100,7 @@ struct hl_store {
     pthread_mutex_t flush_lock;
     struct flush_target target;   /* of the frozen table; guarded by flush_lock, as are these: */
     size_t flush_applied;         /* sessions of the frozen table that are in the index already */
+    size_t flush_marks;           /* and operations of the next one */
     uint64_t checkpoint_clock;    /* monotonic_ms() of the newest checkpoint, or of the start */
     uint64_t checkpoint_position; /* what the newest checkpoint holds */
     _Atomic uint64_t checkpoint_ms;

@@ -74,52 +74,123 @@ static int freeze(struct hl_store *store, uint64_t position)
 
 /* ---- applying ---- */
 
-struct walk {
+/* A part of what a table has of a session, by seq: all above `after` (if has_after) up to `limit`.
+ */
+struct part {
     const struct mem_session *session;
-    uint32_t chunk, entry;
+    bool has_after;
+    uint64_t after, limit;
+    uint32_t chunk, entry; /* where next_entry() is */
 };
+
+static bool is_after(const struct part *part, uint64_t seq)
+{
+    return !part->has_after || seq > part->after;
+}
 
 static bool next_entry(void *context, struct index_entry *entry)
 {
-    struct walk *walk = context;
-    while (walk->chunk < walk->session->chunk_count) {
-        const struct mem_chunk *chunk = walk->session->chunks[walk->chunk];
-        if (walk->entry < chunk->count) {
-            const struct mem_entry *from = &chunk->entries[walk->entry++];
+    struct part *part = context;
+    while (part->chunk < part->session->chunk_count) {
+        const struct mem_chunk *chunk = part->session->chunks[part->chunk];
+        if (part->entry < chunk->count) {
+            const struct mem_entry *from = &chunk->entries[part->entry++];
             *entry = (struct index_entry){
                 .seq = chunk->first_seq + from->distance,
                 .position = from->position,
                 .length = from->length,
             };
-            return true;
+            if (!is_after(part, entry->seq))
+                continue;
+            return entry->seq <= part->limit;
         }
-        walk->chunk++;
-        walk->entry = 0;
+        part->chunk++;
+        part->entry = 0;
     }
     return false;
 }
 
-/* What operations changed; *entries grows by the values put. */
-static int put_documents(struct index_txn *txn, const struct mem_session *session,
-                         uint64_t *entries)
+/* What the session's row is with this part; row->indexed is that of the next record. */
+static void row_of_part(struct part *part, const struct index_documents *totals,
+                        struct index_row *row)
 {
-    const struct mem_documents *documents = session->documents;
-    uint32_t number = session->row.number;
+    struct index_entry entry;
+    const struct mem_session *session = part->session;
+    struct part walk = {.session = session, .limit = UINT64_MAX};
+    row->records = session->base_records;
+    row->bytes = session->base_bytes;
+    row->documents = *totals;
+    row->last_seq = part->limit;
+    row->has_seq = true;
+    while (next_entry(&walk, &entry) && entry.seq <= part->limit) {
+        if (row->records++ == 0)
+            row->first_seq = entry.seq;
+        row->bytes += entry.length;
+    }
+    row->indexed = entry.position;
+}
+
+/* What operations of the part changed; *entries grows by the values put. */
+static int put_documents(struct index_txn *txn, const struct part *part, uint64_t *entries)
+{
+    const struct mem_documents *documents = part->session->documents;
+    uint32_t number = part->session->row.number;
+    uint64_t from = part->has_after ? part->after + 1 : 0;
     int error = 0;
     if (!documents)
         return 0;
     for (const struct mem_slot *slot = documents->first[0]; slot && error == 0;
          slot = slot->forward[0]) {
         struct index_slot put = {slot->number, slot->area, slot->key, slot->key_len};
-        if (slot->made)
+        const struct index_version *first = mem_slot_version_from(slot, from);
+        const struct index_version *last = mem_slot_version(slot, part->limit);
+        if (!first || !last || first > last)
+            continue;
+        if (slot->made && first == slot->versions)
             error = index_put_slot(txn, number, &put);
         if (error == 0)
-            error = index_put_versions(txn, number, &put, slot->versions, slot->count);
-        *entries += slot->count;
+            error = index_put_versions(txn, number, &put, first, (size_t)(last - first) + 1);
+        *entries += (uint64_t)(last - first) + 1;
     }
-    for (size_t i = 0; i < documents->operation_count && error == 0; i++)
-        error = index_put_operation(txn, number, &documents->operations[i]);
-    *entries += documents->operation_count;
+    for (size_t i = 0; i < documents->operation_count && error == 0; i++) {
+        const struct index_operation *operation = &documents->operations[i];
+        if (is_after(part, operation->seq) && operation->seq <= part->limit)
+            error = index_put_operation(txn, number, operation);
+    }
+    return error;
+}
+
+/* Applies what is left of a session, or a part of it, if its operations are too many for the
+ * memory that a transaction may take: what is behind the first *marks marks, which moves. */
+static int apply_session(struct hl_store *store, struct index_txn *txn,
+                         const struct mem_session *session, size_t *marks, uint64_t *entries)
+{
+    const struct mem_documents *documents = session->documents;
+    size_t count = documents ? documents->mark_count : 0;
+    size_t used = (size_t)(*entries / DOCUMENT_ENTRIES / MEM_MARK_SPACING);
+    size_t room = used < FLUSH_MARKS ? FLUSH_MARKS - used : 1;
+    struct part part = {.session = session, .limit = UINT64_MAX, .has_after = *marks > 0};
+    struct index_row row = session->row;
+    if (*marks > 0)
+        part.after = documents->marks[*marks - 1].seq;
+    /* Never back: during a replay a row may be further than this table, by a flush that a crash
+     * cut short. */
+    if (row.indexed < store->target.meta.watermark)
+        row.indexed = store->target.meta.watermark;
+    uint64_t put = 0;
+    size_t next = count + 1; /* all */
+    if (count > *marks + room) {
+        next = *marks + room;
+        part.limit = documents->marks[next - 1].seq;
+        row_of_part(&part, &documents->marks[next - 1].totals, &row);
+        if (row.indexed < session->row.indexed)
+            row.indexed = session->row.indexed;
+    }
+    int error = index_apply(txn, &row, next_entry, &part);
+    if (error == 0)
+        error = put_documents(txn, &part, &put);
+    *entries += put * DOCUMENT_ENTRIES + (row.records - session->base_records);
+    *marks = next;
     return error;
 }
 
@@ -138,40 +209,41 @@ static int put_target(struct hl_store *store, struct index_txn *txn, struct inde
     return error;
 }
 
-/* One transaction: sessions from *at on. *at moves only when it is committed. */
+/* How far a flush is: sessions that are applied whole, and marks of the next one. */
+struct flush_progress {
+    size_t sessions, marks;
+};
+
+/* One transaction: from *at on, which moves only when it is committed. */
 static int apply_group(struct hl_store *store, struct index *index, struct index_meta *meta,
-                       size_t *at)
+                       struct flush_progress *at)
 {
     const struct memtable *frozen = store->frozen;
     struct index_meta next = *meta;
+    struct flush_progress to = *at;
     struct index_txn *txn;
-    size_t i = *at, sessions = 0;
+    size_t sessions = 0;
     uint64_t entries = 0;
     int error = index_begin(index, &txn);
     if (error < 0)
         return error;
-    for (; i < frozen->session_count && sessions < FLUSH_SESSIONS && entries < FLUSH_ENTRIES; i++) {
-        const struct mem_session *session = frozen->sessions[i];
-        struct walk walk = {.session = session};
-        struct index_row row = session->row;
-        /* Never back: during a replay a row may be further than this table, by a flush that a crash
-         * cut short. */
-        row.indexed = session->row.indexed;
-        if (row.indexed < store->target.meta.watermark)
-            row.indexed = store->target.meta.watermark;
-        error = index_apply(txn, &row, next_entry, &walk);
-        if (error == 0)
-            error = put_documents(txn, session, &entries);
+    while (to.sessions < frozen->session_count && sessions < FLUSH_SESSIONS &&
+           entries < FLUSH_ENTRIES) {
+        const struct mem_session *session = frozen->sessions[to.sessions];
+        error = apply_session(store, txn, session, &to.marks, &entries);
         if (error < 0)
             break;
-        entries += row.records - session->base_records;
+        if (session->documents && to.marks <= session->documents->mark_count)
+            break; /* the rest of it in the next transaction */
+        to.marks = 0;
+        to.sessions++;
         sessions++;
     }
     next.next_session = store->target.meta.next_session;
     next.recorded_ms = store->target.meta.recorded_ms;
     if (next.applying < store->target.meta.watermark)
         next.applying = store->target.meta.watermark;
-    if (error == 0 && i == frozen->session_count)
+    if (error == 0 && to.sessions == frozen->session_count)
         error = put_target(store, txn, &next);
     if (error == 0)
         error = index_put_meta(txn, &next);
@@ -181,7 +253,7 @@ static int apply_group(struct hl_store *store, struct index *index, struct index
     }
     error = index_commit(txn);
     if (error == 0) {
-        *at = i;
+        *at = to;
         *meta = next;
     }
     return error;
@@ -198,11 +270,12 @@ static int apply_frozen(struct hl_store *store, struct index *index)
     index_view_end(view);
     /* A flush that failed on the way left sessions applied: the table says no more what the totals
      * gain. What was applied is known by the rows, so begin behind it. */
-    size_t at = store->flush_applied;
-    while (error == 0 &&
-           (at < store->frozen->session_count || meta.watermark != store->target.meta.watermark)) {
+    struct flush_progress at = {store->flush_applied, store->flush_marks};
+    while (error == 0 && (at.sessions < store->frozen->session_count ||
+                          meta.watermark != store->target.meta.watermark)) {
         error = apply_group(store, index, &meta, &at);
-        store->flush_applied = at;
+        store->flush_applied = at.sessions;
+        store->flush_marks = at.marks;
         if (error == -EAGAIN)
             error = index_grow(index);
     }

@@ -401,6 +401,14 @@ void fold_begin(struct mem_session *session)
     session->batch_documents = session->row.documents;
 }
 
+static int note_totals(struct fold *fold)
+{
+    pthread_rwlock_wrlock(&fold->store->mem_lock);
+    int error = mem_documents_mark(fold->store->table, fold->session, fold->record->seq);
+    pthread_rwlock_unlock(&fold->store->mem_lock);
+    return error;
+}
+
 int fold_operation(struct hl_store *store, struct mem_session *session,
                    const struct fold_record *record, bool strict, struct hl_error *err)
 {
@@ -411,12 +419,14 @@ int fold_operation(struct hl_store *store, struct mem_session *session,
     session->batch_documents.operations++;
     int error = operation_parse(record->line, record->length, &fold.operation, &why);
     if (error < 0) /* what is stored was checked; an older version may have taken more */
-        return strict ? hl_fail(err, EINVAL, "%s", why.text) : 0;
+        return strict ? hl_fail(err, EINVAL, "%s", why.text) : note_totals(&fold);
     if (line_read(record->line, record->length, &fields) == 0)
         fold.ts_ms = fields.ts_ms;
     error = run(&fold);
     if (error == 0 && can_be_undone(&fold.operation))
         error = add_operation(&fold);
+    if (error == 0)
+        error = note_totals(&fold);
     free(fold.slots);
     if (error < 0 && err && err->code == 0)
         hl_fail(err, -error, "cannot bring the documents up to date: %s", strerror(-error));

@@ -26,8 +26,9 @@ int place_is_of(struct index_check_report *report, const struct place *place, ui
 struct documents_check {
     struct index_at at;
     struct index_check_report *report;
-    struct place slots, versions, documents, operations;
-    uint64_t slot_count; /* of all sessions */
+    struct place slots, versions, documents, operations, keys;
+    uint64_t slot_count, key_count, present; /* of all sessions */
+    uint64_t key_sum, document_sum;          /* of hashes: 0 when both sides were added up */
 };
 
 int documents_check_begin(struct documents_check *check, const struct index_at *at,

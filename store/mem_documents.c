@@ -6,10 +6,6 @@
 #include <string.h>
 
 #define FIRST_BUCKETS 16U
-/* What a slot counts for in the table's bytes. It is far more than it takes there: putting it into
- * the index changes pages in places of their own, which LMDB holds in memory until the commit, and
- * keeps for the next. */
-#define SLOT_COST 2304U
 
 static size_t bucket_of(const struct mem_documents *documents, uint64_t area, const char *key,
                         size_t len)
@@ -31,7 +27,7 @@ static uint8_t levels_of(uint64_t number)
 
 static size_t slot_bytes(const struct mem_slot *slot)
 {
-    return SLOT_COST + slot->levels * sizeof(struct mem_slot *) + slot->key_len;
+    return sizeof *slot + slot->levels * sizeof(struct mem_slot *) + slot->key_len + 32;
 }
 
 static void slot_free(struct mem_slot *slot)
@@ -52,6 +48,7 @@ void mem_documents_free(struct mem_documents *documents)
     for (size_t i = 0; i < documents->operation_count; i++)
         free(documents->operations[i].slots);
     free(documents->operations);
+    free(documents->marks);
     free(documents->by_key);
     free(documents);
 }
@@ -114,6 +111,17 @@ static struct mem_documents *documents_new(void)
     return documents;
 }
 
+static int ensure(struct memtable *table, struct mem_session *session)
+{
+    if (session->documents)
+        return 0;
+    session->documents = documents_new();
+    if (!session->documents)
+        return -ENOMEM;
+    table->bytes += sizeof(struct mem_documents) + FIRST_BUCKETS * sizeof(struct mem_slot *);
+    return 0;
+}
+
 /* Doubles the buckets; without memory for that the chains only get longer. */
 static void rehash(struct memtable *table, struct mem_documents *documents)
 {
@@ -141,12 +149,8 @@ static void stage(struct mem_documents *documents, struct mem_slot *slot)
 struct mem_slot *mem_slot_add(struct memtable *table, struct mem_session *session,
                               const struct index_slot *slot, bool made)
 {
-    if (!session->documents) {
-        session->documents = documents_new();
-        if (!session->documents)
-            return NULL;
-        table->bytes += sizeof(struct mem_documents) + FIRST_BUCKETS * sizeof(struct mem_slot *);
-    }
+    if (ensure(table, session) < 0)
+        return NULL;
     struct mem_documents *documents = session->documents;
     if (documents->slot_count >= documents->buckets)
         rehash(table, documents);
@@ -249,13 +253,10 @@ const struct index_version *mem_slot_version_from(const struct mem_slot *slot, u
 int mem_operation_add(struct memtable *table, struct mem_session *session,
                       const struct index_operation *operation)
 {
+    int error = ensure(table, session);
+    if (error < 0)
+        return error;
     struct mem_documents *documents = session->documents;
-    if (!documents) {
-        documents = session->documents = documents_new();
-        if (!documents)
-            return -ENOMEM;
-        table->bytes += sizeof *documents + FIRST_BUCKETS * sizeof(struct mem_slot *);
-    }
     if (documents->operation_count == documents->operation_capacity) {
         size_t capacity = documents->operation_capacity ? documents->operation_capacity * 2 : 4;
         struct index_operation *operations =
@@ -287,6 +288,32 @@ const struct index_operation *mem_operation_get(const struct mem_session *sessio
     return found ? &documents->operations[low] : NULL;
 }
 
+int mem_documents_mark(struct memtable *table, struct mem_session *session, uint64_t seq)
+{
+    int error = ensure(table, session);
+    if (error < 0)
+        return error;
+    struct mem_documents *documents = session->documents;
+    const struct mem_mark *last =
+        documents->mark_count > 0 ? &documents->marks[documents->mark_count - 1] : NULL;
+    uint64_t since = session->batch_documents.operations -
+                     (last ? last->totals.operations : session->base_operations);
+    if (since < MEM_MARK_SPACING)
+        return 0;
+    if (documents->mark_count == documents->mark_capacity) {
+        size_t capacity = documents->mark_capacity ? documents->mark_capacity * 2 : 4;
+        struct mem_mark *marks = realloc(documents->marks, capacity * sizeof *marks);
+        if (!marks)
+            return -ENOMEM;
+        table->bytes += (capacity - documents->mark_capacity) * sizeof *marks;
+        documents->marks = marks;
+        documents->mark_capacity = capacity;
+    }
+    documents->marks[documents->mark_count++] =
+        (struct mem_mark){.seq = seq, .totals = session->batch_documents};
+    return 0;
+}
+
 /* ---- batches ---- */
 
 void mem_documents_settle(struct mem_session *session)
@@ -316,6 +343,9 @@ void mem_documents_take_back(struct memtable *table, struct mem_session *session
         slot = next;
     }
     documents->staged = NULL;
+    while (documents->mark_count > 0 &&
+           (!has_seq || documents->marks[documents->mark_count - 1].seq > last_seq))
+        documents->mark_count--;
     while (documents->operation_count > 0) {
         struct index_operation *last = &documents->operations[documents->operation_count - 1];
         if (has_seq && last->seq <= last_seq)

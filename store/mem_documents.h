@@ -12,6 +12,7 @@
 #include "memtable.h"
 
 #define MEM_SLOT_LEVELS 12
+#define MEM_MARK_SPACING 256U
 
 struct mem_slot {
     struct mem_slot *next_by_key, *next_staged;
@@ -27,6 +28,12 @@ struct mem_slot {
     struct mem_slot *forward[]; /* a skip list by number */
 };
 
+/* What the operations came to with this one: where a flush may pause. */
+struct mem_mark {
+    uint64_t seq;
+    struct index_documents totals;
+};
+
 struct mem_documents {
     struct mem_slot **by_key;
     size_t buckets; /* a power of two */
@@ -35,6 +42,8 @@ struct mem_documents {
     struct mem_slot *staged;
     struct index_operation *operations; /* ascending; each owns its slots */
     size_t operation_count, operation_capacity;
+    struct mem_mark *marks; /* one every MEM_MARK_SPACING operations, ascending */
+    size_t mark_count, mark_capacity;
 };
 
 void mem_documents_free(struct mem_documents *documents); /* NULL is fine */
@@ -60,6 +69,9 @@ const struct index_version *mem_slot_version_from(const struct mem_slot *slot, u
 int mem_operation_add(struct memtable *table, struct mem_session *session,
                       const struct index_operation *operation);
 const struct index_operation *mem_operation_get(const struct mem_session *session, uint64_t seq);
+
+/* An operation was folded: notes session->batch_documents, if the last mark is far enough. */
+int mem_documents_mark(struct memtable *table, struct mem_session *session, uint64_t seq);
 
 /* The batch is stored: nothing is staged any more. */
 void mem_documents_settle(struct mem_session *session);

@@ -135,6 +135,7 @@ struct mem_session *memtable_add_session(struct memtable *table, const struct in
     s->base_last_seq = row->last_seq;
     s->base_bytes = row->bytes;
     s->base_records = row->records;
+    s->base_operations = row->documents.operations;
     if (table->session_count >= table->buckets)
         rehash(table);
     size_t a = id_bucket(table, s->row.id, s->row.id_len);

@@ -42,7 +42,7 @@ struct mem_session {
     struct index_row row; /* id and attributes are owned */
     bool hidden;          /* made by a batch that is not stored yet: readers pass it over */
     bool base_has_seq;    /* where this table's part begins: */
-    uint64_t base_last_seq, base_bytes, base_records;
+    uint64_t base_last_seq, base_bytes, base_records, base_operations;
     struct mem_chunk **chunks;
     uint32_t chunk_count, chunk_capacity;
     struct mem_documents *documents; /* mem_documents.h; NULL: no operation since it was begun */

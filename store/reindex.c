@@ -102,6 +102,7 @@ static int take_over(struct hl_store *store, struct hl_store *shadow, struct hl_
             store->unindexed_bytes = CATCH_UP_BYTES; /* about; it only times the next flush */
             store->flush_error = 0;
             store->flush_applied = 0;
+            store->flush_marks = 0;
             free(store->target.segments);
             store->target = (struct flush_target){0};
         }

@@ -69,4 +69,12 @@ int replay_segment(struct replay *replay, uint64_t from, uint64_t limit,
                    struct hl_progress *progress);
 void replay_free(struct replay *replay);
 
+/* ---- replay_batch.c ---- */
+
+/* Applies the pending frames, which are a batch. */
+int replay_apply(struct replay *replay);
+/* Reports damage at an offset of the segment. */
+void replay_damage(const struct replay *replay, uint64_t offset, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 #endif

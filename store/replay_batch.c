@@ -1,0 +1,422 @@
+/*
+ * replay_batch.c - what a replayed batch does; see replay.h.
+ *
+ * A batch is applied in two turns. prepare() finds the sessions of its frames, with whatever look
+ * at the index or the log that takes, decides what counts, and folds operations, which stay staged;
+ * new sessions are hidden. publish() then does it all under one lock, so that nobody ever sees a
+ * part of a batch.
+ */
+#include "replay.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fold.h"
+#include "json.h"
+#include "line.h"
+#include "session.h"
+
+static bool is_record(uint16_t type)
+{
+    return type == FRAME_EVENT || type == FRAME_OPERATION;
+}
+
+void replay_damage(const struct replay *replay, uint64_t offset, const char *format, ...)
+{
+    char what[256], where[384];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    snprintf(where, sizeof where, "segment %s at byte %" PRIu64 ": %s", replay->segment->name,
+             offset, what);
+    store_damage(replay->store, position_make(replay->segment->first, offset), where);
+}
+
+/* ---- what a frame is going to do ---- */
+
+/* The session is part of the batch from now on. */
+static int touch(struct replay *replay, struct mem_session *session)
+{
+    if (session->batch == replay->store->batch)
+        return 0;
+    if (replay->touched_count == replay->touched_capacity) {
+        size_t capacity = replay->touched_capacity ? replay->touched_capacity * 2 : 8;
+        struct mem_session **more = realloc(replay->touched, capacity * sizeof(*more));
+        if (!more)
+            return -ENOMEM;
+        replay->touched = more;
+        replay->touched_capacity = capacity;
+    }
+    replay->touched[replay->touched_count++] = session;
+    session->batch = replay->store->batch;
+    session->batch_before = session->row;
+    session->batch_has_seq = session->row.has_seq;
+    session->batch_last_seq = session->row.last_seq;
+    session->batch_created = false;
+    session->new_records = 0;
+    fold_begin(session);
+    return 0;
+}
+
+static struct mem_session *add_hidden(const struct replay *replay, const struct index_row *row)
+{
+    struct hl_store *store = replay->store;
+    pthread_rwlock_wrlock(&store->mem_lock);
+    struct mem_session *session = memtable_add_session(store->table, row);
+    if (session) {
+        session->hidden = true;
+        memtable_note_created(store->table, row->number);
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    return session;
+}
+
+/* A session frame of a session that is known. */
+static void prepare_update(struct replay *replay, struct replay_frame *frame,
+                           struct mem_session *session)
+{
+    const struct index_row *row = frame->row;
+    if (session->row.id_len != row->id_len || memcmp(session->row.id, row->id, row->id_len) != 0) {
+        replay_damage(replay, frame->offset, "two sessions have the number %" PRIu32, row->number);
+        return;
+    }
+    frame->counts = position_make(replay->segment->first, frame->offset) >= session->row.indexed;
+    if (frame->counts && row->has_seq &&
+        (!session->batch_has_seq || row->last_seq > session->batch_last_seq)) {
+        session->batch_has_seq = true;
+        session->batch_last_seq = row->last_seq;
+    }
+}
+
+static int prepare_session(struct replay *replay, struct replay_frame *frame)
+{
+    struct index_row *row = calloc(1, sizeof *row);
+    if (!row)
+        return -ENOMEM;
+    int error = session_decode(frame->body, frame->length, row);
+    if (error == -EBADMSG || (error == 0 && row->number != frame->session)) {
+        replay_damage(replay, frame->offset, "a session frame that says nothing of its session");
+        if (error == 0)
+            session_row_free(row);
+        free(row);
+        return 0;
+    }
+    if (error < 0) {
+        free(row);
+        return error;
+    }
+    frame->row = row;
+    error = lookup_for_append(replay->store, row->number, NULL, 0, &frame->target);
+    if (error == -ENOENT) {
+        struct mem_session *same_id;
+        error = lookup_for_append(replay->store, 0, row->id, row->id_len, &same_id);
+        if (error == 0) {
+            replay_damage(replay, frame->offset, "sessions %" PRIu32 " and %" PRIu32 " have one id",
+                          row->number, same_id->row.number);
+            frame->target = NULL;
+            return 0;
+        }
+        if (error == -ENOENT) {
+            frame->target = add_hidden(replay, row);
+            error = frame->target ? 0 : -ENOMEM;
+        }
+    }
+    if (error == 0)
+        error = touch(replay, frame->target);
+    if (error == 0)
+        prepare_update(replay, frame, frame->target);
+    return error;
+}
+
+/* A record whose session frame was lost: the line itself names the session. */
+static int find_by_line(struct replay *replay, const struct replay_frame *frame,
+                        struct mem_session **session)
+{
+    char id[HL_ID_MAX];
+    struct line_fields fields;
+    char *line = malloc(frame->length);
+    if (!line)
+        return -ENOMEM;
+    ssize_t n = hl_io_read(replay->store->io, replay->segment->fd, line, frame->length,
+                           (uint64_t)frame->offset + FRAME_HEADER_SIZE);
+    int error = n < 0 ? (int)n : 0;
+    size_t len = SIZE_MAX;
+    if (error == 0 && n == (ssize_t)frame->length && line_read(line, frame->length, &fields) == 0)
+        len = json_unescape(fields.session_id.at, fields.session_id.len, id, sizeof id);
+    free(line);
+    if (error < 0)
+        return error;
+    if (len == SIZE_MAX || !hl_session_id_valid(id, len)) {
+        replay_damage(replay, frame->offset,
+                      "a record of session %" PRIu32 ", of which nothing is known", frame->session);
+        return -ENOENT;
+    }
+    struct mem_session *other;
+    error = lookup_for_append(replay->store, 0, id, len, &other);
+    if (error == 0)
+        replay_damage(replay, frame->offset,
+                      "a record of session %" PRIu32 ", whose id session %" PRIu32 " has",
+                      frame->session, other->row.number);
+    if (error != -ENOENT)
+        return error < 0 ? error : -ENOENT;
+    replay_damage(replay, frame->offset,
+                  "the frame that makes session %" PRIu32
+                  " is missing; its id is taken from its lines",
+                  frame->session);
+    struct index_row row = {
+        .number = frame->session,
+        .uid = geteuid(),
+        .gid = getegid(),
+        .mode = 0700,
+        .created_ms = frame->recorded_ms,
+        .changed_ms = frame->recorded_ms,
+        .id = id,
+        .id_len = (uint16_t)len,
+    };
+    *session = add_hidden(replay, &row);
+    return *session ? 0 : -ENOMEM;
+}
+
+static int prepare_record(struct replay *replay, struct replay_frame *frame)
+{
+    struct hl_store *store = replay->store;
+    struct mem_session *session;
+    int error = lookup_for_append(store, frame->session, NULL, 0, &session);
+    if (error == -ENOENT)
+        error = find_by_line(replay, frame, &session);
+    if (error == 0)
+        error = touch(replay, session);
+    if (error < 0)
+        return error == -ENOENT ? 0 : error;
+    frame->target = session;
+    frame->counts = position_make(replay->segment->first, frame->offset) >= session->row.indexed;
+    if (frame->counts && session->batch_has_seq && frame->seq <= session->batch_last_seq) {
+        replay_damage(replay, frame->offset,
+                      "record %" PRIu64 " of session %" PRIu32 " comes after record %" PRIu64,
+                      frame->seq, frame->session, session->batch_last_seq);
+        frame->counts = false;
+        return 0;
+    }
+    if (frame->counts && frame->type == FRAME_OPERATION) {
+        struct fold_record record = {
+            .seq = frame->seq, .line = frame->body, .length = frame->length};
+        error = fold_operation(store, session, &record, false, NULL);
+        if (error < 0)
+            return error;
+    }
+    if (frame->counts) {
+        session->batch_has_seq = true;
+        session->batch_last_seq = frame->seq;
+    }
+    /* News also of those that a writer's index, which we look into, has already. */
+    if (session->new_records++ == 0)
+        session->new_first = frame->seq;
+    session->new_last = frame->seq;
+    return 0;
+}
+
+static int prepare(struct replay *replay, struct replay_frame *frame)
+{
+    frame->target = NULL;
+    frame->counts = false;
+    if (frame->recorded_ms > replay->store->clock_ms)
+        replay->store->clock_ms = frame->recorded_ms;
+    replay->seal_found = frame->type == FRAME_SEAL;
+    if (frame->type == FRAME_SESSION)
+        return prepare_session(replay, frame);
+    if (is_record(frame->type))
+        return prepare_record(replay, frame);
+    return 0;
+}
+
+/* ---- doing it; mem_lock is held ---- */
+
+static void update_row(struct replay *replay, struct mem_session *session, struct index_row *row)
+{
+    session->row.uid = row->uid;
+    session->row.gid = row->gid;
+    session->row.mode = row->mode;
+    session->row.created_ms = row->created_ms;
+    memtable_take_attributes(replay->store->table, session, (void *)(uintptr_t)row->attributes,
+                             row->attributes_len);
+    row->attributes = NULL;
+    if (row->has_seq && (!session->row.has_seq || row->last_seq > session->row.last_seq)) {
+        session->row.has_seq = true;
+        session->row.last_seq = row->last_seq;
+    }
+}
+
+/* Makes the session known. One with a number that none had is new, also when the index (of a
+ * writer, seen by a read-only store) knows it already. */
+static void count_session(struct replay *replay, struct mem_session *session)
+{
+    struct hl_store *store = replay->store;
+    bool fresh = session->row.number >= store->next_session;
+    if (fresh || session->hidden)
+        store->sessions++;
+    if (fresh)
+        store->next_session = session->row.number + 1;
+    session->batch_created = fresh;
+    session->hidden = false;
+}
+
+/* Root log shows every good frame that holds a line, so all count here, whosever they are. */
+struct lines {
+    uint64_t records, bytes, applied;
+    uint64_t end; /* of the last one; 0: none */
+};
+
+static int publish_record(struct replay *replay, const struct replay_frame *frame,
+                          struct lines *lines)
+{
+    struct hl_store *store = replay->store;
+    struct segment *segment = replay->segment;
+    if (frame->offset >= replay->next_point) {
+        struct mem_point point = {segment->first, segment->line_bytes + lines->bytes,
+                                  frame->offset};
+        if (memtable_add_point(store->table, &point) == 0)
+            replay->next_point = frame->offset + POINT_SPACING;
+    }
+    struct index_entry entry = {
+        .seq = frame->seq,
+        .position = position_make(segment->first, frame->offset),
+        .length = frame->length,
+    };
+    int error = frame->counts
+                    ? memtable_append(store->table, frame->target, &entry, frame->recorded_ms)
+                    : 0;
+    lines->applied += frame->counts && error == 0;
+    lines->records++;
+    lines->bytes += frame->length;
+    lines->end = frame->offset + frame_size(frame->length);
+    return error;
+}
+
+/* All or nothing of the frames that are pending. */
+static int publish(struct replay *replay)
+{
+    struct hl_store *store = replay->store;
+    struct segment *segment = replay->segment;
+    uint64_t next_point = replay->next_point;
+    size_t points = store->table->point_count;
+    struct lines lines = {0};
+    int error = 0;
+    pthread_rwlock_wrlock(&store->mem_lock);
+    for (size_t i = 0; i < replay->pending_count && error == 0; i++) {
+        if (is_record(replay->pending[i].type))
+            error = publish_record(replay, &replay->pending[i], &lines);
+    }
+    for (size_t i = 0; i < replay->pending_count && error == 0; i++) {
+        struct replay_frame *frame = &replay->pending[i];
+        if (frame->row && frame->counts)
+            update_row(replay, frame->target, frame->row);
+    }
+    for (size_t i = 0; i < replay->touched_count; i++) {
+        struct mem_session *session = replay->touched[i];
+        if (error < 0) {
+            memtable_take_back(store->table, session, &session->batch_before);
+        } else {
+            count_session(replay, session);
+            fold_settle(session);
+        }
+    }
+    if (error == 0) {
+        store->records += lines.records;
+        store->bytes += lines.bytes;
+        atomic_fetch_add(&segment->records, lines.records);
+        atomic_fetch_add(&segment->line_bytes, lines.bytes);
+        if (lines.end > 0)
+            atomic_store(&segment->size, lines.end);
+        replay->records += lines.applied;
+    } else {
+        store->table->point_count = points;
+        replay->next_point = next_point;
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    return error;
+}
+
+/* ---- news ---- */
+
+/* What the batch did to documents, before it is published; one for each session that it touched. */
+static int gather_news(const struct replay *replay, struct hl_news **all)
+{
+    *all = NULL;
+    if (!replay->tell || !replay->store->options.news || replay->touched_count == 0)
+        return 0;
+    *all = calloc(replay->touched_count, sizeof **all);
+    if (!*all)
+        return -ENOMEM;
+    for (size_t i = 0; i < replay->touched_count; i++) {
+        struct hl_news *news = &(*all)[i];
+        struct hl_document_news *documents;
+        int error = fold_news(replay->touched[i], HL_NEWS_DOCUMENTS, &documents,
+                              &news->document_count, &news->documents_skipped);
+        if (error < 0)
+            return error;
+        news->documents = documents;
+    }
+    return 0;
+}
+
+static void free_news(const struct replay *replay, struct hl_news *all)
+{
+    for (size_t i = 0; all && i < replay->touched_count; i++)
+        free((void *)(uintptr_t)all[i].documents);
+    free(all);
+}
+
+static void tell(const struct replay *replay, struct hl_news *all)
+{
+    const struct hl_options *options = &replay->store->options;
+    for (size_t i = 0; all && i < replay->touched_count; i++) {
+        const struct mem_session *session = replay->touched[i];
+        struct hl_news *news = &all[i];
+        news->session = session->row.number;
+        news->created = session->batch_created;
+        news->records = session->new_records;
+        if (news->records > 0) {
+            news->first = session->new_first;
+            news->last = session->new_last;
+        }
+        if (news->created || news->records > 0)
+            options->news(options->news_context, news);
+    }
+}
+
+/* ---- the whole ---- */
+
+/* What was prepared will not be published. */
+static void take_back(struct replay *replay)
+{
+    pthread_rwlock_wrlock(&replay->store->mem_lock);
+    for (size_t i = 0; i < replay->touched_count; i++)
+        fold_take_back(replay->store, replay->touched[i]);
+    pthread_rwlock_unlock(&replay->store->mem_lock);
+}
+
+int replay_apply(struct replay *replay)
+{
+    int error = 0;
+    replay->store->batch++;
+    replay->touched_count = 0;
+    for (size_t i = 0; i < replay->pending_count && error == 0; i++)
+        error = prepare(replay, &replay->pending[i]);
+    struct hl_news *news = NULL;
+    if (error == 0)
+        error = gather_news(replay, &news);
+    if (error == 0)
+        error = publish(replay);
+    else
+        take_back(replay);
+    if (error == 0)
+        tell(replay, news);
+    free_news(replay, news);
+    return error;
+}

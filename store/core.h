@@ -43,7 +43,7 @@
 #define FLUSH_TABLE_BYTES ((size_t)10 << 20) /* of one memtable; two may stand at once */
 #define FLUSH_SESSIONS 500U                  /* a transaction; more would take memory */
 #define FLUSH_ENTRIES (64U * 1024)           /* likewise */
-#define FLUSH_MARKS 16U /* likewise: marks of operations, which change pages of their own */
+#define FLUSH_MARKS 8U /* likewise: marks of operations, which change pages of their own */
 #define DOCUMENT_ENTRIES (FLUSH_ENTRIES / FLUSH_MARKS / MEM_MARK_SPACING) /* for each of them */
 #define POINT_SPACING (UINT64_C(1) << 20) /* bytes of a segment between points for root log */
 #define SYNC_AHEAD_BYTES                                                    \

@@ -237,7 +237,7 @@ static int take(struct fs *fs, struct append_handle *handle, const char *data, s
         return -err->code;
     }
     if (head == 0) {
-        result = piece_add(fs, &handle->piece, data, len, err);
+        result = piece_add(fs, handle->session, &handle->piece, data, len, err);
         err->line = 1;
         if (result == 0)
             handle->last_len = len;
@@ -248,7 +248,7 @@ static int take(struct fs *fs, struct append_handle *handle, const char *data, s
 
     /* The tail first: where it is refused, the lines before it must not have been stored. */
     struct piece next = {0};
-    result = piece_add(fs, &next, data + head, len - head, err);
+    result = piece_add(fs, handle->session, &next, data + head, len - head, err);
     if (result < 0) {
         err->line = count_lines(data, head) + 1;
     } else {

@@ -50,12 +50,17 @@ static int blame(struct hl_error *err, size_t number, int error)
     return error;
 }
 
+static int root_takes_json(struct hl_error *err)
+{
+    return hl_fail(err, EINVAL, "the root append takes lines of JSON with a \"session_id\"");
+}
+
 static int check_line(const struct hl_append *request, uint64_t max_record, const char *text,
                       size_t len, struct line *line, struct hl_error *err)
 {
     int error = line_parse(text, len, max_record, line, err);
     if (error == 0 && request->session == 0 && !(line->given & 1U << LINE_SESSION_ID))
-        error = hl_fail(err, EINVAL, "the root append takes lines of JSON with a \"session_id\"");
+        error = root_takes_json(err);
     return error;
 }
 
@@ -291,7 +296,16 @@ bool hl_line_is_object(const char *text, size_t len)
     return line_is_object(text, len);
 }
 
-bool hl_line_may_become(struct hl_store *store, const char *text, size_t len, struct hl_error *err)
+bool hl_line_check(struct hl_store *store, uint32_t session, struct hl_line_progress *progress,
+                   const char *text, size_t len, struct hl_error *err)
 {
-    return line_may_become(text, len, store->options.max_record, err) == 0;
+    struct json_progress json;
+    _Static_assert(sizeof json <= sizeof progress->opaque, "it is kept there");
+    memcpy(&json, progress->opaque, sizeof json);
+    int error = session == 0 && len > 0 && text[0] != '{' ? root_takes_json(err) : 0;
+    if (error == 0)
+        error = line_piece_check(&json, text, len, store->options.max_record, err);
+    if (error == 0)
+        memcpy(progress->opaque, &json, sizeof json);
+    return error == 0;
 }

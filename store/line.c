@@ -187,12 +187,6 @@ int line_piece_check(struct json_progress *progress, const char *text, size_t le
     return 0;
 }
 
-int line_may_become(const char *text, size_t len, uint64_t max_record, struct hl_error *err)
-{
-    struct json_progress progress = {0};
-    return line_piece_check(&progress, text, len, max_record, err);
-}
-
 /* ---- stored lines ---- */
 
 #define WANTED (FIELD_BIT(FIELD_SESSION_ID) | FIELD_BIT(FIELD_SEQ) | FIELD_BIT(FIELD_TS_MS))

@@ -238,12 +238,21 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
 bool hl_line_is_object(const char *text, size_t len);
 
 /*
- * Whether text can still become a line that is taken: false as soon as it begins with '{' and
- * cannot be the beginning of a JSON object, or holds a byte that no UTF-8 text has, or is over
- * max_record. So a write that ends in the middle of a hopeless line can be refused at once. err
- * says why.
+ * Whether a line that comes in pieces can still become one that is taken by the session's append
+ * (0: by root append): false at the very byte with which it begins with '{' and cannot be the
+ * beginning of a JSON object, or holds what no UTF-8 text has, or is over max_record; or, for root
+ * append, is text. So a write that ends in the middle of a hopeless line can be refused at once.
+ * err says why.
+ *
+ * text is all that there is of the line so far, and may have moved. *progress is zeroed for a new
+ * line; what it stands for was looked at in earlier calls and is not again, so all calls together
+ * cost what the line is long. After a refusal it is as it was before.
  */
-bool hl_line_may_become(struct hl_store *store, const char *text, size_t len, struct hl_error *err);
+struct hl_line_progress {
+    uint64_t opaque[10];
+};
+bool hl_line_check(struct hl_store *store, uint32_t session, struct hl_line_progress *progress,
+                   const char *text, size_t len, struct hl_error *err);
 
 /*
  * A barrier: done(context, error) is called, from the commit thread, when all that was appended

@@ -38,6 +38,7 @@ int batch_touch(struct batch *batch, struct mem_session *session)
     session->batch_created = false;
     session->receipt_records = 0;
     session->new_records = 0;
+    session->newest_placed = 0;
     fold_begin(session);
     return 0;
 }
@@ -178,13 +179,17 @@ static int read_placed(struct batch *batch, const struct index_entry *entry, cha
     return n < 0 ? (int)n : -EIO;
 }
 
+/* What the batch holds of the session under this seq; NULL: nothing. */
 static const struct index_entry *find_placed(const struct batch *batch,
                                              const struct mem_session *session, uint64_t seq)
 {
-    for (size_t i = batch->placed_count; i > 0; i--) {
-        const struct placed *placed = &batch->placed[i - 1];
-        if (placed->session == session && placed->entry.seq <= seq)
+    uint32_t at = session->newest_placed;
+    while (at != 0) {
+        const struct placed *placed = &batch->placed[at - 1];
+        if (placed->entry.seq <= seq)
             return placed->entry.seq == seq ? &placed->entry : NULL;
+        bool far = placed->jump != 0 && batch->placed[placed->jump - 1].entry.seq >= seq;
+        at = far ? placed->jump : placed->previous;
     }
     return NULL;
 }
@@ -228,6 +233,27 @@ static int check_retry(struct batch *batch, struct mem_session *session, const s
     return 0;
 }
 
+/* The place of a record's jump, and its rank; 0 and 0 for none. */
+static uint32_t jump_of(const struct batch *batch, uint32_t place, uint32_t *rank)
+{
+    *rank = place ? batch->placed[place - 1].rank : 0;
+    return place ? batch->placed[place - 1].jump : 0;
+}
+
+/* Makes a record the newest of its session's chain. Where the two jumps before it span as many
+ * records each, its own spans both and one more. */
+static void link_placed(struct batch *batch, struct placed *placed)
+{
+    uint32_t previous = placed->session->newest_placed, rank, near_rank, far_rank;
+    uint32_t near = jump_of(batch, previous, &rank);
+    uint32_t far = jump_of(batch, near, &near_rank);
+    jump_of(batch, far, &far_rank);
+    placed->rank = rank + 1;
+    placed->previous = previous;
+    placed->jump = rank - near_rank == near_rank - far_rank ? far : previous;
+    placed->session->newest_placed = (uint32_t)(placed - batch->placed) + 1;
+}
+
 static int place(struct batch *batch, struct mem_session *session, const struct index_entry *entry)
 {
     if (batch->placed_count == batch->placed_capacity) {
@@ -238,7 +264,9 @@ static int place(struct batch *batch, struct mem_session *session, const struct 
         batch->placed = placed;
         batch->placed_capacity = capacity;
     }
-    batch->placed[batch->placed_count++] = (struct placed){session, *entry};
+    struct placed *placed = &batch->placed[batch->placed_count++];
+    *placed = (struct placed){.session = session, .entry = *entry};
+    link_placed(batch, placed);
     return 0;
 }
 

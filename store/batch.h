@@ -10,9 +10,16 @@
 #include "core.h"
 #include "line.h"
 
+/*
+ * A record of the batch. Those of one session are a chain from the newest to the oldest, in which
+ * each also knows one much older (jump): by these the record of a seq is found in steps that grow
+ * with the logarithm of their number. Links are places in the list plus 1; 0: there is none.
+ */
 struct placed {
     struct mem_session *session;
     struct index_entry entry;
+    uint32_t rank; /* among the session's, from 1 */
+    uint32_t previous, jump;
 };
 
 struct batch {

@@ -106,9 +106,10 @@ struct fs {
     bool buffer_key_made;
     pthread_key_t buffer_key; /* each worker's read buffer */
 
-    _Atomic uint64_t kept_bytes; /* of half lines and unread receipts; at most pieces_max */
-    _Atomic uint64_t held_lines; /* bytes of large records that handles hold in memory */
-    _Atomic uint64_t changed_ms; /* when this mount appended last, or it was mounted */
+    _Atomic uint64_t kept_bytes;    /* of half lines and unread receipts; at most pieces_max */
+    _Atomic uint64_t refused_bytes; /* of refused lines that are remembered; as much again */
+    _Atomic uint64_t held_lines;    /* bytes of large records that handles hold in memory */
+    _Atomic uint64_t changed_ms;    /* when this mount appended last, or it was mounted */
     _Atomic uint64_t sessions_changed_ms; /* when this mount made a session last, or was mounted */
 
     pthread_mutex_t handles_lock; /* guards handles and the links in them */

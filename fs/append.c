@@ -53,7 +53,6 @@ struct batch {
     const struct append_handle *handle;
     struct text receipt;
     bool made_session;
-    uint32_t denied; /* the session whose bits refused the opener */
 };
 
 /* ---- what the store calls ---------------------------------------------------------------------
@@ -66,7 +65,6 @@ static int permit(void *context, const struct hl_session *session)
     if (caller_may(&batch->handle->opener, fs_owner(batch->fs, session), session->gid,
                    session->mode, ACCESS_WRITE))
         return 0;
-    batch->denied = session->number;
     return -EACCES;
 }
 
@@ -121,13 +119,17 @@ static void complete_error(struct hl_error *err, int result)
         snprintf(err->text, sizeof err->text, "%s", strerror(-result));
 }
 
-/* Where the reason is kept: with the session, or the root and the session that is concerned. */
-static void tell(struct fs *fs, const struct append_handle *handle, const struct batch *batch,
-                 const struct hl_error *err)
+/* Where the reason is kept: with the session; or the root, and the session that the line names. */
+static void tell(struct fs *fs, const struct append_handle *handle, const struct hl_error *err)
 {
+    struct hl_error also = *err;
+    size_t said = strlen(also.text);
+
     fs_refused(fs, handle->session, err);
-    if (handle->session == 0 && batch && batch->denied != 0)
-        fs_refused(fs, batch->denied, err);
+    if (handle->session != 0 || err->session == 0)
+        return;
+    snprintf(also.text + said, sizeof also.text - said, " (written to root append)");
+    fs_refused(fs, err->session, &also);
 }
 
 /* The length of the first line, with its newline if there is one. */
@@ -338,7 +340,7 @@ static int append_piece(struct fs *fs, struct append_handle *handle, bool *store
     }
     if (result < 0) {
         complete_error(&err, result);
-        tell(fs, handle, &batch, &err);
+        tell(fs, handle, &err);
     } else {
         *stored = true;
         refused_forget(fs, &handle->refused);
@@ -435,7 +437,7 @@ static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, con
     pthread_mutex_unlock(&handle->lock);
     if (result < 0) {
         complete_error(&err, result);
-        tell(fs, handle, &batch, &err);
+        tell(fs, handle, &err);
     }
     if (result == 0 && stored && parked) {
         parked_sync(parked, (ssize_t)len);

@@ -187,6 +187,24 @@ int line_piece_check(struct json_progress *progress, const char *text, size_t le
     return 0;
 }
 
+static bool find_session_id(void *context, const struct json_member *member)
+{
+    struct json_span *id = context;
+
+    if (field_find(member) != FIELD_SESSION_ID)
+        return true;
+    if (field_check(FIELD_SESSION_ID, member))
+        *id = field_inner(member);
+    return false;
+}
+
+bool line_session_id(const char *text, size_t len, struct json_span *id)
+{
+    *id = (struct json_span){NULL, 0};
+    json_scan_object(text, len, find_session_id, id, NULL);
+    return id->at != NULL;
+}
+
 /* ---- stored lines ---- */
 
 #define WANTED (FIELD_BIT(FIELD_SESSION_ID) | FIELD_BIT(FIELD_SEQ) | FIELD_BIT(FIELD_TS_MS))

@@ -67,6 +67,12 @@ bool line_is_object(const char *text, size_t len);
 int line_piece_check(struct json_progress *progress, const char *text, size_t len,
                      uint64_t max_record, struct hl_error *err);
 
+/*
+ * The first session_id of a line that may be damaged or cut behind it: inside its quotes, escaped
+ * as written. False: there is none, or it is no string.
+ */
+bool line_session_id(const char *text, size_t len, struct json_span *id);
+
 /* What the store gives a line. id is the session's id as a JSON string, quotes included. */
 struct line_stamp {
     const char *id_json;

@@ -46,9 +46,11 @@ struct hl_store;
 struct hl_io; /* io.h; for tests that make system calls fail */
 
 struct hl_error {
-    int code;       /* the errno, positive; 0 = none */
-    size_t line;    /* the line of the refused write that is to blame, from 1; 0 = none */
-    char text[320]; /* one sentence, no newline */
+    int code;         /* the errno, positive; 0 = none */
+    size_t line;      /* the line of the refused write that is to blame, from 1; 0 = none */
+    uint32_t session; /* of a root append: the session that this line names, as far as it can be
+                         read and there is one; else 0 */
+    char text[320];   /* one sentence, no newline */
 };
 
 /* Fills err (if not NULL) and returns -code. */

@@ -389,7 +389,7 @@ static int take(struct fs *fs, struct append_handle *handle, const char *data, s
     if (part)
         return refuse_part(fs, handle, data, len, err);
     result = take_lines(fs, handle, data, len, stored, batch, err);
-    if (result < 0 && again)
+    if (result < 0 && again && !may_pass_later(result))
         return refuse_part(fs, handle, data, len, err);
     if (result < 0)
         remember(fs, handle, data, len, result, err);

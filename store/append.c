@@ -186,8 +186,8 @@ static int publish(struct batch *batch)
     size_t points = store->table->point_count;
     int error = 0;
     pthread_rwlock_wrlock(&store->mem_lock);
-    for (size_t i = 0; i < batch->placed_count && error == 0; i++) {
-        const struct placed *placed = &batch->placed[i];
+    for (size_t i = 0; i < batch->placed.count && error == 0; i++) {
+        const struct placed *placed = &batch->placed.at[i];
         error = memtable_append(store->table, placed->session, &placed->entry, batch->recorded_ms);
         uint64_t offset = position_offset(placed->entry.position);
         if (error == 0 && offset >= store->next_point) {
@@ -208,9 +208,9 @@ static int publish(struct batch *batch)
     }
     if (error == 0) {
         store->sessions += batch->created;
-        store->records += batch->placed_count;
+        store->records += batch->placed.count;
         store->bytes += line_bytes;
-        atomic_fetch_add(&active->records, batch->placed_count);
+        atomic_fetch_add(&active->records, batch->placed.count);
         atomic_fetch_add(&active->line_bytes, line_bytes);
         atomic_store(&active->size, batch->base); /* with line_bytes: root log reads both at once */
     }
@@ -301,7 +301,7 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
         note_session(store, blamed.text, blamed.len, err);
     free(kept);
     free(batch.buffer);
-    free(batch.placed);
+    free(batch.placed.at);
     for (size_t i = 0; error == 0 && batch.told && i < batch.touched_count; i++) {
         const struct told *told = &batch.told[i];
         if (request->receipt)

@@ -179,27 +179,12 @@ static int read_placed(struct batch *batch, const struct index_entry *entry, cha
     return n < 0 ? (int)n : -EIO;
 }
 
-/* What the batch holds of the session under this seq; NULL: nothing. */
-static const struct index_entry *find_placed(const struct batch *batch,
-                                             const struct mem_session *session, uint64_t seq)
-{
-    uint32_t at = session->newest_placed;
-    while (at != 0) {
-        const struct placed *placed = &batch->placed[at - 1];
-        if (placed->entry.seq <= seq)
-            return placed->entry.seq == seq ? &placed->entry : NULL;
-        bool far = placed->jump != 0 && batch->placed[placed->jump - 1].entry.seq >= seq;
-        at = far ? placed->jump : placed->previous;
-    }
-    return NULL;
-}
-
 /* A seq that is not above the last: 0 if the record is there with the same content. */
 static int check_retry(struct batch *batch, struct mem_session *session, const struct line *line)
 {
     struct index_entry entry;
     int same;
-    const struct index_entry *placed = find_placed(batch, session, line->seq);
+    const struct index_entry *placed = placed_find(&batch->placed, session, line->seq);
     if (placed) {
         char *copy;
         same = read_placed(batch, placed, &copy);
@@ -230,43 +215,6 @@ static int check_retry(struct batch *batch, struct mem_session *session, const s
                        strerror(-same));
     if (same == 0)
         return hl_fail(batch->err, EEXIST, "seq %" PRIu64 " exists with other content", line->seq);
-    return 0;
-}
-
-/* The place of a record's jump, and its rank; 0 and 0 for none. */
-static uint32_t jump_of(const struct batch *batch, uint32_t place, uint32_t *rank)
-{
-    *rank = place ? batch->placed[place - 1].rank : 0;
-    return place ? batch->placed[place - 1].jump : 0;
-}
-
-/* Makes a record the newest of its session's chain. Where the two jumps before it span as many
- * records each, its own spans both and one more. */
-static void link_placed(struct batch *batch, struct placed *placed)
-{
-    uint32_t previous = placed->session->newest_placed, rank, near_rank, far_rank;
-    uint32_t near = jump_of(batch, previous, &rank);
-    uint32_t far = jump_of(batch, near, &near_rank);
-    jump_of(batch, far, &far_rank);
-    placed->rank = rank + 1;
-    placed->previous = previous;
-    placed->jump = rank - near_rank == near_rank - far_rank ? far : previous;
-    placed->session->newest_placed = (uint32_t)(placed - batch->placed) + 1;
-}
-
-static int place(struct batch *batch, struct mem_session *session, const struct index_entry *entry)
-{
-    if (batch->placed_count == batch->placed_capacity) {
-        size_t capacity = batch->placed_capacity ? batch->placed_capacity * 2 : 64;
-        struct placed *placed = realloc(batch->placed, capacity * sizeof *placed);
-        if (!placed)
-            return hl_fail(batch->err, ENOMEM, "out of memory");
-        batch->placed = placed;
-        batch->placed_capacity = capacity;
-    }
-    struct placed *placed = &batch->placed[batch->placed_count++];
-    *placed = (struct placed){.session = session, .entry = *entry};
-    link_placed(batch, placed);
     return 0;
 }
 
@@ -342,5 +290,7 @@ int batch_add_line(struct batch *batch, const struct line *line)
         .position = position_make(batch->store->active->first, offset),
         .length = (uint32_t)length,
     };
-    return place(batch, session, &entry);
+    if (placed_add(&batch->placed, session, &entry) < 0)
+        return hl_fail(batch->err, ENOMEM, "out of memory");
+    return 0;
 }

@@ -9,18 +9,7 @@
 
 #include "core.h"
 #include "line.h"
-
-/*
- * A record of the batch. Those of one session are a chain from the newest to the oldest, in which
- * each also knows one much older (jump): by these the record of a seq is found in steps that grow
- * with the logarithm of their number. Links are places in the list plus 1; 0: there is none.
- */
-struct placed {
-    struct mem_session *session;
-    struct index_entry entry;
-    uint32_t rank; /* among the session's, from 1 */
-    uint32_t previous, jump;
-};
+#include "placed.h"
 
 struct batch {
     struct hl_store *store;
@@ -37,8 +26,7 @@ struct batch {
     struct frame frame;
     bool any; /* a frame was opened before: the next is not the first */
 
-    struct placed *placed;
-    size_t placed_count, placed_capacity;
+    struct placed_list placed;    /* the records, in order */
     struct mem_session **touched; /* in order of first appearance */
     size_t touched_count, touched_capacity;
     size_t created;

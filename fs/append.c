@@ -5,12 +5,15 @@
  * file and joined with what comes next. Everything up to the last newline is one batch, all or
  * none.
  *
- * When a write is refused, nothing of it was taken, and the piece stays as it was before it; unless
- * the refused line is the one that the piece began: kept, the piece would spoil every later write,
- * so it goes too, and the sentence says so. A program whose large write the kernel cut is then told
- * of a short write, and tries again with what is left of that line. So after a request as long as
- * the kernel makes them the beginning of the refused bytes is remembered, and the next write is
- * refused as well if it begins with the same: it is not a new line.
+ * When a write is refused, nothing of it was taken. What was kept before it, the piece, is another
+ * matter:
+ *
+ * - If the refused line is the one that the piece began, it would spoil every later write, so it
+ *   goes too, and the sentence says so. refused.h tells how the program's next tries at that line
+ * are known from new lines.
+ * - Else the piece stays, for a program that goes on where it was told that the write ended: what
+ *   comes next then begins as the refused write did. If it does not, the program has given the
+ * piece's line up, and the piece ends where it is, as at the last close.
  */
 #include "fs_internal.h"
 
@@ -22,19 +25,13 @@
 
 #include "answers.h"
 #include "piece.h"
+#include "refused.h"
 
 /* Unread receipts kept for a handle, in bytes; the newest one is kept whatever its size. */
 #define RECEIPTS_MAX (64U * 1024)
-#define REFUSED_HEAD 64U
-/* A larger write is cut by the kernel, into requests of no less than this. */
-#define CUT_MIN ((1024U - 4U) * 1024)
+/* Bytes by which a write is known to begin as the refused one did. */
+#define HEAD_MAX 64U
 #define SESSION_MODE 0755
-
-struct refused {
-    size_t len; /* of head; 0: none */
-    char head[REFUSED_HEAD];
-    struct hl_error err;
-};
 
 struct append_handle {
     struct handle base;
@@ -44,7 +41,8 @@ struct append_handle {
     struct caller opener; /* for the root's: with groups */
     pthread_mutex_t lock; /* guards all below */
     struct piece piece;
-    size_t last_len; /* of the last write that was taken */
+    char head[HEAD_MAX]; /* of a refused write that may go on with the piece, within its line */
+    size_t head_len;     /* 0: there is none */
     struct refused refused;
     struct answers receipts;
 };
@@ -55,7 +53,6 @@ struct batch {
     const struct append_handle *handle;
     struct text receipt;
     bool made_session;
-    uint32_t denied; /* the session whose bits refused the opener */
 };
 
 /* ---- what the store calls ---------------------------------------------------------------------
@@ -68,7 +65,6 @@ static int permit(void *context, const struct hl_session *session)
     if (caller_may(&batch->handle->opener, fs_owner(batch->fs, session), session->gid,
                    session->mode, ACCESS_WRITE))
         return 0;
-    batch->denied = session->number;
     return -EACCES;
 }
 
@@ -123,39 +119,104 @@ static void complete_error(struct hl_error *err, int result)
         snprintf(err->text, sizeof err->text, "%s", strerror(-result));
 }
 
-/* Where the reason is kept: with the session, or the root and the session that is concerned. */
-static void tell(struct fs *fs, const struct append_handle *handle, const struct batch *batch,
-                 const struct hl_error *err)
+/* Where the reason is kept: with the session; or the root, and the session that the line names. */
+static void tell(struct fs *fs, const struct append_handle *handle, const struct hl_error *err)
 {
+    struct hl_error also = *err;
+    size_t said = strlen(also.text);
+
     fs_refused(fs, handle->session, err);
-    if (handle->session == 0 && batch && batch->denied != 0)
-        fs_refused(fs, batch->denied, err);
+    if (handle->session != 0 || err->session == 0)
+        return;
+    snprintf(also.text + said, sizeof also.text - said, " (written to root append)");
+    fs_refused(fs, err->session, &also);
 }
 
-/* The line that the piece began was refused: the piece goes, and so does the same try again. */
-static void drop_piece(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+/* The length of the first line, with its newline if there is one. */
+static size_t first_line(const char *data, size_t len)
+{
+    const char *newline = memchr(data, '\n', len);
+    return newline ? (size_t)(newline - data) + 1 : len;
+}
+
+/* What stands behind the last newline. */
+static size_t tail_of(const char *data, size_t len, const char **tail)
+{
+    const char *newline = memrchr(data, '\n', len);
+    *tail = newline ? newline + 1 : data;
+    return len - (size_t)(*tail - data);
+}
+
+/* A write was refused with this result: what of it is remembered, and what becomes of the piece. */
+static void remember(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                     int result, struct hl_error *err)
+{
+    struct piece *piece = &handle->piece;
+    struct refused *refused = &handle->refused;
+    const char *tail;
+    size_t tail_len = tail_of(data, len, &tail), first = first_line(data, len);
+
+    complete_error(err, result);
+    if (piece->len > 0 && err->line == 1 && !may_pass_later(result)) {
+        size_t said = strlen(err->text);
+        snprintf(err->text + said, sizeof err->text - said,
+                 " (the %zu bytes of this line written before are dropped)", piece->len);
+        refused_keep(fs, refused, piece->at, piece->len, data, first, true, err);
+        piece_free(fs, piece);
+    } else {
+        if (tail == data)
+            refused_keep(fs, refused, piece->at, piece->len, data, len, false, err);
+        else if (tail_len > 0)
+            refused_keep(fs, refused, NULL, 0, tail, tail_len, false, err);
+        handle->head_len = piece->len == 0 ? 0 : first < HEAD_MAX ? first : HEAD_MAX;
+        memcpy(handle->head, data, handle->head_len);
+    }
+    if (tail != data)
+        refused->open = refused->any && tail_len > 0 && tail[0] == '{';
+}
+
+/* Whether the line that a write completes, or goes on with, is a part of the refused one. Not if it
+ * begins with '{'. */
+static int is_part(struct append_handle *handle, const char *data, size_t len, bool *part,
+                   struct hl_error *err)
+{
+    struct piece *piece = &handle->piece;
+    size_t first = first_line(data, len);
+    const char *text = data;
+
+    *part = false;
+    if (!handle->refused.any || (piece->len > 0 ? piece->at : data)[0] == '{')
+        return 0;
+    if (piece->len > 0) {
+        int result = piece_join(piece, data, first, err);
+        if (result < 0)
+            return result;
+        text = piece->at;
+    } else if (data[0] == '\n') {
+        return 0;
+    }
+    *part = data[first - 1] == '\n'
+                ? refused_has(&handle->refused, text, piece->len + first)
+                : refused_has_piece(&handle->refused, text, piece->len, piece->len + first);
+    if (piece->len > 0)
+        piece_unjoin(piece);
+    return 0;
+}
+
+/* Refuses a part of the line that was refused before, with all that was kept of it. */
+static int refuse_part(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
                        struct hl_error *err)
 {
-    size_t said = strlen(err->text);
-
-    snprintf(err->text + said, sizeof err->text - said,
-             " (the %zu bytes of this line written before are dropped)", handle->piece.len);
-    piece_free(fs, &handle->piece);
-    if (handle->last_len < CUT_MIN)
-        return;
-    handle->refused.len = len < REFUSED_HEAD ? len : REFUSED_HEAD;
-    memcpy(handle->refused.head, data, handle->refused.len);
-    handle->refused.err = *err;
-}
-
-/* Whether the write goes on where the one refused before it stopped. */
-static bool is_refused_again(struct append_handle *handle, const char *data, size_t len)
-{
     struct refused *refused = &handle->refused;
-    size_t both = len < refused->len ? len : refused->len;
+    const char *tail;
+    size_t tail_len = tail_of(data, len, &tail);
 
-    refused->len = 0;
-    return both > 0 && memcmp(refused->head, data, both) == 0;
+    piece_free(fs, &handle->piece);
+    if (tail != data)
+        refused->open = tail_len > 0 && tail[0] == '{';
+    *err = refused->err;
+    err->line = 1;
+    return -err->code;
 }
 
 /* ---- appending --------------------------------------------------------------------------------
@@ -224,44 +285,39 @@ static size_t count_lines(const char *data, size_t len)
     return lines;
 }
 
-/* One write, under the handle's lock. *stored says whether anything was appended. */
-static int take(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
-                bool *stored, struct batch *batch, struct hl_error *err)
+/* Appends what a write completes and keeps what it begins, or does neither. */
+static int take_lines(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                      bool *stored, struct batch *batch, struct hl_error *err)
 {
-    const char *newline = memrchr(data, '\n', len);
-    size_t head = newline ? (size_t)(newline - data) + 1 : 0;
+    const char *tail;
+    size_t tail_len = tail_of(data, len, &tail), head = len - tail_len;
     int result;
 
-    if (is_refused_again(handle, data, len)) {
-        *err = handle->refused.err;
-        return -err->code;
-    }
     if (head == 0) {
-        result = piece_add(fs, &handle->piece, data, len, err);
+        result = piece_add(fs, handle->session, &handle->piece, data, len, err);
         err->line = 1;
-        if (result == 0)
-            handle->last_len = len;
-        else if (handle->piece.len > 0 && !may_pass_later(result))
-            drop_piece(fs, handle, data, len, err);
         return result;
     }
 
     /* The tail first: where it is refused, the lines before it must not have been stored. */
     struct piece next = {0};
-    result = piece_add(fs, &next, data + head, len - head, err);
-    if (result < 0) {
+    result = piece_add(fs, handle->session, &next, tail, tail_len, err);
+    if (result < 0)
         err->line = count_lines(data, head) + 1;
-    } else {
+    else
         result = append_joined(fs, handle, data, head, batch, err);
-        if (result < 0 && handle->piece.len > 0 && err->line == 1 && !may_pass_later(result))
-            drop_piece(fs, handle, data, len, err);
-    }
     if (result < 0) {
         piece_free(fs, &next);
         return result;
     }
     *stored = true;
-    handle->last_len = len;
+    bool any = handle->piece.len > 0;
+    for (size_t i = 0; i < head && !any; i++)
+        any = data[i] != '\n';
+    if (any)
+        refused_forget(fs, &handle->refused);
+    else
+        handle->refused.open = false;
     piece_free(fs, &handle->piece);
     handle->piece = next;
     return 0;
@@ -273,16 +329,70 @@ static int append_piece(struct fs *fs, struct append_handle *handle, bool *store
 {
     struct hl_error err = {0};
     struct batch batch = {0};
+    struct piece *piece = &handle->piece;
+    int result;
 
-    int result = append_lines(fs, handle, handle->piece.at, handle->piece.len, &batch, &err);
+    if (piece->at[0] != '{' && refused_has(&handle->refused, piece->at, piece->len)) {
+        err = handle->refused.err;
+        result = -err.code;
+    } else {
+        result = append_lines(fs, handle, piece->at, piece->len, &batch, &err);
+    }
     if (result < 0) {
         complete_error(&err, result);
-        tell(fs, handle, &batch, &err);
+        tell(fs, handle, &err);
     } else {
         *stored = true;
+        refused_forget(fs, &handle->refused);
     }
-    if (result == 0 || !may_pass_later(result))
-        piece_free(fs, &handle->piece);
+    if (result == 0 || !may_pass_later(result)) {
+        piece_free(fs, piece);
+        handle->head_len = 0;
+    }
+    return result;
+}
+
+/* After a refusal that left the piece: whether this write goes on with it. If not, the piece ends
+ * here. */
+static int settle_piece(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                        bool *stored, struct hl_error *err)
+{
+    size_t first = first_line(data, len);
+    size_t both = first < handle->head_len ? first : handle->head_len;
+
+    if (both > 0 && memcmp(data, handle->head, both) != 0) {
+        int result = append_piece(fs, handle, stored);
+        if (handle->piece.len > 0)
+            return hl_fail(err, -result, "the line that was begun before cannot be stored: %s",
+                           strerror(-result));
+    }
+    handle->head_len = 0;
+    return 0;
+}
+
+/* One write, under the handle's lock. *stored says whether anything was appended. */
+static int take(struct fs *fs, struct append_handle *handle, const char *data, size_t len,
+                bool *stored, struct batch *batch, struct hl_error *err)
+{
+    bool part;
+
+    int result = settle_piece(fs, handle, data, len, stored, err);
+    if (result < 0)
+        return result;
+    bool again =
+        handle->piece.len == 0 && refused_is_again(&handle->refused, data, first_line(data, len));
+    if (again && data[0] != '{')
+        return refuse_part(fs, handle, data, len, err);
+    result = is_part(handle, data, len, &part, err);
+    if (result < 0)
+        return result;
+    if (part)
+        return refuse_part(fs, handle, data, len, err);
+    result = take_lines(fs, handle, data, len, stored, batch, err);
+    if (result < 0 && again && !may_pass_later(result))
+        return refuse_part(fs, handle, data, len, err);
+    if (result < 0)
+        remember(fs, handle, data, len, result, err);
     return result;
 }
 
@@ -327,9 +437,9 @@ static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, con
     pthread_mutex_unlock(&handle->lock);
     if (result < 0) {
         complete_error(&err, result);
-        tell(fs, handle, &batch, &err);
+        tell(fs, handle, &err);
     }
-    if (stored && parked) {
+    if (result == 0 && stored && parked) {
         parked_sync(parked, (ssize_t)len);
         return;
     }
@@ -364,6 +474,7 @@ static void append_release(struct fs *fs, struct handle *base)
     if (handle->piece.len > 0)
         append_piece(fs, handle, &stored);
     piece_free(fs, &handle->piece);
+    refused_forget(fs, &handle->refused);
     answers_free(&handle->receipts);
     caller_free(&handle->opener);
     pthread_mutex_destroy(&handle->lock);

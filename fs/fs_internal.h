@@ -106,9 +106,10 @@ struct fs {
     bool buffer_key_made;
     pthread_key_t buffer_key; /* each worker's read buffer */
 
-    _Atomic uint64_t kept_bytes; /* of half lines and unread receipts; at most pieces_max */
-    _Atomic uint64_t held_lines; /* bytes of large records that handles hold in memory */
-    _Atomic uint64_t changed_ms; /* when this mount appended last, or it was mounted */
+    _Atomic uint64_t kept_bytes;    /* of half lines and unread receipts; at most pieces_max */
+    _Atomic uint64_t refused_bytes; /* of refused lines that are remembered; as much again */
+    _Atomic uint64_t held_lines;    /* bytes of large records that handles hold in memory */
+    _Atomic uint64_t changed_ms;    /* when this mount appended last, or it was mounted */
     _Atomic uint64_t sessions_changed_ms; /* when this mount made a session last, or was mounted */
 
     pthread_mutex_t handles_lock; /* guards handles and the links in them */
@@ -262,12 +263,9 @@ bool last_errors_get(struct last_errors *errors, uint32_t session, struct last_e
 
 struct notifier *notifier_new(struct fs *fs);
 void notifier_free(struct notifier *notifier);
-/* Has the kernel drop what it caches of a session and of all below it; by and by, from another
- * thread. */
+/* Has the kernel ask again for the attributes of a session's files, records and ranges; by and by,
+ * from another thread. */
 void notify_session(struct fs *fs, const struct hl_session *session);
-
-/* Once the session's loop has ended: answers requests in its place while busy() says so. */
-void fs_serve_while(struct fs *fs, bool (*busy)(void *context), void *context);
 
 /* ---- ctl.c ------------------------------------------------------------------------------------
  */

@@ -7,11 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Up to this length it is checked at every write; then each time that it grew by an eighth, so that
- * the cost of all checks together stays linear; and at every write again where it may have become
- * too long. */
-#define CHECK_ALWAYS 4096
-
 /* Memory for need bytes, all of it reserved. */
 static int piece_room(struct fs *fs, struct piece *piece, size_t need, struct hl_error *err)
 {
@@ -39,7 +34,7 @@ static int piece_room(struct fs *fs, struct piece *piece, size_t need, struct hl
     return 0;
 }
 
-int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len,
+int piece_add(struct fs *fs, uint32_t session, struct piece *piece, const char *data, size_t len,
               struct hl_error *err)
 {
     if (len == 0)
@@ -50,14 +45,9 @@ int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len,
     if (result < 0)
         return result;
     memcpy(piece->at + piece->len, data, len);
-    size_t total = piece->len + len;
-    if (total <= CHECK_ALWAYS || total > fs->options->max_record ||
-        total - piece->checked >= piece->checked / 8) {
-        if (!hl_line_may_become(fs->store, piece->at, total, err))
-            return err->code > 0 ? -err->code : -EINVAL;
-        piece->checked = total;
-    }
-    piece->len = total;
+    if (!hl_line_check(fs->store, session, &piece->progress, piece->at, piece->len + len, err))
+        return err->code > 0 ? -err->code : -EINVAL;
+    piece->len += len;
     return 0;
 }
 

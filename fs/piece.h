@@ -14,14 +14,15 @@ struct piece {
     size_t len;
     size_t capacity;
     size_t reserved; /* of the allowance; less than capacity only while lines are being joined */
-    size_t checked;  /* length at which it was last found that it can still become a line */
+    struct hl_line_progress progress; /* of the check that it can still become a line */
 };
 
 /*
- * Adds bytes without a newline. Refused, with nothing added, when the line can no longer be taken:
- * -EMSGSIZE, -EINVAL (err says why); or when there is no room for it: -ENOBUFS, -ENOMEM.
+ * Adds bytes without a newline, of a line for this session (0: for the root). Refused, with nothing
+ * added, when the line can no longer be taken: -EMSGSIZE, -EINVAL (err says why); or when there is
+ * no room for it: -ENOBUFS, -ENOMEM.
  */
-int piece_add(struct fs *fs, struct piece *piece, const char *data, size_t len,
+int piece_add(struct fs *fs, uint32_t session, struct piece *piece, const char *data, size_t len,
               struct hl_error *err);
 
 /*

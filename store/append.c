@@ -41,13 +41,40 @@ static bool next_line(struct lines *lines, const char **text, size_t *len)
     return false;
 }
 
-static int blame(struct hl_error *err, size_t number, int error)
+/* Notes which session a line of a root append names, for those who look there for the reason. */
+static void note_session(struct hl_store *store, const char *text, size_t len, struct hl_error *err)
 {
+    struct json_span span;
+    struct hl_session session;
+    char id[HL_ID_MAX];
+
+    if (!line_session_id(text, len, &span))
+        return;
+    size_t id_len = json_unescape(span.at, span.len, id, sizeof id);
+    if (id_len != SIZE_MAX && hl_session_by_id(store, id, id_len, &session) == 0)
+        err->session = session.number;
+}
+
+/* The line, with its number, to blame for what made hl_append() fail. Points into the request. */
+struct blamed {
+    const char *text;
+    size_t len;
+};
+
+static int blame(struct blamed *blamed, const struct lines *lines, const char *text, size_t len,
+                 struct hl_error *err, int error)
+{
+    *blamed = (struct blamed){text, len};
     if (err) {
         err->code = -error;
-        err->line = number;
+        err->line = lines->number;
     }
     return error;
+}
+
+static int root_takes_json(struct hl_error *err)
+{
+    return hl_fail(err, EINVAL, "the root append takes lines of JSON with a \"session_id\"");
 }
 
 static int check_line(const struct hl_append *request, uint64_t max_record, const char *text,
@@ -55,13 +82,13 @@ static int check_line(const struct hl_append *request, uint64_t max_record, cons
 {
     int error = line_parse(text, len, max_record, line, err);
     if (error == 0 && request->session == 0 && !(line->given & 1U << LINE_SESSION_ID))
-        error = hl_fail(err, EINVAL, "the root append takes lines of JSON with a \"session_id\"");
+        error = root_takes_json(err);
     return error;
 }
 
 /* The first pass. Keeps up to LINES_KEPT parsed lines in *kept (the caller's to free). */
 static int check_lines(struct hl_store *store, const struct hl_append *request, struct line **kept,
-                       size_t *count, struct hl_error *err)
+                       size_t *count, struct blamed *blamed, struct hl_error *err)
 {
     struct lines lines = {.data = request->data, .len = request->len};
     const char *text;
@@ -83,7 +110,7 @@ static int check_lines(struct hl_store *store, const struct hl_append *request, 
         }
         int error = check_line(request, store->options.max_record, text, len, line, err);
         if (error < 0)
-            return blame(err, lines.number, error);
+            return blame(blamed, &lines, text, len, err, error);
         ++*count;
     }
     return 0;
@@ -92,7 +119,7 @@ static int check_lines(struct hl_store *store, const struct hl_append *request, 
 /* ---- the whole ---- */
 
 /* The second pass: append_lock is held. */
-static int add_lines(struct batch *batch, const struct line *kept)
+static int add_lines(struct batch *batch, const struct line *kept, struct blamed *blamed)
 {
     struct lines lines = {.data = batch->request->data, .len = batch->request->len};
     const char *text;
@@ -106,7 +133,7 @@ static int add_lines(struct batch *batch, const struct line *kept)
         if (error == 0)
             error = batch_add_line(batch, line);
         if (error < 0)
-            return blame(batch->err, lines.number, error);
+            return blame(blamed, &lines, text, len, batch->err, error);
     }
     return batch_finish(batch);
 }
@@ -159,8 +186,8 @@ static int publish(struct batch *batch)
     size_t points = store->table->point_count;
     int error = 0;
     pthread_rwlock_wrlock(&store->mem_lock);
-    for (size_t i = 0; i < batch->placed_count && error == 0; i++) {
-        const struct placed *placed = &batch->placed[i];
+    for (size_t i = 0; i < batch->placed.count && error == 0; i++) {
+        const struct placed *placed = &batch->placed.at[i];
         error = memtable_append(store->table, placed->session, &placed->entry, batch->recorded_ms);
         uint64_t offset = position_offset(placed->entry.position);
         if (error == 0 && offset >= store->next_point) {
@@ -181,9 +208,9 @@ static int publish(struct batch *batch)
     }
     if (error == 0) {
         store->sessions += batch->created;
-        store->records += batch->placed_count;
+        store->records += batch->placed.count;
         store->bytes += line_bytes;
-        atomic_fetch_add(&active->records, batch->placed_count);
+        atomic_fetch_add(&active->records, batch->placed.count);
         atomic_fetch_add(&active->line_bytes, line_bytes);
         atomic_store(&active->size, batch->base); /* with line_bytes: root log reads both at once */
     }
@@ -214,7 +241,7 @@ static void undo(struct batch *batch)
     pthread_rwlock_unlock(&store->mem_lock);
 }
 
-static int run_batch(struct batch *batch, const struct line *kept)
+static int run_batch(struct batch *batch, const struct line *kept, struct blamed *blamed)
 {
     struct hl_store *store = batch->store;
     int error = log_prepare(store, batch->err);
@@ -234,7 +261,7 @@ static int run_batch(struct batch *batch, const struct line *kept)
     for (size_t i = 0; error == 0 && i < request->expectation_count; i++)
         error = fold_expect(store, request->session, &request->expectations[i], batch->err);
     if (error == 0)
-        error = add_lines(batch, kept);
+        error = add_lines(batch, kept, blamed);
     if (error == 0)
         error = make_receipts(batch);
     if (error == 0)
@@ -256,6 +283,7 @@ static int run_batch(struct batch *batch, const struct line *kept)
 int hl_append(struct hl_store *store, const struct hl_append *request, struct hl_error *err)
 {
     struct batch batch = {.store = store, .request = request, .err = err};
+    struct blamed blamed = {NULL, 0};
     struct line *kept;
     size_t count;
     if (err)
@@ -263,15 +291,17 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
     int error = store_writable(store, err);
     if (error < 0)
         return error;
-    error = check_lines(store, request, &kept, &count, err);
+    error = check_lines(store, request, &kept, &count, &blamed, err);
     if (error == 0 && count > 0) {
         pthread_mutex_lock(&store->append_lock);
-        error = run_batch(&batch, kept);
+        error = run_batch(&batch, kept, &blamed);
         pthread_mutex_unlock(&store->append_lock);
     }
+    if (error < 0 && err && request->session == 0 && blamed.text)
+        note_session(store, blamed.text, blamed.len, err);
     free(kept);
     free(batch.buffer);
-    free(batch.placed);
+    free(batch.placed.at);
     for (size_t i = 0; error == 0 && batch.told && i < batch.touched_count; i++) {
         const struct told *told = &batch.told[i];
         if (request->receipt)
@@ -291,7 +321,18 @@ bool hl_line_is_object(const char *text, size_t len)
     return line_is_object(text, len);
 }
 
-bool hl_line_may_become(struct hl_store *store, const char *text, size_t len, struct hl_error *err)
+bool hl_line_check(struct hl_store *store, uint32_t session, struct hl_line_progress *progress,
+                   const char *text, size_t len, struct hl_error *err)
 {
-    return line_may_become(text, len, store->options.max_record, err) == 0;
+    struct json_progress json;
+    _Static_assert(sizeof json <= sizeof progress->opaque, "it is kept there");
+    memcpy(&json, progress->opaque, sizeof json);
+    int error = session == 0 && len > 0 && text[0] != '{' ? root_takes_json(err) : 0;
+    if (error == 0)
+        error = line_piece_check(&json, text, len, store->options.max_record, err);
+    if (error == 0)
+        memcpy(progress->opaque, &json, sizeof json);
+    else if (session == 0 && err)
+        note_session(store, text, len, err);
+    return error == 0;
 }

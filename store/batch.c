@@ -38,6 +38,7 @@ int batch_touch(struct batch *batch, struct mem_session *session)
     session->batch_created = false;
     session->receipt_records = 0;
     session->new_records = 0;
+    session->newest_placed = 0;
     fold_begin(session);
     return 0;
 }
@@ -178,23 +179,12 @@ static int read_placed(struct batch *batch, const struct index_entry *entry, cha
     return n < 0 ? (int)n : -EIO;
 }
 
-static const struct index_entry *find_placed(const struct batch *batch,
-                                             const struct mem_session *session, uint64_t seq)
-{
-    for (size_t i = batch->placed_count; i > 0; i--) {
-        const struct placed *placed = &batch->placed[i - 1];
-        if (placed->session == session && placed->entry.seq <= seq)
-            return placed->entry.seq == seq ? &placed->entry : NULL;
-    }
-    return NULL;
-}
-
 /* A seq that is not above the last: 0 if the record is there with the same content. */
 static int check_retry(struct batch *batch, struct mem_session *session, const struct line *line)
 {
     struct index_entry entry;
     int same;
-    const struct index_entry *placed = find_placed(batch, session, line->seq);
+    const struct index_entry *placed = placed_find(&batch->placed, session, line->seq);
     if (placed) {
         char *copy;
         same = read_placed(batch, placed, &copy);
@@ -225,20 +215,6 @@ static int check_retry(struct batch *batch, struct mem_session *session, const s
                        strerror(-same));
     if (same == 0)
         return hl_fail(batch->err, EEXIST, "seq %" PRIu64 " exists with other content", line->seq);
-    return 0;
-}
-
-static int place(struct batch *batch, struct mem_session *session, const struct index_entry *entry)
-{
-    if (batch->placed_count == batch->placed_capacity) {
-        size_t capacity = batch->placed_capacity ? batch->placed_capacity * 2 : 64;
-        struct placed *placed = realloc(batch->placed, capacity * sizeof *placed);
-        if (!placed)
-            return hl_fail(batch->err, ENOMEM, "out of memory");
-        batch->placed = placed;
-        batch->placed_capacity = capacity;
-    }
-    batch->placed[batch->placed_count++] = (struct placed){session, *entry};
     return 0;
 }
 
@@ -314,5 +290,7 @@ int batch_add_line(struct batch *batch, const struct line *line)
         .position = position_make(batch->store->active->first, offset),
         .length = (uint32_t)length,
     };
-    return place(batch, session, &entry);
+    if (placed_add(&batch->placed, session, &entry) < 0)
+        return hl_fail(batch->err, ENOMEM, "out of memory");
+    return 0;
 }

@@ -9,11 +9,7 @@
 
 #include "core.h"
 #include "line.h"
-
-struct placed {
-    struct mem_session *session;
-    struct index_entry entry;
-};
+#include "placed.h"
 
 struct batch {
     struct hl_store *store;
@@ -30,8 +26,7 @@ struct batch {
     struct frame frame;
     bool any; /* a frame was opened before: the next is not the first */
 
-    struct placed *placed;
-    size_t placed_count, placed_capacity;
+    struct placed_list placed;    /* the records, in order */
     struct mem_session **touched; /* in order of first appearance */
     size_t touched_count, touched_capacity;
     size_t created;

@@ -11,6 +11,7 @@ int hl_fail(struct hl_error *err, int code, const char *format, ...)
         va_start(arguments, format);
         err->code = code;
         err->line = 0;
+        err->session = 0;
         vsnprintf(err->text, sizeof err->text, format, arguments);
         va_end(arguments);
     }

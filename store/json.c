@@ -2,10 +2,10 @@
  * json.c - the scanner: one pass over the text, a bit for each open container instead of recursion.
  *
  * run() goes from token to token. Its states say what may come next; a scan that meets the end of
- * the text remembers the state and the beginning of the token that was cut (inside of a string that
- * is a value: of the character), and can go on from there when there is more text. Steps take the
- * place where a token begins and return the place behind it, or NULL after they noted in the scan
- * why there is none.
+ * the text remembers the state and where to go on when there is more text: behind what was looked
+ * at, but for words, escapes and characters that were cut, which are short. So a text that comes in
+ * pieces costs what it is long, whatever it is made of. Steps take the place where a token begins
+ * and return the place behind it, or NULL after they noted in the scan why there is none.
  *
  * Invariants: depth counts open containers; bit depth-1 of nest is set if the innermost one is an
  * object. Members are told when depth is 1, so each() must be given for objects only.
@@ -16,9 +16,23 @@
 enum state {
     BEFORE_OBJECT, /* 0: how a zeroed json_progress begins */
     BEFORE_VALUE,
-    BEFORE_KEY, /* after a ',' or the '{' of an object that is not empty */
-    IN_STRING,  /* that is a value */
+    BEFORE_KEY,   /* after a ',' or the '{' of an object that is not empty */
+    BEFORE_COLON, /* behind a key */
     AFTER_VALUE,
+    /* Those below are only met where a text was cut. */
+    AFTER_BRACE, /* behind a '{', with nothing inside yet */
+    AFTER_BRACKET,
+    IN_KEY,
+    IN_STRING, /* that is a value */
+    /* Inside a number, by what may come next: */
+    NUMBER_BEGUN,    /* a digit, after '-' */
+    NUMBER_ZERO,     /* no digit, after a leading 0 */
+    NUMBER_INTEGER,  /* more digits */
+    NUMBER_POINT,    /* a digit, after '.' */
+    NUMBER_FRACTION, /* more digits */
+    NUMBER_E,        /* a sign or a digit */
+    NUMBER_SIGN,     /* a digit, after a sign */
+    NUMBER_EXPONENT, /* more digits */
 };
 
 struct scan {
@@ -176,47 +190,71 @@ static inline const char *string(struct scan *scan, const char *p, bool *escaped
 
 /* ---- other scalars ---- */
 
+static inline bool is_digit(char byte)
+{
+    return byte >= '0' && byte <= '9';
+}
+
 static inline const char *skip_digits(const char *p, const char *end)
 {
-    while (p < end && (unsigned)(uint8_t)*p - '0' <= 9)
+    while (p < end && is_digit(*p))
         p++;
     return p;
 }
 
-/* One digit or more at p. begin is where the number began. */
-static inline const char *digits(struct scan *scan, const char *p, const char *begin)
+/* The digit that must stand at p. */
+static inline const char *digit(struct scan *scan, const char *p, enum state state)
 {
-    const char *behind = skip_digits(p, scan->end);
-    if (behind > p)
-        return behind;
     if (p == scan->end)
-        return cut(scan, begin, BEFORE_VALUE, "the text ends inside a number");
-    return refuse(scan, p, "expected a digit");
+        return cut(scan, p, state, "the text ends inside a number");
+    return is_digit(*p) ? p + 1 : refuse(scan, p, "expected a digit");
 }
 
-/* A number at p. One that the text ends with is whole only if it is all of the text. */
-static inline const char *number(struct scan *scan, const char *p)
+/* A number from p on, behind its sign or, if it was cut there, in any other of its states. One that
+ * the text ends with is whole only if it is all of the text. */
+static inline const char *number(struct scan *scan, const char *p, enum state state)
 {
-    const char *begin = p, *end = scan->end;
-    if (*p == '-')
-        p++;
-    if (p < end && *p == '0') {
-        p++;
-        if (p < end && *p >= '0' && *p <= '9')
-            return refuse(scan, p, "a number must not begin with 0");
-    } else {
-        p = digits(scan, p, begin);
+    const char *end = scan->end;
+    if (state == NUMBER_BEGUN) {
+        p = digit(scan, p, state);
+        if (!p)
+            return NULL;
+        state = p[-1] == '0' ? NUMBER_ZERO : NUMBER_INTEGER;
     }
-    if (p && p < end && *p == '.')
-        p = digits(scan, p + 1, begin);
-    if (p && p < end && (*p == 'e' || *p == 'E')) {
+    if (state == NUMBER_ZERO && p < end && is_digit(*p))
+        return refuse(scan, p, "a number must not begin with 0");
+    if (state == NUMBER_INTEGER)
+        p = skip_digits(p, end);
+    if (state <= NUMBER_INTEGER && p < end && *p == '.') {
         p++;
-        if (p < end && (*p == '+' || *p == '-'))
-            p++;
-        p = digits(scan, p, begin);
+        state = NUMBER_POINT;
     }
+    if (state == NUMBER_POINT) {
+        p = digit(scan, p, state);
+        if (!p)
+            return NULL;
+        state = NUMBER_FRACTION;
+    }
+    if (state == NUMBER_FRACTION)
+        p = skip_digits(p, end);
+    if (state <= NUMBER_FRACTION && p < end && (*p == 'e' || *p == 'E')) {
+        p++;
+        state = NUMBER_E;
+    }
+    if (state == NUMBER_E && p < end && (*p == '+' || *p == '-')) {
+        p++;
+        state = NUMBER_SIGN;
+    }
+    if (state == NUMBER_E || state == NUMBER_SIGN) {
+        p = digit(scan, p, state);
+        if (!p)
+            return NULL;
+        state = NUMBER_EXPONENT;
+    }
+    if (state == NUMBER_EXPONENT)
+        p = skip_digits(p, end);
     if (p == end && scan->depth > 0)
-        return cut(scan, begin, BEFORE_VALUE, "the text ends inside a number or behind it");
+        return cut(scan, p, state, "the text ends inside a number or behind it");
     return p;
 }
 
@@ -250,38 +288,55 @@ static inline const char *scalar(struct scan *scan, const char *p, enum json_typ
         return word(scan, p, "null", 4);
     default:
         *type = JSON_NUMBER;
-        if (*p != '-' && (*p < '0' || *p > '9'))
+        if (*p != '-' && !is_digit(*p))
             return refuse(scan, p, "expected a value");
-        return number(scan, p);
+        return number(scan, *p == '-' ? p + 1 : p, NUMBER_BEGUN);
     }
 }
 
 /* ---- containers ---- */
 
-/* Opens the container at p unless it is empty, which is stepped over. */
-static inline const char *open_container(struct scan *scan, const char *p)
+/* Behind the bracket of a container: the way into it, or, if it is empty, behind it. */
+static inline const char *enter(struct scan *scan, const char *p, bool object, enum state *next)
 {
-    bool object = *p == '{';
-    if (scan->depth == JSON_DEPTH_MAX)
-        return refuse(scan, p, "nested too deeply");
-    const char *inside = skip_space(p + 1, scan->end);
-    if (inside == scan->end)
-        return cut(scan, p, BEFORE_VALUE,
+    p = skip_space(p, scan->end);
+    if (p == scan->end)
+        return cut(scan, p, object ? AFTER_BRACE : AFTER_BRACKET,
                    object ? "the text ends inside an object" : "the text ends inside an array");
-    if (*inside == (object ? '}' : ']'))
-        return inside + 1;
-    if (object && *inside != '"')
-        return refuse(scan, inside, "expected a key or '}'");
+    *next = AFTER_VALUE;
+    if (*p == (object ? '}' : ']'))
+        return p + 1;
+    if (object && *p != '"')
+        return refuse(scan, p, "expected a key or '}'");
     uint64_t bit = UINT64_C(1) << scan->depth % 64, *nest = &scan->nest[scan->depth / 64];
     *nest = object ? *nest | bit : *nest & ~bit;
     scan->depth++;
-    return inside;
+    *next = object ? BEFORE_KEY : BEFORE_VALUE;
+    return p;
 }
 
 static inline bool innermost_is_object(const struct scan *scan)
 {
     unsigned bit = scan->depth - 1;
     return scan->depth > 0 && (scan->nest[bit / 64] >> bit % 64 & 1) != 0;
+}
+
+/* The colon that must stand behind a key. */
+static inline const char *colon(struct scan *scan, const char *p)
+{
+    p = skip_space(p, scan->end);
+    if (p == scan->end)
+        return cut(scan, p, BEFORE_COLON, "the text ends where ':' is due");
+    return *p == ':' ? p + 1 : refuse(scan, p, "expected ':' after a key");
+}
+
+/* The rest of a key, from inside its quotes. */
+static inline const char *key_rest(struct scan *scan, const char *p, bool *escaped)
+{
+    p = string(scan, p, escaped);
+    if (!p && scan->result == JSON_UNFINISHED)
+        scan->state = IN_KEY;
+    return p;
 }
 
 /* A key and its colon at p. */
@@ -293,22 +348,14 @@ static inline const char *key(struct scan *scan, const char *p)
     if (*begin != '"')
         return refuse(scan, begin, "expected a key");
     bool escaped;
-    p = string(scan, begin + 1, &escaped);
-    if (!p) {
-        if (scan->result == JSON_UNFINISHED)
-            cut(scan, begin, BEFORE_KEY, scan->reason);
+    p = key_rest(scan, begin + 1, &escaped);
+    if (!p)
         return NULL;
-    }
     if (scan->depth == 1) {
         scan->member.key = (struct json_span){begin + 1, (size_t)(p - begin) - 2};
         scan->member.key_escaped = escaped;
     }
-    p = skip_space(p, scan->end);
-    if (p == scan->end)
-        return cut(scan, begin, BEFORE_KEY, "the text ends where ':' is due");
-    if (*p != ':')
-        return refuse(scan, p, "expected ':' after a key");
-    return p + 1;
+    return colon(scan, p);
 }
 
 /* A value at p: all of it, or the way into a container. */
@@ -322,9 +369,12 @@ static inline const char *value(struct scan *scan, const char *p, enum state *ne
         return cut(scan, p, BEFORE_VALUE, "the text ends where a value is due");
     if (depth == 1)
         scan->member.value.at = p;
+    *next = AFTER_VALUE;
     if (*p == '{' || *p == '[') {
         type = *p == '{' ? JSON_OBJECT : JSON_ARRAY;
-        p = open_container(scan, p);
+        if (depth == JSON_DEPTH_MAX)
+            return refuse(scan, p, "nested too deeply");
+        p = enter(scan, p + 1, type == JSON_OBJECT, next);
     } else {
         p = scalar(scan, p, &type, &escaped);
     }
@@ -334,9 +384,6 @@ static inline const char *value(struct scan *scan, const char *p, enum state *ne
         scan->member.type = type;
         scan->member.value_escaped = escaped;
     }
-    *next = AFTER_VALUE;
-    if (scan->depth > depth)
-        *next = type == JSON_OBJECT ? BEFORE_KEY : BEFORE_VALUE;
     return p;
 }
 
@@ -375,6 +422,32 @@ static enum json_result the_end(struct scan *scan, const char *p)
     return JSON_INVALID;
 }
 
+/* From where a token was cut. */
+static const char *go_on(struct scan *scan, const char *p, enum state *state)
+{
+    const enum state from = *state;
+    bool escaped;
+    switch (from) {
+    case AFTER_BRACE:
+    case AFTER_BRACKET:
+        return enter(scan, p, from == AFTER_BRACE, state);
+    case IN_KEY:
+        p = key_rest(scan, p, &escaped);
+        if (!p)
+            return NULL;
+        /* fall through */
+    case BEFORE_COLON:
+        *state = BEFORE_VALUE;
+        return colon(scan, p);
+    case IN_STRING:
+        *state = AFTER_VALUE;
+        return string(scan, p, &escaped);
+    default:
+        *state = AFTER_VALUE;
+        return number(scan, p, from);
+    }
+}
+
 /*
  * Scans from scan->at until the outermost value and the white space behind it end the text.
  * scan->state is where it begins, and where it may go on after JSON_UNFINISHED.
@@ -383,7 +456,6 @@ static enum json_result run(struct scan *scan)
 {
     const char *p = scan->at;
     enum state state = scan->state;
-    bool escaped;
     while (p) {
         switch (state) {
         case BEFORE_KEY:
@@ -395,10 +467,6 @@ static enum json_result run(struct scan *scan)
         case BEFORE_OBJECT:
             p = value(scan, p, &state);
             break;
-        case IN_STRING:
-            p = string(scan, p, &escaped);
-            state = AFTER_VALUE;
-            break;
         case AFTER_VALUE:
             if (scan->depth == 1 && scan->each && !tell(scan, p))
                 return JSON_STOPPED;
@@ -406,6 +474,8 @@ static enum json_result run(struct scan *scan)
                 return the_end(scan, p);
             p = separator(scan, p, &state);
             break;
+        default:
+            p = go_on(scan, p, &state);
         }
     }
     return scan->result;

@@ -187,10 +187,22 @@ int line_piece_check(struct json_progress *progress, const char *text, size_t le
     return 0;
 }
 
-int line_may_become(const char *text, size_t len, uint64_t max_record, struct hl_error *err)
+static bool find_session_id(void *context, const struct json_member *member)
 {
-    struct json_progress progress = {0};
-    return line_piece_check(&progress, text, len, max_record, err);
+    struct json_span *id = context;
+
+    if (field_find(member) != FIELD_SESSION_ID)
+        return true;
+    if (field_check(FIELD_SESSION_ID, member))
+        *id = field_inner(member);
+    return false;
+}
+
+bool line_session_id(const char *text, size_t len, struct json_span *id)
+{
+    *id = (struct json_span){NULL, 0};
+    json_scan_object(text, len, find_session_id, id, NULL);
+    return id->at != NULL;
 }
 
 /* ---- stored lines ---- */

@@ -59,17 +59,19 @@ int line_parse(const char *text, size_t len, uint64_t max_record, struct line *l
 bool line_is_object(const char *text, size_t len);
 
 /*
- * Whether the beginning of a line, text, can still become a line that is taken, as far as its bytes
- * and its length say: 0, or -EINVAL / -EMSGSIZE with err saying why.
- */
-int line_may_become(const char *text, size_t len, uint64_t max_record, struct hl_error *err);
-
-/*
- * The same for a line that comes in many pieces: text is all that there is of it so far, and what
- * was looked at in earlier calls is not looked at again. *progress is zeroed for a new line.
+ * Whether the beginning of a line that comes in pieces can still become a line that is taken, as
+ * far as its bytes and its length say: 0, or -EINVAL / -EMSGSIZE with err saying why. text is all
+ * that there is of it so far; what was looked at in earlier calls is not looked at again. *progress
+ * is zeroed for a new line.
  */
 int line_piece_check(struct json_progress *progress, const char *text, size_t len,
                      uint64_t max_record, struct hl_error *err);
+
+/*
+ * The first session_id of a line that may be damaged or cut behind it: inside its quotes, escaped
+ * as written. False: there is none, or it is no string.
+ */
+bool line_session_id(const char *text, size_t len, struct json_span *id);
 
 /* What the store gives a line. id is the session's id as a JSON string, quotes included. */
 struct line_stamp {

@@ -59,7 +59,8 @@ struct mem_session {
     size_t receipt_records;
     uint64_t new_first, new_last; /* of the records that are no retries */
     size_t new_records;
-    char *id_json; /* the id as a JSON string, made on first use; owned */
+    uint32_t newest_placed; /* of these, its place in the batch's list plus 1; 0: none */
+    char *id_json;          /* the id as a JSON string, made on first use; owned */
     uint32_t id_json_len;
 };
 

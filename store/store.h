@@ -46,9 +46,11 @@ struct hl_store;
 struct hl_io; /* io.h; for tests that make system calls fail */
 
 struct hl_error {
-    int code;       /* the errno, positive; 0 = none */
-    size_t line;    /* the line of the refused write that is to blame, from 1; 0 = none */
-    char text[320]; /* one sentence, no newline */
+    int code;         /* the errno, positive; 0 = none */
+    size_t line;      /* the line of the refused write that is to blame, from 1; 0 = none */
+    uint32_t session; /* of a root append: the session that this line names, as far as it can be
+                         read and there is one; else 0 */
+    char text[320];   /* one sentence, no newline */
 };
 
 /* Fills err (if not NULL) and returns -code. */
@@ -238,12 +240,21 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
 bool hl_line_is_object(const char *text, size_t len);
 
 /*
- * Whether text can still become a line that is taken: false as soon as it begins with '{' and
- * cannot be the beginning of a JSON object, or holds a byte that no UTF-8 text has, or is over
- * max_record. So a write that ends in the middle of a hopeless line can be refused at once. err
- * says why.
+ * Whether a line that comes in pieces can still become one that is taken by the session's append
+ * (0: by root append): false at the very byte with which it begins with '{' and cannot be the
+ * beginning of a JSON object, or holds what no UTF-8 text has, or is over max_record; or, for root
+ * append, is text. So a write that ends in the middle of a hopeless line can be refused at once.
+ * err says why.
+ *
+ * text is all that there is of the line so far, and may have moved. *progress is zeroed for a new
+ * line; what it stands for was looked at in earlier calls and is not again, so all calls together
+ * cost what the line is long. After a refusal it is as it was before.
  */
-bool hl_line_may_become(struct hl_store *store, const char *text, size_t len, struct hl_error *err);
+struct hl_line_progress {
+    uint64_t opaque[10];
+};
+bool hl_line_check(struct hl_store *store, uint32_t session, struct hl_line_progress *progress,
+                   const char *text, size_t len, struct hl_error *err);
 
 /*
  * A barrier: done(context, error) is called, from the commit thread, when all that was appended

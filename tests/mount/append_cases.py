@@ -335,6 +335,24 @@ def hopeless_pieces(mount):
 
 
 @case
+def hopeless_at_last(mount):
+    """However long the line is by then, the write that makes it hopeless is the one that is refused."""
+    s = new_session(mount, "hopeless-late")
+    for good, bad in ((b'{"a":"' + b"p" * 600000, b"\x01"), (b'{"a":"' + b"p" * 600000 + b'"', b"}}"), (b"t" * 600000, b"\xff"),
+                      (b'{"a":1' + b"0" * 600000, b"a"), (b'{"' + b"k" * 600000, b'"}')):
+        fd = appender(s)
+        hl.write_all(fd, good)
+        with fails(errno.EINVAL):
+            os.write(fd, bad)
+        os.close(fd)
+    fd = os.open(f"{mount}/append", os.O_WRONLY)
+    with fails(errno.EINVAL):  # root append takes no text, so it need not wait for the line's end
+        os.write(fd, b"a text")
+    os.close(fd)
+    assert log_of(s) == b""
+
+
+@case
 def one_write_is_one_batch(mount):
     s = new_session(mount, "batch")
     fd = os.open(f"{s}/append", os.O_RDWR | os.O_APPEND)

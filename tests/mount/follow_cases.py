@@ -144,6 +144,7 @@ def gone_at_once(process, what):
 @case
 def killed(mount):
     path = hl.new_session(mount, "killed")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in the background, and so by cat
     for how in signal.SIGKILL, signal.SIGTERM, signal.SIGINT:
         process = subprocess.Popen(["cat", f"{path}/follow"], stdout=subprocess.DEVNULL)
         hl.wait_for(lambda p=process: in_read(p.pid), "cat to wait")

@@ -137,12 +137,34 @@ def root_append(mount):
 
 @case
 def root_refusals_are_told(mount):
-    """A refused root append has no session to tell: .status has errno, line and reason."""
+    """A refused root append is told where its user looks: in .status, and in the session that the line names."""
     s = new_session(mount, "root-told")
-    with fails(errno.EINVAL):
-        append(mount, b'{"session_id":"root-told"}\n{"session_id":"root-told","kind":5}\n')
-    said = json.loads(read(f"{mount}/.status"))["last_error"]
-    assert said["errno"] == "EINVAL" and said["line"] == 2 and "kind" in said["reason"], said
+    other = new_session(mount, "root-not-told")
+
+    def refused_for(data, line, word):
+        with fails(errno.EINVAL, errno.EEXIST):
+            append(mount, data)
+        said = json.loads(read(f"{mount}/.status"))["last_error"]
+        assert said["line"] == line and word in said["reason"], said
+        return said
+
+    name = b'{"session_id":"root-told"'
+    for data, line, word in ((name + b'}\n' + name + b',"kind":5}\n', 2, "kind"), (name + b',"a":}\n', 1, "not JSON"),
+                             (b'{"x":[1],"session_id":"root\\u002dtold","a":', 1, "not JSON"), (name + b',"a":}', 1, "not JSON"),
+                             (b'{"session_id":"root-not-told"}\n' + name + b',"seq":1}\n' + name + b',"seq":1,"n":2}\n', 3,
+                              "other content")):
+        if data.endswith(b":"):
+            data += b"}\n"
+        said = refused_for(data, line, word)
+        told = json.loads(hl.last_error(s))
+        assert (told["errno"], told["line"]) == (said["errno"], line) and said["reason"] in told["reason"], told
+        assert "root append" in told["reason"], told
+    assert hl.last_error(other) == "", "its line was not to blame"
+    for data, word in ((b"text\n", "session_id"), (b'{"n":1}\n', "session_id"), (b'{"session_id":"root-none","kind":5}\n', "kind"),
+                       (b'{"session_id":5}\n', "session_id")):
+        before = hl.last_error(s)
+        refused_for(data, 1, word)  # no session that it could be told to
+        assert hl.last_error(s) == before
     assert log_of(s) == b""
 
 

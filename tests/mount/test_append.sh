@@ -154,6 +154,7 @@ t_test "pieces are joined per open file" py pieces
 t_test "flush appends complete objects only, the last close what is left" py flush_and_close
 t_test "what is left at close is refused into last_error" py refused_at_close
 t_test "a hopeless piece is refused at write()" py hopeless_pieces
+t_test "a hopeless line is refused at the write that makes it so" py hopeless_at_last
 t_test "seqs given by the writer" seqs seq_given
 t_test "a retry is success and appends nothing" seqs retry_is_safe
 t_test "receipts" seqs receipts

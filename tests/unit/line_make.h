@@ -147,4 +147,12 @@ static inline void make_line(struct make *text, struct chance *chance)
             text->text[i] = '\t';
 }
 
+/* What line_piece_check() says of a line that comes in one piece. */
+static inline int whole_check(const char *text, size_t len, uint64_t max_record,
+                              struct hl_error *err)
+{
+    struct json_progress progress = {0};
+    return line_piece_check(&progress, text, len, max_record, err);
+}
+
 #endif

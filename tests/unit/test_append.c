@@ -488,6 +488,54 @@ static void test_read_only_refuses(void **state)
     t_store_free(&t);
 }
 
+static int permit_odd(void *context, const struct hl_session *session)
+{
+    (void)context;
+    return session->number % 2 ? 0 : -EACCES;
+}
+
+/* Who reads why a root append was refused is told of which session it is. */
+static void test_root_refusals_name_the_session(void **state)
+{
+    struct t_store t;
+    (void)state;
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t one = t_session(&t, "one"), two = t_session(&t, "two");
+    const struct {
+        const char *text;
+        int code;
+        size_t line;
+        uint32_t session;
+    } cases[] = {
+        {"{\"session_id\":\"two\"}\n", EACCES, 1, two},
+        {"{\"session_id\":\"one\"}\n{\"session_id\":\"two\"}\n", EACCES, 2, two},
+        {"{\"x\":{},\"session_id\":\"on\\u0065\",\"kind\":1}\n", EINVAL, 1, one},
+        {"{\"session_id\":\"one\",\"session_id\":\"two\"}\n", EINVAL, 1, one},
+        {"{\"session_id\":\"one\",\"a\"}\n", EINVAL, 1, one},
+        {"{\"session_id\":\"one\"}\n\n{\"session_id\":\"none\",\"kind\":1}\n", EINVAL, 3, 0},
+        {"{\"session_id\":1,\"a\":{\"session_id\":\"one\"}}\n", EINVAL, 1, 0},
+        {"{\"a\":\"one\"}\n", EINVAL, 1, 0},
+        {"one\n", EINVAL, 1, 0},
+        {"{\"session_id\":\"new\"}\n{\"session_id\":\"new\",\"kind\":1}\n", EINVAL, 2, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct hl_append request = {
+            .data = cases[i].text, .len = strlen(cases[i].text), .permit = permit_odd};
+        assert_int_equal(hl_append(t.store, &request, &t.err), -cases[i].code);
+        if (t.err.line != cases[i].line || t.err.session != cases[i].session)
+            fail_msg("%s: line %zu, session %u: %s", cases[i].text, t.err.line, t.err.session,
+                     t.err.text);
+    }
+    struct hl_line_progress progress = {{0}};
+    const char *piece = "{\"session_id\":\"two\",}";
+    assert_false(hl_line_check(t.store, 0, &progress, piece, strlen(piece), &t.err));
+    assert_int_equal(t.err.session, two);
+    assert_false(hl_line_check(t.store, one, &progress, piece, strlen(piece), &t.err));
+    assert_int_equal(t.err.session, 0);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -499,6 +547,7 @@ int main(void)
         cmocka_unit_test(test_root_append_makes_sessions),
         cmocka_unit_test(test_large_batches_are_whole_or_absent),
         cmocka_unit_test(test_short_lines_by_the_100000),
+        cmocka_unit_test(test_root_refusals_name_the_session),
         cmocka_unit_test(test_max_record),
         cmocka_unit_test(test_read_only_refuses),
     };

@@ -145,19 +145,30 @@ static void test_pieces(void **state)
     }
 }
 
-/* Pieces cost what they are long, not what came before them. */
+/* Pieces cost what they are long, not what came before them: nothing is looked at again, whatever
+ * it is that goes on and on. */
 static void test_pieces_are_cheap(void **state)
 {
-    const size_t len = 8 << 20;
+    static const struct {
+        const char *begin;
+        char fill;
+    } cases[] = {{"", ' '},           {"{", ' '},         {"{\"", 'k'},       {"{\"k\"", '\t'},
+                 {"{\"k\":", ' '},    {"{\"k\":\"", 'x'}, {"{\"k\":1", '1'},  {"{\"k\":-0.", '5'},
+                 {"{\"k\":2e+", '0'}, {"{\"k\":[", '\r'}, {"{\"k\":[{", ' '}, {"{\"k\":null", ' '},
+                 {"{\"k\":1,", ' '},  {"{\"k\":{}", ' '}};
+    const size_t len = 1 << 20;
     char *text = malloc(len);
     (void)state;
     assert_non_null(text);
-    memset(text, 'x', len);
-    memcpy(text, "{\"a\":\"", 6);
-    struct json_progress progress = {0};
-    for (size_t have = 16; have < len; have += 16) {
-        if (json_scan_more(&progress, text, have, NULL) != JSON_UNFINISHED || progress.at != have)
-            fail_msg("at %zu", have);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        memset(text, cases[i].fill, len);
+        memcpy(text, cases[i].begin, strlen(cases[i].begin));
+        struct json_progress progress = {0};
+        for (size_t have = 16; have < len; have += 16) {
+            if (json_scan_more(&progress, text, have, NULL) != JSON_UNFINISHED ||
+                progress.at != have)
+                fail_msg("%s and on: at %zu of %zu", cases[i].begin, progress.at, have);
+        }
     }
     free(text);
 }

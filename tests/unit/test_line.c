@@ -329,17 +329,16 @@ static void test_pieces(void **state)
         "[1,,", "\"", " {x",  "{\"seq\":\"x\""};
     for (size_t i = 0; i < sizeof hopeful / sizeof *hopeful; i++) {
         size_t len = strlen(hopeful[i]);
-        assert_int_equal(line_may_become(guard_put(&room, hopeful[i], len), len, MAX_RECORD, &err),
-                         0);
+        assert_int_equal(whole_check(guard_put(&room, hopeful[i], len), len, MAX_RECORD, &err), 0);
     }
-    assert_int_equal(line_may_become("{x", 2, MAX_RECORD, &err), -EINVAL);
+    assert_int_equal(whole_check("{x", 2, MAX_RECORD, &err), -EINVAL);
     assert_string_equal(err.text, "not JSON at byte 2: expected a key or '}'");
-    assert_int_equal(line_may_become("{}x", 3, MAX_RECORD, &err), -EINVAL);
-    assert_int_equal(line_may_become("ab\xc3(", 4, MAX_RECORD, &err), -EINVAL);
+    assert_int_equal(whole_check("{}x", 3, MAX_RECORD, &err), -EINVAL);
+    assert_int_equal(whole_check("ab\xc3(", 4, MAX_RECORD, &err), -EINVAL);
     assert_string_equal(err.text, "not UTF-8 at byte 3");
-    assert_int_equal(line_may_become("ab\xff", 3, MAX_RECORD, &err), -EINVAL);
-    assert_int_equal(line_may_become("abc", 3, 3, &err), 0);
-    assert_int_equal(line_may_become("abcd", 4, 3, &err), -EMSGSIZE);
+    assert_int_equal(whole_check("ab\xff", 3, MAX_RECORD, &err), -EINVAL);
+    assert_int_equal(whole_check("abc", 3, 3, &err), 0);
+    assert_int_equal(whole_check("abcd", 4, 3, &err), -EMSGSIZE);
     assert_int_equal(err.code, EMSGSIZE);
 
     /* In pieces the sentence is the same, and counts from the line's beginning. */

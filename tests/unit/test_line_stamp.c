@@ -238,7 +238,7 @@ static void test_random_damage(void **state)
         for (size_t have = 0; error == 0 && have <= text.len; have++) {
             assert_int_equal(line_piece_check(&progress, copy, have, MAX_RECORD, &err), 0);
             if (chance_one_in(&chance, 16))
-                assert_int_equal(line_may_become(copy, have, MAX_RECORD, &err), 0);
+                assert_int_equal(whole_check(copy, have, MAX_RECORD, &err), 0);
         }
         if (error == 0) {
             free(stamp(text.text, text.len, &with, &len));
@@ -255,6 +255,52 @@ static void test_random_damage(void **state)
     free(other.text);
 }
 
+/* A line that grows: at each length the answer, and the sentence, are those for a fresh look. */
+static void grow(struct chance *chance, const struct make *text, uint64_t max_record, bool by_bytes)
+{
+    struct json_progress progress = {0};
+    for (size_t have = 0;;) {
+        struct hl_error fresh = {0}, more = {0};
+        const char *copy = guard_put(&room, text->text, have);
+        int want = whole_check(copy, have, max_record, &fresh);
+        int got = line_piece_check(&progress, copy, have, max_record, &more);
+        if (got != want || strcmp(fresh.text, more.text) != 0)
+            fail_msg("%.*s: %d (%s), not %d (%s)", (int)have, text->text, got, more.text, want,
+                     fresh.text);
+        if (want < 0 || have == text->len)
+            return;
+        have += by_bytes ? 1 : chance_below(chance, 1 + chance_below(chance, 60));
+        if (have > text->len)
+            have = text->len;
+    }
+}
+
+static void test_random_pieces(void **state)
+{
+    struct chance chance = {chance_seed("test_random_pieces")};
+    struct make text = {0}, other = {0};
+    (void)state;
+    make_line(&other, &chance);
+    for (size_t round = chance_iterations(6000); round > 0; round--) {
+        make_line(&text, &chance);
+        if (chance_one_in(&chance, 4)) {
+            make_clear(&text);
+            make_string(&text, &chance, true);
+        }
+        for (size_t n = chance_below(&chance, 3); n > 0; n--)
+            make_damage(&text, &chance, &other);
+        for (size_t i = 0; i < text.len; i++)
+            if (text.text[i] == '\n')
+                text.text[i] = ' ';
+        uint64_t max_record = chance_one_in(&chance, 8) ? chance_below(&chance, 200) : MAX_RECORD;
+        grow(&chance, &text, max_record, true);
+        for (int n = 0; n < 3; n++)
+            grow(&chance, &text, max_record, false);
+    }
+    free(text.text);
+    free(other.text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_integers),
         cmocka_unit_test(test_random_lines),
         cmocka_unit_test(test_random_damage),
+        cmocka_unit_test(test_random_pieces),
     };
     guard_make(&room, 1 << 20);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,6 +44,48 @@ straight_into_append()
     find "$T_ROOT/scripts" -name '__pycache__' | grep . && t_fail "left compiled files" || true
 }
 
+# The commands of docs/migration.md as they stand.
+the_page()
+{
+    local data=$T_ROOT/tests/data
+    t_use page
+    t_mount
+    mkdir -p "$T_HOME/home/.claude/projects/-home-ada-game" "$T_HOME/home/.codex/sessions/2025/11/03" "$T_HOME/work/old"
+    cp "$data"/transcripts/3f0c*.jsonl "$data"/transcripts/agent-*.jsonl "$T_HOME/home/.claude/projects/-home-ada-game/"
+    cp "$data"/transcripts/rollout-*.jsonl "$T_HOME/home/.codex/sessions/2025/11/03/"
+    cd "$T_HOME/work"
+    ln -s "$MNT" m
+    ln -s "$T_ROOT/scripts" scripts
+    cp -r "$data/opslog/stores/agents/store" old/tasks
+    printf '{"op":"SET","id":"n","data":%s,"ts":"2025-01-0%s"}\n' 2 2T00:00:00Z >bot.log
+    printf '{"op":"SET","id":"n","data":%s,"ts":"2025-01-0%s"}\n' 1 1T00:00:00Z | gzip >bot.log.1.gz
+    printf '{"time":"2025-01-01T00:00:00Z","level":"info"}\n' >events.jsonl
+    # The last transcripts' block numbers lines that the block before appended without numbers: a store of its own.
+    sed -n '/^```sh$/,/^```$/{/^```/!p}' "$T_ROOT/docs/migration.md" >all.sh
+    grep -v -e --seq all.sh >page.sh
+    [ "$(wc -l <page.sh)" -ge 10 ] || t_fail "no commands in docs/migration.md"
+    t_run env HOME="$T_HOME/home" bash -euo pipefail page.sh
+    echo "$T_OUT"
+    t_eq "$T_STATUS" 0 "exit status"
+    t_eq "$(jq -s '[.[] | select(.op == "set")] | length' m/sessions/tasks/log)" 20
+    t_eq "$(jq -c .value m/sessions/bot/log | tr '\n' ' ')" "1 2 "
+    t_eq "$(cat m/sessions/3f0c*/log m/sessions/0199f0*/log | jq -s 'map(.tokens_out // 0) | add')" $((283 + 11 + 310))
+    t_eq "$(jq -c 'select(.ts_exact) | [.ts_ms, .payload.level]' m/sessions/events/log)" '[1735689600000,"info"]'
+    cd /
+    t_unmount
+    t_use numbered
+    t_mount
+    ln -sfn "$MNT" "$T_DIR/page/work/m"
+    cd "$T_DIR/page/work"
+    grep -e --seq all.sh >seq.sh
+    for _ in 1 2; do
+        HOME=$T_DIR/page/home bash -euo pipefail seq.sh
+        t_eq "$(wc -l <m/log)" 28
+    done
+    cd /
+    t_unmount
+}
+
 mkdir "$T_DIR/room"
 t_mount
 t_test "opslog: stores of the real package" opslog kept "$MNT"
@@ -76,4 +118,5 @@ t_test "memory stays flat" other memory_stays_flat "$T_DIR/room"
 t_test "refusals are told" other refusals_are_told "$MNT"
 t_test "help and usage" other help_and_usage
 t_test "straight into append" straight_into_append
+t_test "docs/migration.md" the_page
 t_test "unmounts cleanly" t_unmount

@@ -102,7 +102,7 @@ INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
 
 # ---- targets ----
 
-.PHONY: all check unit mount soak lint tidy cppcheck format-check format install uninstall clean help FORCE
+.PHONY: all check unit mount soak lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PROGRAM) ## build build/hotlogfs
@@ -129,6 +129,23 @@ uninstall: ## remove what `make install` with the same variables installed
 	@for directory in $(DOCDIR)/examples $(DOCDIR); do \
 		[ ! -d "$(DESTDIR)$$directory" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$directory"; \
 	done
+
+# In a copy of the tree, with nothing of ours in the environment: the package decides for itself.
+DEB_TREE = $(BUILD)/deb/hotlogfs-$(VERSION)
+deb: ## make a Debian package in build/deb (needs scripts/install-deps deb)
+	@rm -rf $(BUILD)/deb && mkdir -p $(DEB_TREE)
+	@{ git ls-files -z --cached --others --exclude-standard 2>/dev/null || \
+		find . \( -path ./.git -o -path './build*' \) -prune -o -type f -print0; } | \
+		xargs -0 sh -c 'for file; do [ ! -e "$$file" ] || printf "%s\0" "$$file"; done' - | \
+		tar --null -T - -cf - | tar -xf - -C $(DEB_TREE)
+	@cd $(DEB_TREE) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u BUILD -u SANITIZER -u CC -u CFLAGS -u LDFLAGS \
+		DEB_BUILD_OPTIONS="$(DEB_BUILD_OPTIONS) nocheck parallel=$(shell nproc)" DEB_BUILD_PROFILES=nocheck \
+		dpkg-buildpackage -us -uc -b >../build.log 2>&1 || { tail -n 40 ../build.log >&2; exit 1; }
+	@rm -rf $(DEB_TREE)
+	@ls $(BUILD)/deb/hotlogfs_*.deb
+
+deb-check: deb ## make the Debian package, check it, install it in an overlay, and boot systemd with it
+	BUILD=$(BUILD) tests/run -d $(TESTS)
 
 check: $(PROGRAM) $(TEST_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
 	BUILD=$(BUILD) tests/run $(TESTS)

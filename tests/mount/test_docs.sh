@@ -175,3 +175,98 @@ store_everywhere()
     done < <(sed -n 's/^    FRAME_\([A-Z]*\) = \([0-9]*\),.*/\1 \2/p' "$T_ROOT/store/format.h")
 }
 t_test "what lies in DIR is in hotlogfs-format(5)" store_everywhere
+
+# ---- docs/ --------------------------------------------------------------------------------------
+
+# page NAME [HEADING]: its shell blocks, with hotlogfs in PATH and mnt as the mountpoint, print what stands there.
+page()
+{
+    t_use "page${2:+-${2// /-}}-$1"
+    mkdir "$T_HOME/bin" "$T_HOME/work"
+    ln -s "$HOTLOGFS" "$T_HOME/bin/hotlogfs"
+    MNT=$T_HOME/work/mnt
+    t_defer t_abandon_page "$T_HOME/work"
+    cd "$T_HOME/work"
+    PATH=$T_HOME/bin:$PATH python3 "$T_HERE/doc_blocks.py" "$T_ROOT/docs/$1.md" "${@:2}"
+    t_wait t_page_ended "$T_HOME/work"
+}
+# Ends what a page that went wrong leaves: its mounts, and so their daemons.
+t_abandon_page()
+{
+    local mount
+    while read -r mount; do
+        umount -l "$mount"
+    done < <(awk -v d="$1/" 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo)
+    t_wait t_page_ended "$1"
+}
+# Nobody holds the locks of its stores.
+t_page_ended()
+{
+    local lock
+    while read -r lock; do
+        flock -n "$lock" true || return 1
+    done < <(find "$1" -xdev -name lock -type f)
+}
+t_test "docs/tutorial.md does what it says" page tutorial
+
+# recipe HEADING: that part of docs/recipes.md, with $LOG a mount.
+recipe()
+{
+    t_use "recipe-${1// /-}"
+    t_mount
+    LOG=$MNT page recipes "$1"
+    t_use "recipe-${1// /-}"
+    t_unmount
+}
+t_test "recipe: a shell that logs its commands" recipe "A shell that logs its commands"
+t_test "recipe: an agent's hook" recipe "An agent's hook"
+t_test "recipe: syslog into a session" recipe "Syslog into a session"
+t_test "recipe: questions of a year" recipe "Asking questions of a year"
+t_test "recipe: backup" recipe "Backup"
+
+# Every recipe that has commands is among these.
+recipes_are_tested()
+{
+    local heading
+    awk '/^## / { heading = substr($0, 4) } /^```sh$/ { print heading }' "$T_ROOT/docs/recipes.md" | sort -u >"$T_DIR/headings"
+    while read -r heading; do
+        grep -qF "recipe \"$heading\"" "${BASH_SOURCE[0]}" || t_fail "no test runs the recipe: $heading"
+    done <"$T_DIR/headings"
+}
+t_test "every recipe with commands is run" recipes_are_tested
+
+# What the recipe for backups says of copies taken at any moment.
+backup_under_load()
+{
+    t_use loaded
+    t_mount -o segment_size=64K
+    (while echo '{"session_id":"s","payload":"some text to fill segments with, so that they are sealed now and then"}'; do :; done \
+        >"$MNT/append") 2>"$T_HOME/writer" &
+    local writer=$! round copy source=$DIR mount=$MNT segments
+    t_defer kill "$writer"
+    for round in 1 2 3; do
+        segments=$(jq .segments "$mount/.status")
+        t_wait more_segments "$mount" "$segments"
+        copy=$T_DIR/copy-$round
+        mkdir "$copy"
+        rsync -a "$source/log/" "$copy/log/"
+        t_use "copy-$round-mount"
+        DIR=$copy
+        t_mount
+        cmp -n "$(stat -c %s "$MNT/log")" "$MNT/log" "$mount/log"
+        echo verify >"$MNT/.ctl"
+        t_eq "$(tail -n 1 "$MNT/.ctl" | jq '.damaged_gaps + .broken_batches + .index_missing')" 0 "damage in the copy"
+        t_ne "$(jq .records "$MNT/.status")" 0 "records in the copy"
+        t_unmount
+        DIR=$source MNT=$mount
+    done
+    kill "$writer"
+    wait "$writer" || true
+    t_use loaded
+    t_unmount
+}
+more_segments() { [ "$(jq .segments "$1/.status")" -gt "$2" ]; }
+t_test "a copy of log/, taken while it is written to, is a store" backup_under_load
+
+# The headings of docs/troubleshooting.md are what users see: sentences of the sources, or names of errors.
+t_test "docs/troubleshooting.md quotes what the program says" python3 "$T_HERE/doc_sentences.py" "$T_ROOT"

@@ -270,3 +270,22 @@ t_test "a copy of log/, taken while it is written to, is a store" backup_under_l
 
 # The headings of docs/troubleshooting.md are what users see: sentences of the sources, or names of errors.
 t_test "docs/troubleshooting.md quotes what the program says" python3 "$T_HERE/doc_sentences.py" "$T_ROOT"
+
+# What docs/tour.svg shows, digits aside, is what scripts/run shows now.
+tour_is_true()
+{
+    "$T_ROOT/scripts/record-tour" "$T_DIR/tour.svg"
+    local file
+    for file in "$T_DIR/tour.svg" "$T_ROOT/docs/tour.svg"; do
+        python3 - "$file" >"$T_DIR/$([ "$file" = "$T_DIR/tour.svg" ] && echo new || echo old).tour" <<'END'
+import re, sys
+import xml.etree.ElementTree
+for text in xml.etree.ElementTree.parse(sys.argv[1]).iter("{http://www.w3.org/2000/svg}text"):
+    print(re.sub(r"[0-9]+", "0", "".join(text.itertext())))
+END
+    done
+    [ "$(wc -l <"$T_DIR/new.tour")" -gt 30 ] || t_fail "the tour is too short"
+    diff "$T_DIR/old.tour" "$T_DIR/new.tour" || t_fail "docs/tour.svg is out of date: run scripts/record-tour"
+    grep -qF '](docs/tour.svg)' "$T_ROOT/README.md"
+}
+t_test "docs/tour.svg shows what scripts/run shows" tour_is_true

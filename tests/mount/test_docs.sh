@@ -31,7 +31,7 @@ lint_clean()
     local page said
     for page in "$MAN"/*.[1-8]; do
         # Whether pages of other packages are installed is no matter of ours.
-        said=$(mandoc -T lint -W style "$page" 2>/dev/null | grep -v 'referenced manual not found: Xr' || true)
+        said=$(mandoc -T lint "$page" 2>/dev/null | grep -v 'referenced manual not found: Xr' || true)
         t_eq "$said" "" "mandoc -T lint"
         said=$(MANROFFSEQ='' MANWIDTH=80 man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>&1 >/dev/null)
         t_eq "$said" "" "man --warnings -l ${page##*/}"

@@ -139,7 +139,7 @@ deb: ## make a Debian package in build/deb (needs scripts/install-deps deb)
 		xargs -0 sh -c 'for file; do [ ! -e "$$file" ] || printf "%s\0" "$$file"; done' - | \
 		tar --null -T - -cf - | tar -xf - -C $(DEB_TREE)
 	@cd $(DEB_TREE) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u BUILD -u SANITIZER -u CC -u CFLAGS -u LDFLAGS \
-		DEB_BUILD_OPTIONS="$(DEB_BUILD_OPTIONS) nocheck parallel=$(shell nproc)" DEB_BUILD_PROFILES=nocheck \
+		DEB_BUILD_OPTIONS="$(strip $(DEB_BUILD_OPTIONS) nocheck parallel=$(shell nproc))" DEB_BUILD_PROFILES=nocheck \
 		dpkg-buildpackage -us -uc -b >../build.log 2>&1 || { tail -n 40 ../build.log >&2; exit 1; }
 	@rm -rf $(DEB_TREE)
 	@ls $(BUILD)/deb/hotlogfs_*.deb

@@ -65,13 +65,87 @@ TEST_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
 STORE_ARCHIVE := $(BUILD)/libhotlog.a
 FS_ARCHIVE := $(BUILD)/libhotlogfs-fs.a
 PROGRAM := $(BUILD)/hotlogfs
+VERSION := $(shell sed -n 's/^.define HL_VERSION "\(.*\)".*/\1/p' store/store.h)
+
+# ---- where `make install` puts them, below DESTDIR ----
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/hotlogfs
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+USERUNITDIR ?= $(PREFIX)/lib/systemd/user
+# mount(8) looks for mount.hotlogfs nowhere else. Empty: it is left out.
+HELPERDIR ?= /sbin
+
+# Programs for administrators: those that were built are installed, each with its man page.
+ADMIN_NAMES := fsck.hotlogfs
+ADMIN_PROGRAMS = $(shell ls $(addprefix $(BUILD)/,$(ADMIN_NAMES)) 2>/dev/null)
+ADMIN_PAGES = $(ADMIN_NAMES:%=man/%.8)
+MAN_PAGES = $(filter-out $(ADMIN_PAGES),$(sort $(wildcard man/*.[1-8]))) \
+	$(patsubst %,man/%.8,$(notdir $(ADMIN_PROGRAMS)))
+page_targets = $(foreach page,$(1),$(MANDIR)/man$(patsubst .%,%,$(suffix $(page)))/$(notdir $(page)))
+UNITS := $(BUILD)/dist/hotlogfs@.service $(BUILD)/dist/hotlogfs@.user.service
+
+# MODE:FILE:TARGET, one for each file that is installed.
+to_directory = $(foreach file,$(2),$(1):$(file):$(3)/$(notdir $(file)))
+INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
+	$(call to_directory,755,$(ADMIN_PROGRAMS),$(SBINDIR)) \
+	$(join $(MAN_PAGES:%=644:%:),$(call page_targets,$(MAN_PAGES))) \
+	644:dist/completion.bash:$(COMPLETIONDIR)/hotlogfs \
+	644:$(BUILD)/dist/hotlogfs@.service:$(UNITDIR)/hotlogfs@.service \
+	644:$(BUILD)/dist/hotlogfs@.user.service:$(USERUNITDIR)/hotlogfs@.service \
+	$(call to_directory,644,README.md $(wildcard CHANGELOG.md) $(sort $(wildcard docs/*.md docs/*.svg)),$(DOCDIR)) \
+	$(call to_directory,644,dist/example.conf,$(DOCDIR)/examples)
 
 # ---- targets ----
 
-.PHONY: all check unit mount soak lint tidy cppcheck format-check format clean help FORCE
+.PHONY: all check unit mount soak lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PROGRAM) ## build build/hotlogfs
+
+install: all $(UNITS) ## install below PREFIX=/usr/local (and DESTDIR); mount.hotlogfs in HELPERDIR=/sbin
+	@set -e; for line in $(INSTALLED); do \
+		rest=$${line#*:}; \
+		install -D -m "$${line%%:*}" "$${rest%%:*}" "$(DESTDIR)$${rest#*:}"; \
+	done
+	@ln -sfn hotlogfs "$(DESTDIR)$(COMPLETIONDIR)/mount.hotlogfs"
+ifneq ($(HELPERDIR),)
+	@install -d "$(DESTDIR)$(HELPERDIR)"
+	@ln -sfn $(BINDIR)/hotlogfs "$(DESTDIR)$(HELPERDIR)/mount.hotlogfs"
+endif
+
+uninstall: ## remove what `make install` with the same variables installed
+	@set -e; for line in $(INSTALLED); do \
+		rm -f "$(DESTDIR)$${line##*:}"; \
+	done
+	@set -e; for file in $(addprefix $(SBINDIR)/,$(ADMIN_NAMES)) $(call page_targets,$(ADMIN_PAGES)) \
+		$(COMPLETIONDIR)/mount.hotlogfs $(addsuffix /mount.hotlogfs,$(HELPERDIR)); do \
+		rm -f "$(DESTDIR)$$file"; \
+	done
+	@for directory in $(DOCDIR)/examples $(DOCDIR); do \
+		[ ! -d "$(DESTDIR)$$directory" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$directory"; \
+	done
+
+# In a copy of the tree, with nothing of ours in the environment: the package decides for itself.
+DEB_TREE = $(BUILD)/deb/hotlogfs-$(VERSION)
+deb: ## make a Debian package in build/deb (needs scripts/install-deps deb)
+	@rm -rf $(BUILD)/deb && mkdir -p $(DEB_TREE)
+	@{ git ls-files -z --cached --others --exclude-standard 2>/dev/null || \
+		find . \( -path ./.git -o -path './build*' \) -prune -o -type f -print0; } | \
+		xargs -0 sh -c 'for file; do [ ! -e "$$file" ] || printf "%s\0" "$$file"; done' - | \
+		tar --null -T - -cf - | tar -xf - -C $(DEB_TREE)
+	@cd $(DEB_TREE) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u BUILD -u SANITIZER -u CC -u CFLAGS -u LDFLAGS \
+		DEB_BUILD_OPTIONS="$(strip $(DEB_BUILD_OPTIONS) nocheck parallel=$(shell nproc))" DEB_BUILD_PROFILES=nocheck \
+		dpkg-buildpackage -us -uc -b >../build.log 2>&1 || { tail -n 40 ../build.log >&2; exit 1; }
+	@rm -rf $(DEB_TREE)
+	@ls $(BUILD)/deb/hotlogfs_*.deb
+
+deb-check: deb ## make the Debian package, check it, install it in an overlay, and boot systemd with it
+	BUILD=$(BUILD) tests/run -d $(TESTS)
 
 check: $(PROGRAM) $(TEST_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
 	BUILD=$(BUILD) tests/run $(TESTS)
@@ -118,6 +192,10 @@ help: ## list the targets
 
 $(PROGRAM): $(MAIN_OBJECT) $(FS_ARCHIVE) $(STORE_ARCHIVE) $(BUILD)/flags
 	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) -o $@ $(MAIN_OBJECT) $(FS_ARCHIVE) $(STORE_ARCHIVE) $(LIBS)
+
+$(BUILD)/dist/%: dist/%.in FORCE
+	@mkdir -p $(@D)
+	@sed 's|@BINDIR@|$(BINDIR)|g' $< >$@
 
 # Made anew, so that no object of a source that is gone stays in it.
 $(STORE_ARCHIVE): $(STORE_OBJECTS) $(BUILD)/sources

@@ -28,6 +28,7 @@
 #include "serve.h"
 
 #define FILES_MAX 65536
+#define EXIT_MOUNT_FAILED 32 /* what mount(8) expects of its helpers */
 #define MIB (1024 * 1024)
 
 struct program {
@@ -201,6 +202,14 @@ static int run(struct program *program)
     return result == 0 && finished == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* What was done, if that is to be said. */
+static void tell(const struct program *program, const char *done)
+{
+    const struct fs_options *options = &program->arguments.options;
+    if (program->arguments.verbose)
+        fs_log(HL_INFO, "%s: %s on %s", done, options->dir, options->mountpoint);
+}
+
 /* The parent's part: waits until the daemon has mounted, or has ended. */
 static int wait_until_ready(int fd, pid_t daemon)
 {
@@ -239,6 +248,8 @@ static int run_in_background(struct program *program)
         close(ends[1]);
         int status = wait_until_ready(ends[0], daemon);
         close(ends[0]);
+        if (status == EXIT_SUCCESS)
+            tell(program, "mounted");
         return status;
     }
     close(ends[0]);
@@ -246,10 +257,13 @@ static int run_in_background(struct program *program)
     return run(program);
 }
 
-static int resolve_paths(struct fs_options *options, struct hl_error *err)
+/* *dir_missing: DIR is not there and cannot be made, for want of the directory that it is to be in.
+ */
+static int resolve_paths(struct fs_options *options, bool *dir_missing, struct hl_error *err)
 {
     char *dir = NULL, *mountpoint = NULL;
     int result = mount_resolve_dir(options->dir, &dir, err);
+    *dir_missing = result == -ENOENT;
     if (result == 0)
         result = mount_resolve_mountpoint(options->mountpoint, &mountpoint, err);
     if (result == 0)
@@ -279,16 +293,63 @@ static bool ensure_standard_descriptors(void)
     return true;
 }
 
+static int fail(const struct hl_error *err, int result)
+{
+    fs_log(HL_ERROR, "%s", err->text[0] ? err->text : strerror(-result));
+    return EXIT_FAILURE;
+}
+
 static int mount_and_serve(struct program *program)
+{
+    const struct arguments *arguments = &program->arguments;
+    struct fs_options *options = &program->arguments.options;
+    struct hl_error err = {0};
+    bool dir_missing;
+    if (arguments->remount)
+        return fail(&err, hl_fail(&err, EOPNOTSUPP,
+                                  "%s cannot be remounted: unmount it, and mount it again with the "
+                                  "new options",
+                                  options->mountpoint));
+    int result = resolve_paths(options, &dir_missing, &err);
+    /* A disk that is not plugged in is no error then, see mount(8). */
+    if (result != 0 && dir_missing && arguments->helper && arguments->nofail) {
+        tell(program, "not mounted, for there is no such place");
+        return EXIT_SUCCESS;
+    }
+    if (result != 0)
+        return fail(&err, result);
+    if (arguments->fake) {
+        tell(program, "not mounted, as asked");
+        return EXIT_SUCCESS;
+    }
+    return options->foreground ? run(program) : run_in_background(program);
+}
+
+/* As mount.hotlogfs: in the namespace asked for, and with an exit status that mount(8) knows. */
+static int help_mount(struct program *program)
+{
+    const struct arguments *arguments = &program->arguments;
+    struct hl_error err = {0};
+    int result = 0;
+    if (arguments->verbose && arguments->error[0] != '\0')
+        fs_log(HL_INFO, "passed over: %s", arguments->error);
+    if (arguments->namespace != NULL)
+        result = mount_enter_namespace(arguments->namespace, &err);
+    int status = result == 0 ? mount_and_serve(program) : fail(&err, result);
+    return status == EXIT_SUCCESS ? EXIT_SUCCESS : EXIT_MOUNT_FAILED;
+}
+
+static int clear(struct program *program)
 {
     struct fs_options *options = &program->arguments.options;
     struct hl_error err = {0};
-    int result = resolve_paths(options, &err);
-    if (result != 0) {
-        fs_log(HL_ERROR, "%s", err.text[0] ? err.text : strerror(-result));
-        return EXIT_FAILURE;
-    }
-    return options->foreground ? run(program) : run_in_background(program);
+    bool dir_missing;
+    int result = resolve_paths(options, &dir_missing, &err);
+    if (result == 0)
+        result = mount_clear(options->mountpoint, options->dir, &err);
+    else if (result == -ENOENT && !dir_missing)
+        result = 0; /* no mountpoint, no dead mount */
+    return result == 0 ? EXIT_SUCCESS : fail(&err, result);
 }
 
 int main(int argc, char *argv[])
@@ -311,8 +372,12 @@ int main(int argc, char *argv[])
         arguments_print_help(stdout);
         status = fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
     } else if (program.arguments.action == ARGUMENTS_VERSION) {
-        puts("hotlogfs " HOTLOGFS_VERSION);
+        puts("hotlogfs " HL_VERSION);
         status = fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    } else if (program.arguments.action == ARGUMENTS_CLEAR) {
+        status = clear(&program);
+    } else if (program.arguments.helper) {
+        status = help_mount(&program);
     } else {
         status = mount_and_serve(&program);
     }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <libmount.h>
 #include <limits.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,15 +294,15 @@ static bool is_other_users(const char *mountpoint)
     return result;
 }
 
-int mount_prepare(const char *mountpoint, const char *dir, bool *live_of_dir, struct hl_error *err)
+/* Takes away dead mounts that are ours, until what lies on the mountpoint answers: 0, or an error.
+ */
+static int take_dead_away(const char *mountpoint, const char *dir, struct hl_error *err)
 {
     mode_t mode;
-    if (live_of_dir != NULL)
-        *live_of_dir = false;
     for (int count = 0;; count++) {
         int result = ask_type(mountpoint, &mode);
         if (result == 0)
-            return check_live(mountpoint, dir, live_of_dir, err);
+            return 0;
         if (result == -EACCES &&
             is_other_users(mountpoint)) /* the kernel lets nobody else in, dead or not */
             return refuse_other_user(mountpoint, err);
@@ -316,4 +317,32 @@ int mount_prepare(const char *mountpoint, const char *dir, bool *live_of_dir, st
             return hl_fail(err, -result, "cannot unmount the dead mount on %s: %s", mountpoint,
                            strerror(-result));
     }
+}
+
+int mount_prepare(const char *mountpoint, const char *dir, bool *live_of_dir, struct hl_error *err)
+{
+    if (live_of_dir != NULL)
+        *live_of_dir = false;
+    int result = take_dead_away(mountpoint, dir, err);
+    return result == 0 ? check_live(mountpoint, dir, live_of_dir, err) : result;
+}
+
+int mount_clear(const char *mountpoint, const char *dir, struct hl_error *err)
+{
+    int result = take_dead_away(mountpoint, dir, err);
+    return result == -ENOENT ? 0 : result;
+}
+
+/* ---- namespaces ------------------------------------------------------------------------------ */
+
+int mount_enter_namespace(const char *path, struct hl_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int result = 0;
+    if (fd < 0 || setns(fd, CLONE_NEWNS) != 0)
+        result =
+            hl_fail(err, errno, "cannot go into the mount namespace %s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return result;
 }

@@ -26,6 +26,10 @@ int mount_check_apart(const char *dir, const char *mountpoint, struct hl_error *
  */
 int mount_prepare(const char *mountpoint, const char *dir, bool *live_of_dir, struct hl_error *err);
 
+/* Takes away a dead mount that is ours, as above, and nothing else: 0 also when there is none, or
+ * no such mountpoint. */
+int mount_clear(const char *mountpoint, const char *dir, struct hl_error *err);
+
 /* The device number of the hotlogfs of dir that lies uppermost on mountpoint: 1, or 0 if none does,
  * or -errno. */
 int mount_find(const char *mountpoint, const char *dir, dev_t *device);
@@ -35,6 +39,10 @@ int mount_find(const char *mountpoint, const char *dir, dev_t *device);
  * are given again as soon as they are free, so type and source are compared as well.
  */
 int mount_is_present(dev_t device, const char *dir);
+
+/* Goes into the mount namespace that a file such as /proc/PID/ns/mnt stands for, and to its root
+ * directory. Before any thread is started. */
+int mount_enter_namespace(const char *path, struct hl_error *err);
 
 /* Unmounts lazily: as root by the system call, else by fusermount3. 0 or -errno. */
 int mount_detach(const char *mountpoint);

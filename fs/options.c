@@ -84,11 +84,13 @@ static const char *const forwarded[] = {"nosuid", "suid", "nodev",   "dev",
                                         "noexec", "exec", "noatime", "atime"};
 /* What mount(8) and fstab(5) mean for themselves, or what makes no difference to this file system.
  */
-static const char *const ignored[] = {"defaults",    "auto",          "noauto",   "user",
-                                      "nouser",      "users",         "owner",    "group",
-                                      "_netdev",     "nofail",        "relatime", "norelatime",
-                                      "strictatime", "nostrictatime", "lazytime", "nolazytime",
-                                      "diratime",    "nodiratime",    "silent",   "loud"};
+static const char *const ignored[] = {
+    "defaults",      "auto",     "noauto",     "user",     "nouser",     "users",
+    "owner",         "group",    "_netdev",    "relatime", "norelatime", "strictatime",
+    "nostrictatime", "lazytime", "nolazytime", "diratime", "nodiratime", "silent",
+    "loud",          "iversion", "noiversion", "nomand",   "symfollow",  "nosymfollow"};
+/* The same, with something behind. */
+static const char *const ignored_prefixes[] = {"x-", "X-", "comment=", "user="};
 
 static bool parse_number(const char *text, const struct unit *units, uint64_t *value)
 {
@@ -170,6 +172,15 @@ static bool is_one_of(const char *word, const char *const *list, size_t count)
     return false;
 }
 
+static bool is_ignored(const char *word)
+{
+    for (size_t i = 0; i < sizeof(ignored_prefixes) / sizeof(ignored_prefixes[0]); i++) {
+        if (strncmp(word, ignored_prefixes[i], strlen(ignored_prefixes[i])) == 0)
+            return true;
+    }
+    return is_one_of(word, ignored, sizeof(ignored) / sizeof(ignored[0]));
+}
+
 static int set_number(struct arguments *arguments, const struct option *option, const char *value)
 {
     uint64_t number;
@@ -206,10 +217,16 @@ static int apply(struct arguments *arguments, char *word, bool given[OPTION_COUN
 {
     if (is_one_of(word, forwarded, sizeof(forwarded) / sizeof(forwarded[0])))
         return forward(arguments, word);
-    if (is_one_of(word, ignored, sizeof(ignored) / sizeof(ignored[0])) ||
-        strncmp(word, "x-", 2) == 0 || strncmp(word, "comment=", 8) == 0 ||
-        strncmp(word, "user=", 5) == 0)
+    if (is_ignored(word))
         return 0;
+    if (strcmp(word, "nofail") == 0) {
+        arguments->nofail = true;
+        return 0;
+    }
+    if (strcmp(word, "remount") == 0) {
+        arguments->remount = true;
+        return 0;
+    }
     char *value = strchr(word, '=');
     if (value != NULL)
         *value++ = '\0';
@@ -225,7 +242,8 @@ static int apply(struct arguments *arguments, char *word, bool given[OPTION_COUN
         *flag_at(&arguments->options, option->offset) = option->initial != 0;
         return 0;
     }
-    return refuse(arguments, "unknown option \"%.64s\"", word);
+    int result = refuse(arguments, "unknown option \"%.64s\"", word);
+    return arguments->helper ? 0 : result; /* the helper's last word comes with a later -s */
 }
 
 static int apply_list(struct arguments *arguments, const char *list, bool given[OPTION_COUNT])
@@ -255,6 +273,31 @@ static int set_path(struct arguments *arguments, const char *word)
     return *slot ? 0 : -ENOMEM;
 }
 
+/* Flags as mount(8) gives them to a helper, one or more in a word; an argument follows the last. */
+static int take_flags(struct arguments *arguments, int argc, char *const argv[], int *i)
+{
+    const char *word = argv[*i];
+    for (const char *flag = word + 1; *flag != '\0'; flag++) {
+        if (strchr("Nt", *flag) != NULL) {
+            const char *value = flag[1] != '\0' ? flag + 1 : *i + 1 < argc ? argv[++*i] : NULL;
+            if (value == NULL)
+                return refuse(arguments, "-%c needs an argument", *flag);
+            if (*flag == 'N')
+                arguments->namespace = value;
+            return 0; /* -t names the type, which is known */
+        }
+        if (*flag == 's')
+            arguments->sloppy = true;
+        else if (*flag == 'f')
+            arguments->fake = true;
+        else if (*flag == 'v')
+            arguments->verbose = true;
+        else if (*flag != 'n') /* there is no mtab to leave alone */
+            return refuse(arguments, "unknown option \"%.64s\"", word);
+    }
+    return 0;
+}
+
 /* One argument, and the next one where it belongs to it (*i then moves on). */
 static int take(struct arguments *arguments, int argc, char *const argv[], int *i, bool *only_paths,
                 bool given[OPTION_COUNT])
@@ -264,8 +307,10 @@ static int take(struct arguments *arguments, int argc, char *const argv[], int *
         return set_path(arguments, word);
     if (strcmp(word, "--") == 0) {
         *only_paths = true;
-    } else if (strcmp(word, "-f") == 0) {
+    } else if (strcmp(word, "-f") == 0 && !arguments->helper) {
         arguments->options.foreground = true;
+    } else if (strcmp(word, "--clear") == 0) {
+        arguments->action = ARGUMENTS_CLEAR;
     } else if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
         arguments->action = ARGUMENTS_HELP;
     } else if (strcmp(word, "-V") == 0 || strcmp(word, "--version") == 0) {
@@ -276,6 +321,8 @@ static int take(struct arguments *arguments, int argc, char *const argv[], int *
         return apply_list(arguments, argv[++*i], given);
     } else if (strncmp(word, "-o", 2) == 0) {
         return apply_list(arguments, word + 2, given);
+    } else if (arguments->helper) {
+        return take_flags(arguments, argc, argv, i);
     } else {
         return refuse(arguments, "unknown option \"%.64s\"", word);
     }
@@ -298,9 +345,16 @@ static int reconcile(struct arguments *arguments, const bool given[OPTION_COUNT]
     return 0;
 }
 
+static bool is_helper(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+    return strcmp(slash ? slash + 1 : program, "mount.hotlogfs") == 0;
+}
+
 int arguments_parse(struct arguments *arguments, int argc, char *const argv[])
 {
     memset(arguments, 0, sizeof(*arguments));
+    arguments->helper = argc > 0 && is_helper(argv[0]);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         if (options[i].kind != NULL)
             *number_at(&arguments->options, options[i].offset) = options[i].initial;
@@ -309,17 +363,23 @@ int arguments_parse(struct arguments *arguments, int argc, char *const argv[])
     if (arguments->mount_options == NULL)
         return -ENOMEM;
     bool only_paths = false, given[OPTION_COUNT] = {false};
-    for (int i = 1; i < argc && arguments->action == ARGUMENTS_MOUNT; i++) {
+    for (int i = 1; i < argc && arguments->action < ARGUMENTS_HELP; i++) {
         int result = take(arguments, argc, argv, &i, &only_paths, given);
         if (result != 0)
             return result;
     }
-    if (arguments->action != ARGUMENTS_MOUNT)
+    if (arguments->action >= ARGUMENTS_HELP)
         return 0;
+    /* mount(8) asks for a remount with all that the table of mounts has. */
+    if (arguments->error[0] != '\0' && !arguments->sloppy && !arguments->remount)
+        return -EINVAL;
     if (arguments->options.dir == NULL)
         return refuse(arguments, "DIR and MOUNTPOINT are missing");
     if (arguments->options.mountpoint == NULL)
         return refuse(arguments, "MOUNTPOINT is missing");
+    if (arguments->namespace != NULL &&
+        (arguments->options.dir[0] != '/' || arguments->options.mountpoint[0] != '/'))
+        return refuse(arguments, "with -N, DIR and MOUNTPOINT must be full paths");
     return reconcile(arguments, given);
 }
 
@@ -334,9 +394,12 @@ void arguments_free(struct arguments *arguments)
 void arguments_print_help(FILE *out)
 {
     fputs("Usage: hotlogfs DIR MOUNTPOINT [-f] [-o OPTION[,OPTION]...]\n"
+          "       hotlogfs --clear DIR MOUNTPOINT\n"
+          "       mount -t hotlogfs DIR MOUNTPOINT [-o OPTION[,OPTION]...]\n"
           "Presents the log of sessions kept in DIR (made if absent) as files on MOUNTPOINT.\n"
           "\n"
           "  -f             stay in the foreground\n"
+          "  --clear        take away the dead mount that a crash of DIR left on MOUNTPOINT\n"
           "  -h, --help     print this and exit\n"
           "  -V, --version  print the version and exit\n"
           "\n"
@@ -357,6 +420,7 @@ void arguments_print_help(FILE *out)
           "TIME is a number with ms, s, m, h or d; SIZE is bytes, or a number with K, M or G (of "
           "1024).\n"
           "The mount options nosuid, nodev, noexec and noatime are passed on to the kernel.\n"
-          "Unmount with: fusermount3 -u MOUNTPOINT\n",
+          "Unmount with: fusermount3 -u MOUNTPOINT (or umount, as root)\n"
+          "More in hotlogfs(1), hotlogfs-ctl(5) and mount.hotlogfs(8).\n",
           out);
 }

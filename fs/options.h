@@ -1,5 +1,7 @@
 /*
- * options.h - the command line: `hotlogfs DIR MOUNTPOINT [-f] [-o OPTION,…]`.
+ * options.h - the command line: `hotlogfs DIR MOUNTPOINT [-f] [-o OPTION,…]`, and that of
+ * mount.hotlogfs, as mount(8) calls it: `mount.hotlogfs DIR MOUNTPOINT [-sfnv] [-N NAMESPACE]
+ * [-o OPTION,…] [-t TYPE]`.
  *
  * One table in options.c names every option with its kind, range, default and help; parsing, --help
  * and the defaults all come from it.
@@ -11,21 +13,28 @@
 
 #include "fs.h"
 
-#define HOTLOGFS_VERSION "0.1.0"
-
-enum arguments_action { ARGUMENTS_MOUNT, ARGUMENTS_HELP, ARGUMENTS_VERSION };
+enum arguments_action { ARGUMENTS_MOUNT, ARGUMENTS_CLEAR, ARGUMENTS_HELP, ARGUMENTS_VERSION };
 
 struct arguments {
     enum arguments_action action;
     struct fs_options options; /* dir and mountpoint as they were given, not yet resolved */
     char *mount_options;       /* for the kernel: "nosuid,noatime" and the like, or "" */
-    char error[256];           /* why arguments_parse() failed, one sentence */
+    char error[256];           /* why arguments_parse() failed, one sentence; of a sloppy helper,
+                                  which option it passed over, or "" */
+    bool remount, nofail;      /* among the options of -o, see mount(8) */
+
+    /* Called as mount.hotlogfs; what follows is false or NULL otherwise. */
+    bool helper;
+    bool fake;             /* -f: all but the mount */
+    bool sloppy;           /* -s: unknown options are passed over */
+    bool verbose;          /* -v */
+    const char *namespace; /* -N: a file that stands for the mount namespace to mount in; of argv */
 };
 
 /*
- * Fills *arguments from a command line. Returns 0, or -EINVAL with a sentence in error that names
- * what is wrong, or -ENOMEM. arguments_free() is to be called in either case. For another action
- * than ARGUMENTS_MOUNT, dir and mountpoint may be NULL.
+ * Fills *arguments from a command line; argv[0] tells whose. Returns 0, or -EINVAL with a sentence
+ * in error that names what is wrong, or -ENOMEM. arguments_free() is to be called in either case.
+ * For another action than ARGUMENTS_MOUNT, dir and mountpoint may be NULL.
  */
 int arguments_parse(struct arguments *arguments, int argc, char *const argv[]);
 void arguments_free(struct arguments *arguments);

@@ -90,7 +90,7 @@ static int make_status(struct fs *fs, struct json_writer *writer)
     if (result < 0)
         return result;
     json_open(writer, NULL, '{');
-    json_string(writer, "version", HOTLOGFS_VERSION);
+    json_string(writer, "version", HL_VERSION);
     json_string(writer, "dir", fs->options->dir);
     json_string(writer, "mountpoint", fs->options->mountpoint);
     json_number(writer, "uptime_ms", fs_tick_ms() - fs->started_tick);

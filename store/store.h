@@ -37,6 +37,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define HL_VERSION "0.1.0" /* of the project: programs and package take it from here */
+
 #define HL_ID_MAX 255                        /* bytes of a session id */
 #define HL_SEQ_MAX ((UINT64_C(1) << 53) - 1) /* so that every JSON reader has it exactly */
 #define HL_ATTRIBUTES_MAX 65536 /* bytes of all attributes of one session, names included */

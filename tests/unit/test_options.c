@@ -110,6 +110,99 @@ static void test_mount_options(void **state)
     arguments_free(&a);
 }
 
+/* Parses what mount(8) gives its helper: the words up to NULL after the program's name. */
+static int parse_helper(struct arguments *arguments, const char *const words[])
+{
+    char *argv[WORDS_MAX] = {strdup("/sbin/mount.hotlogfs")};
+    int argc = 1;
+    for (; words[argc - 1] != NULL; argc++) {
+        assert_true(argc < WORDS_MAX - 1);
+        argv[argc] = strdup(words[argc - 1]);
+    }
+    int result = arguments_parse(arguments, argc, argv);
+    /* The name stays good for as long as argv does. */
+    if (result == 0 && arguments->namespace != NULL)
+        assert_string_equal(arguments->namespace, "/proc/7/ns/mnt");
+    for (int i = 0; i < argc; i++)
+        free(argv[i]);
+    return result;
+}
+
+static void test_helper(void **state)
+{
+    (void)state;
+    struct arguments a;
+    assert_int_equal(
+        parse_helper(&a, WORDS("/d", "/m", "-s", "-f", "-n", "-v", "-o",
+                               "rw,noexec,user=me,nofail,X-mount.mkdir,wibble,sync_interval=2s",
+                               "-N", "/proc/7/ns/mnt", "-t", "fuse.hotlogfs")),
+        0);
+    assert_true(a.helper && a.sloppy && a.fake && a.verbose && a.nofail);
+    assert_false(a.remount || a.options.foreground || a.options.read_only);
+    assert_int_equal(a.options.sync_interval_ms, 2000);
+    assert_string_equal(a.mount_options, "noexec");
+    assert_string_equal(a.error, "unknown option \"wibble\"");
+    arguments_free(&a);
+    /* In one word, their argument in it or behind it. */
+    assert_int_equal(parse_helper(&a, WORDS("/d", "/m", "-fvt", "hotlogfs", "-nN/proc/7/ns/mnt")),
+                     0);
+    assert_true(a.fake && a.verbose && a.namespace != NULL);
+    assert_false(a.sloppy);
+    arguments_free(&a);
+    assert_int_equal(parse_helper(&a, WORDS("d", "m")), 0);
+    assert_false(a.fake || a.sloppy || a.verbose || a.nofail || a.remount);
+    assert_null(a.namespace);
+    arguments_free(&a);
+    /* With the options that the table of mounts has. */
+    assert_int_equal(
+        parse_helper(&a, WORDS("d", "m", "-o", "rw,default_permissions,user_id=0,remount")), 0);
+    assert_true(a.remount);
+    arguments_free(&a);
+}
+
+static void test_helper_refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[4], *fragment;
+    } cases[] = {
+        {{"/d", "/m", "-owibble"}, "unknown option \"wibble\""},
+        {{"/d", "/m", "-fz"}, "unknown option \"-fz\""},
+        {{"/d", "/m", "-N"}, "-N needs an argument"},
+        {{"/d", "/m", "-t"}, "-t needs an argument"},
+        {{"/d", "m", "-N/proc/7/ns/mnt"}, "must be full paths"},
+        {{"d", "/m", "-N/proc/7/ns/mnt"}, "must be full paths"},
+        {{"/d", "/m", "-so", "sync=1"}, "unknown option \"-so\""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct arguments a;
+        const char *const *words = cases[i].words;
+        const char *const list[] = {words[0], words[1], words[2], words[3], NULL};
+        assert_int_equal(parse_helper(&a, list), -EINVAL);
+        assert_non_null(strstr(a.error, cases[i].fragment));
+        arguments_free(&a);
+    }
+}
+
+/* By another name it is no helper: its flags are refused, and -f is ours. */
+static void test_no_helper(void **state)
+{
+    (void)state;
+    struct arguments a;
+    assert_int_equal(parse(&a, WORDS("d", "m", "-n")), -EINVAL);
+    arguments_free(&a);
+    assert_int_equal(parse(&a, WORDS("d", "m", "-f", "-o", "remount")), 0);
+    assert_true(a.options.foreground && a.remount);
+    assert_false(a.helper || a.fake);
+    arguments_free(&a);
+    assert_int_equal(parse(&a, WORDS("--clear", "d", "m")), 0);
+    assert_int_equal(a.action, ARGUMENTS_CLEAR);
+    assert_string_equal(a.options.mountpoint, "m");
+    arguments_free(&a);
+    assert_int_equal(parse(&a, WORDS("--clear", "d")), -EINVAL);
+    arguments_free(&a);
+}
+
 static void test_actions(void **state)
 {
     (void)state;
@@ -298,12 +391,21 @@ static void test_help_and_table_agree(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_all_options),
-        cmocka_unit_test(test_last_flag_wins), cmocka_unit_test(test_mount_options),
-        cmocka_unit_test(test_actions),        cmocka_unit_test(test_paths_that_look_like_options),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_usage_errors),
-        cmocka_unit_test(test_long_words),     cmocka_unit_test(test_pieces_follow_max_record),
-        cmocka_unit_test(test_values),         cmocka_unit_test(test_help_and_table_agree),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_all_options),
+        cmocka_unit_test(test_last_flag_wins),
+        cmocka_unit_test(test_mount_options),
+        cmocka_unit_test(test_helper),
+        cmocka_unit_test(test_helper_refusals),
+        cmocka_unit_test(test_no_helper),
+        cmocka_unit_test(test_actions),
+        cmocka_unit_test(test_paths_that_look_like_options),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_usage_errors),
+        cmocka_unit_test(test_long_words),
+        cmocka_unit_test(test_pieces_follow_max_record),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_help_and_table_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,8 @@ int checkpoint_write(struct hl_store *store, struct hl_progress *progress, struc
 {
     char name[32];
     uint64_t watermark = atomic_load(&store->indexed), size = 0, crc = 0;
+    if (!store->index)
+        return hl_fail(err, ENOSPC, "there is no index yet: there was no room for it");
     store->checkpoint_clock = monotonic_ms();
     if (progress)
         atomic_store(&progress->total, index_bytes(store->index));

@@ -48,7 +48,9 @@ static int sync_log(struct hl_store *store)
     struct segment *active = NULL;
     pthread_mutex_lock(&store->append_lock);
     uint64_t position = atomic_load(&store->position);
-    int error = segment_get(&store->segments, store->active->first, &active);
+    int error = tail_settle(store, NULL);
+    if (error == 0)
+        error = segment_get(&store->segments, store->active->first, &active);
     pthread_mutex_unlock(&store->append_lock);
     if (error < 0)
         return error;

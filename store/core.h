@@ -66,12 +66,15 @@ struct commit {
     bool stop, hurry;
 };
 
+/* The flush thread also makes up for an index that opening had no room for. */
 struct flusher {
     pthread_t thread;
     bool running;
     pthread_mutex_t lock; /* guards all below; a leaf */
     pthread_cond_t wake;
     bool stop, wanted;
+    /* The thread's own: the index is tried again with so many bytes of room, or then. */
+    uint64_t room_wanted, try_at, try_wait;
 };
 
 /* What a flush leads the index to. Taken under append_lock when the table is frozen. */
@@ -79,6 +82,11 @@ struct flush_target {
     struct index_meta meta;
     struct index_segment *segments; /* from that of the old watermark to that of the new */
     size_t segment_count;
+};
+
+/* Log positions of one segment, the end not included. */
+struct stretch {
+    uint64_t begin, end;
 };
 
 struct hl_store {
@@ -91,10 +99,13 @@ struct hl_store {
     struct segment_set segments;
     bool writer_alive, medium_read_only; /* read-only stores: as found when it was opened */
     bool shadow;                         /* of another store, in use: changes nothing in log/ */
-    unsigned retries;                    /* of opening beside a writer, that are left */
-    uint64_t index_applying;             /* of the index that was adopted */
-    dev_t index_device; /* of the data.mdb that was opened; read-only stores: under */
-    ino_t index_inode;  /* append_lock */
+    bool no_room;          /* opening: the disk is too full for more index than there is */
+    unsigned retries;      /* of opening beside a writer, that are left */
+    struct stretch *voids; /* in the segment that was the last: good frames there are of no batch */
+    size_t void_count;     /* that was whole */
+    uint64_t index_applying; /* of the index that was adopted */
+    dev_t index_device;      /* of the data.mdb that was opened; read-only stores: under */
+    ino_t index_inode;       /* append_lock */
 
     pthread_mutex_t reindex_lock;
     pthread_mutex_t flush_lock;
@@ -114,11 +125,12 @@ struct hl_store {
     bool seal_written;  /* active is sealed and synced: the next one is to be made */
     uint64_t clock_ms;  /* the highest recorded_ms given */
     uint32_t next_session;
-    uint64_t batch;           /* counts batches, so that leftovers of one are known as such */
-    uint64_t next_point;      /* offset in active from which the next frame gets a point */
-    uint64_t unindexed_bytes; /* of log since the table was begun */
-    uint64_t unsynced_bytes;  /* since the commit thread was last woken for their number */
-    int flush_error;          /* of the last flush: 0, or why the memtable stays full */
+    uint64_t batch;            /* counts batches, so that leftovers of one are known as such */
+    uint64_t next_point;       /* offset in active from which the next frame gets a point */
+    uint64_t unindexed_bytes;  /* of log since the table was begun */
+    uint64_t unsynced_bytes;   /* since the commit thread was last woken for their number */
+    struct unmended *unmended; /* what recovery had no room to do to the tail; NULL: nothing */
+    int flush_error;           /* of the last flush: 0, or why the memtable stays full */
 
     _Atomic uint64_t position; /* of the published tail */
     _Atomic uint64_t synced;   /* everything below is on the disk; written under sync_lock */
@@ -157,6 +169,8 @@ void store_report(const struct hl_store *store, enum hl_severity severity, const
     __attribute__((format(printf, 3, 4)));
 /* Reports damage at a position, once for each as far as remembered. */
 void store_damage(struct hl_store *store, uint64_t position, const char *what);
+/* Whether a frame there counts for nothing, good as it may be. */
+bool store_is_void(const struct hl_store *store, uint64_t position);
 /* 0, or why appends are refused: -EROFS, -EIO. */
 int store_writable(const struct hl_store *store, struct hl_error *err);
 
@@ -244,10 +258,21 @@ void lookup_view_end(struct hl_store *store, struct index_view *view);
 int read_frame(struct hl_store *store, uint32_t session, const struct index_entry *entry,
                uint8_t **buffer, struct frame *frame);
 
-/* ---- recover.c, reindex.c, quarantine.c ---- */
+/* ---- recover.c, recover_tail.c, reindex.c, quarantine.c ---- */
 
-/* Recovers an opened directory: leaves segments, index, memtable and tail ready. */
+/* Recovers an opened directory: leaves segments, index, memtable and tail ready. On a disk that is
+ * too full for the index there is none (store->index is NULL) and all is in the memtable; what
+ * cannot be set aside stays, and tail_mend() is to be tried before the tail is written to. */
 int recover(struct hl_store *store, struct hl_error *err);
+/* Does what recovery had no room to do, append_lock held: tail_settle() sees to it that what was
+ * replayed is on the disk, tail_mend() also that the tail can be appended to. 0 if that is so;
+ * -ENOSPC, -EDQUOT: not yet. */
+int tail_settle(struct hl_store *store, struct hl_error *err);
+int tail_mend(struct hl_store *store, struct hl_error *err);
+void tail_forget(struct hl_store *store); /* frees what is kept for these two */
+/* Builds the index that opening had no room for, if there may be room now. 0: there is one. From
+ * the flush thread alone. */
+int index_make_up(struct hl_store *store);
 /* Sets bytes of a segment aside in DIR/quarantine, with a note; done before anything is cut or
  * written over. Doing it again for the same bytes changes nothing. */
 int quarantine(struct hl_store *store, const struct segment *segment, uint64_t offset,

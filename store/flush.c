@@ -326,7 +326,11 @@ static int flush_once(struct hl_store *store)
         bool nothing =
             position == atomic_load(&store->indexed) && store->table->bytes < FLUSH_TABLE_BYTES;
         if (!nothing)
+            error = store->index ? tail_settle(store, NULL) : -ENOSPC; /* index_make_up() */
+        if (!nothing && error == 0)
             error = freeze(store, position);
+        if (error < 0)
+            store->flush_error = error; /* who waits for room is told */
         pthread_cond_broadcast(&store->room);
         pthread_mutex_unlock(&store->append_lock);
         if (nothing || error < 0)
@@ -379,11 +383,12 @@ static uint64_t checkpoint_wait(struct hl_store *store, bool *due)
     pthread_mutex_lock(&store->flush_lock);
     uint64_t held = store->checkpoint_position;
     uint64_t age = monotonic_ms() - store->checkpoint_clock;
+    bool missing = !store->index;
     pthread_mutex_unlock(&store->flush_lock);
     uint64_t indexed = atomic_load(&store->indexed);
     *due = false;
     /* The index moves by FLUSH_LOG_BYTES, or by a full table: so much came when it moved at all. */
-    if (indexed == held)
+    if (indexed == held || missing)
         return 0;
     *due = age >= store->options.checkpoint_interval_ms;
     return *due ? 0 : store->options.checkpoint_interval_ms - age;
@@ -438,7 +443,7 @@ static void *flush_run(void *context)
     struct hl_store *store = context;
     while (!stopped(store)) {
         bool due;
-        int error = 0;
+        int error = 0, missing = index_make_up(store);
         if (flush_is_due(store)) {
             pthread_mutex_lock(&store->flush_lock);
             error = flush_all(store);
@@ -447,7 +452,9 @@ static void *flush_run(void *context)
         uint64_t wait = checkpoint_wait(store, &due);
         if (due)
             run_checkpoint(store);
-        wait_for_work(store, error < 0 ? 1000 : wait); /* a full disk may have room in a second */
+        wait_for_work(store, error < 0 || missing < 0
+                                 ? 1000
+                                 : wait); /* a full disk may have room in a second */
     }
     return NULL;
 }

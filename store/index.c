@@ -15,6 +15,7 @@
 #define MAX_READERS 512U
 #define MAX_TABLES 32U /* room for those of later versions */
 #define MAP_LEAST ((size_t)1 << 20)
+#define LOCK_FILE_BYTES (MAX_READERS * 64U + 4096U) /* a cache line each, and a header */
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define MAP_MOST ((size_t)1 << 36)
@@ -79,6 +80,32 @@ static int prepare_directory(const char *path, unsigned flags, bool *fresh)
     return n < 0 || (size_t)n >= sizeof parent ? -ENAMETOOLONG : sync_directory(parent);
 }
 
+/*
+ * Gives the table of readers, which LMDB maps and writes to, its blocks on the disk: where one is
+ * missing and the disk is full, the write would end the process (SIGBUS). Before LMDB opens the
+ * file, since closing it takes LMDB's own locks on it away.
+ */
+static int allocate_lock_file(const struct index *index, const char *path)
+{
+    char file[PATH_MAX];
+    struct stat st;
+    if (index->flags & INDEX_NO_LOCK)
+        return 0;
+    int n = snprintf(file, sizeof file, "%s/lock.mdb", path);
+    if (n < 0 || (size_t)n >= sizeof file)
+        return -ENAMETOOLONG;
+    bool there = stat(file, &st) == 0 && st.st_size > 0;
+    if (there && (uint64_t)st.st_blocks * 512 >= LOCK_FILE_BYTES)
+        return 0;
+    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) /* LMDB will meet it too, and knows when that does not matter */
+        return errno == ENOSPC || errno == EDQUOT ? -errno : 0;
+    int error = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LOCK_FILE_BYTES) < 0 ? -errno : 0;
+    close(fd);
+    /* One that is in use has the block which all need; other file systems cannot tell. */
+    return !there && (error == -ENOSPC || error == -EDQUOT) ? error : 0;
+}
+
 /* One try with one size of map; -ENOMEM: it is too large. */
 static int open_env(struct index *index, const char *path, size_t map_size)
 {
@@ -117,6 +144,17 @@ static int open_env(struct index *index, const char *path, size_t map_size)
     mdb_env_close(index->env);
     index->env = NULL;
     return error;
+}
+
+/* LMDB reports a short write as EIO, though what most often cuts one short is a full disk. */
+static int tell_full(struct index *index, int error)
+{
+    int fd;
+    struct statvfs fs;
+    if (error != -EIO || mdb_env_get_fd(index->env, &fd) != 0 || fstatvfs(fd, &fs) < 0)
+        return error;
+    uint64_t blocks = geteuid() == 0 ? fs.f_bfree : fs.f_bavail;
+    return blocks * fs.f_frsize < (UINT64_C(1) << 20) ? -ENOSPC : error;
 }
 
 /* Whether the main table, which holds nothing but tables, is empty: made, but never filled. */
@@ -169,8 +207,8 @@ static int open_tables(struct index *index, const uint8_t *store_id, bool *made,
         mdb_txn_abort(txn);
         return error;
     }
-    return index_error(
-        mdb_txn_commit(txn)); /* also of one that only read: it keeps the tables open */
+    /* Also of one that only read: it keeps the tables open. */
+    return tell_full(index, index_error(mdb_txn_commit(txn)));
 }
 
 static int open_index(struct index *index, const char *path, const uint8_t *store_id,
@@ -183,7 +221,9 @@ static int open_index(struct index *index, const char *path, const uint8_t *stor
     if (error < 0)
         return hl_fail(err, -error, "cannot open the index in %s: %s", path, strerror(-error));
     size_t size = map_size > 0 ? map_size : map_most();
-    error = open_env(index, path, size);
+    error = allocate_lock_file(index, path);
+    if (error == 0)
+        error = open_env(index, path, size);
     while (error == -ENOMEM && map_size == 0 && size > MAP_LEAST) {
         size /= 2;
         error = open_env(index, path, size);
@@ -280,17 +320,6 @@ int index_begin(struct index *index, struct index_txn **txn)
     return 0;
 }
 
-/* LMDB reports a short write as EIO, though what most often cuts one short is a full disk. */
-static int tell_full(struct index *index, int error)
-{
-    int fd;
-    struct statvfs fs;
-    if (error != -EIO || mdb_env_get_fd(index->env, &fd) != 0 || fstatvfs(fd, &fs) < 0)
-        return error;
-    uint64_t blocks = geteuid() == 0 ? fs.f_bfree : fs.f_bavail;
-    return blocks * fs.f_frsize < (UINT64_C(1) << 20) ? -ENOSPC : error;
-}
-
 int index_commit(struct index_txn *txn)
 {
     struct index *index = txn->index;
@@ -299,7 +328,7 @@ int index_commit(struct index_txn *txn)
         error = index_meta_store(txn, &txn->meta);
     if (error < 0) {
         index_abort(txn);
-        return error;
+        return tell_full(index, error);
     }
     error = tell_full(index, index_error(mdb_txn_commit(txn->at.txn)));
     free(txn);
@@ -320,7 +349,7 @@ int index_sync(struct index *index)
 {
     if (index->flags & INDEX_READ_ONLY)
         return -EROFS;
-    int error = index_error(mdb_env_sync(index->env, 1));
+    int error = tell_full(index, index_error(mdb_env_sync(index->env, 1)));
     if (error == 0 && (index->flags & INDEX_BUILD)) {
         error = index_error(mdb_env_set_flags(index->env, MDB_NOSYNC, 0));
         if (error == 0)

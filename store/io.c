@@ -152,6 +152,11 @@ const struct hl_io hl_io_system = {
     .list = sys_list,
 };
 
+bool hl_io_is_full(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT;
+}
+
 int hl_io_open(const struct hl_io *io, int dirfd, const char *name, int flags, mode_t mode)
 {
     int fd;
@@ -233,6 +238,15 @@ int hl_io_size(const struct hl_io *io, int fd, uint64_t *size)
     int error = io->fstat(io->context, fd, &st);
     if (error == 0)
         *size = (uint64_t)st.st_size;
+    return error;
+}
+
+int hl_io_room(const struct hl_io *io, int fd, uint64_t *bytes)
+{
+    struct statvfs fs;
+    int error = io->fstatvfs(io->context, fd, &fs);
+    if (error == 0)
+        *bytes = (uint64_t)(geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * fs.f_frsize;
     return error;
 }
 

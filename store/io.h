@@ -38,6 +38,9 @@ struct hl_io {
                 void *each_context);
 };
 
+/* Whether an error says that there is no room: the disk is full, or a quota is used up. */
+bool hl_io_is_full(int error);
+
 /* The system's own calls. */
 extern const struct hl_io hl_io_system;
 
@@ -55,6 +58,8 @@ int hl_io_fdatasync(const struct hl_io *io, int fd);
 int hl_io_fsync(const struct hl_io *io, int fd);
 int hl_io_truncate(const struct hl_io *io, int fd, uint64_t size);
 int hl_io_size(const struct hl_io *io, int fd, uint64_t *size);
+/* Bytes that this process may still take on the file system of fd. */
+int hl_io_room(const struct hl_io *io, int fd, uint64_t *bytes);
 
 /* Opens (making it first if create) a directory below dirfd. Returns the descriptor. *made (may be
  * NULL) says whether it was made; the parent then wants a sync. */

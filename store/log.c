@@ -152,6 +152,8 @@ int log_prepare(struct hl_store *store, struct hl_error *err)
         pthread_cond_wait(&store->room, &store->append_lock);
     }
     int error = store_writable(store, err);
+    if (error == 0)
+        error = tail_mend(store, err);
     if (error == 0 && (store->seal_written || store->tail >= store->options.segment_size))
         error = log_rotate(store, false, err);
     return error;
@@ -196,6 +198,8 @@ int hl_rotate(struct hl_store *store, struct hl_error *err)
 {
     pthread_mutex_lock(&store->append_lock);
     int error = store_writable(store, err);
+    if (error == 0)
+        error = tail_mend(store, err);
     if (error == 0)
         error = log_rotate(store, true, err);
     pthread_mutex_unlock(&store->append_lock);

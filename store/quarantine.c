@@ -129,10 +129,10 @@ int quarantine(struct hl_store *store, const struct segment *segment, uint64_t o
         if (error == 0)
             error = copy_to_file(store, dir, name, segment, offset, size);
         if (error == 0)
-            error = hl_io_fsync(store->io, dir);
-        if (error == 0)
             atomic_fetch_add(&store->quarantined_bytes, size);
     }
+    if (error == 0) /* also of what is kept already: whoever put it there may not have come to it */
+        error = hl_io_fsync(store->io, dir);
     hl_io_close(store->io, dir);
     return error;
 }

@@ -104,7 +104,7 @@ static int replay_part(struct hl_store *store, const struct part *part, bool new
         .ahead = part->ahead,
         .sealed = sealed,
         .watch = store->options.read_only && store->writer_alive && !sealed,
-        .flush = !store->options.read_only && store->index,
+        .flush = !store->options.read_only && store->index && !store->no_room,
         /* Of the youngest only the index can have said so: then nothing is replayed but its end. */
         .seal_found = part->segment == youngest && part->segment->sealed,
     };
@@ -159,8 +159,25 @@ int recover_replay(struct hl_store *store, uint64_t limit, struct hl_progress *p
     return error;
 }
 
+/* Until they are voided, and where nobody may do that, those who scan the log must pass over the
+ * regions of the last segment that hold no whole batch. */
+static int note_voids(struct hl_store *store, const struct replay *last)
+{
+    if (last->region_count == 0)
+        return 0;
+    store->voids = calloc(last->region_count, sizeof *store->voids);
+    if (!store->voids)
+        return -ENOMEM;
+    for (size_t i = 0; i < last->region_count; i++) {
+        uint64_t begin = position_make(last->segment->first, last->regions[i].offset);
+        store->voids[store->void_count++] =
+            (struct stretch){.begin = begin, .end = begin + last->regions[i].size};
+    }
+    return 0;
+}
+
 /* The state that an appender begins with. */
-static int set_tail(struct hl_store *store, const struct replay *last)
+static int set_tail(struct hl_store *store, const struct replay *last, bool settled)
 {
     struct segment *segment = store->segments.at[store->segments.count - 1];
     int error = segment_get(&store->segments, segment->first, &store->active);
@@ -173,8 +190,8 @@ static int set_tail(struct hl_store *store, const struct replay *last)
     store->seal_written = last->seal_found;
     uint64_t position = position_make(segment->first, last->end);
     atomic_store(&store->position, position);
-    atomic_store(&store->synced, position);
     uint64_t indexed = atomic_load(&store->indexed);
+    atomic_store(&store->synced, settled ? position : indexed);
     store->unindexed_bytes =
         position_segment(indexed) == segment->first ? position - indexed : last->end;
     return 0;
@@ -221,7 +238,7 @@ static int finish_build(struct hl_store *store, struct hl_error *err)
 static int recover_once(struct hl_store *store, struct hl_error *err)
 {
     size_t count;
-    bool build = false;
+    bool build = false, settled = true;
     uint64_t from = 0;
     struct replay last;
     int error = recover_load_segments(store, &count, err);
@@ -236,16 +253,18 @@ static int recover_once(struct hl_store *store, struct hl_error *err)
     const struct segment *newest = store->segments.at[store->segments.count - 1];
     uint64_t file_size = newest->size;
     error = recover_replay(store, UINT64_MAX, NULL, &last, &from, err);
+    if (error == 0)
+        error = note_voids(store, &last);
     if (error == 0 && !store->options.read_only) {
         struct segment *taken;
         error = segment_get(&store->segments, newest->first, &taken);
         if (error == 0) {
-            error = recover_mend_tail(store, &last, from, file_size, err);
+            error = recover_mend_tail(store, &last, from, file_size, &settled, err);
             segment_put(&store->segments, taken);
         }
     }
     if (error == 0)
-        error = set_tail(store, &last);
+        error = set_tail(store, &last, settled);
     /* Sessions that an unfinished flush brought further than the log now goes would hide new
      * records. */
     if (error == 0 && store->index_applying > atomic_load(&store->position))
@@ -261,39 +280,71 @@ static int recover_once(struct hl_store *store, struct hl_error *err)
 }
 
 /* Back to what store_new() and opening the directories made. */
-static void forget(struct hl_store *store)
+static int forget(struct hl_store *store)
 {
+    struct memtable *table = memtable_new();
+    if (!table)
+        return -ENOMEM;
     if (store->active)
         segment_put(&store->segments, store->active);
     store->active = NULL;
+    tail_forget(store);
+    free(store->voids);
+    store->voids = NULL;
+    store->void_count = 0;
     segment_set_free(&store->segments);
     segment_set_init(&store->segments, store->io, store->logfd, !store->options.read_only);
     index_close(store->index);
     store->index = NULL;
-    struct memtable *table = memtable_new();
-    if (table) {
-        memtable_free(store->table);
-        store->table = table;
-    }
+    memtable_free(store->frozen); /* of a flush that failed */
+    store->frozen = NULL;
+    free(store->target.segments);
+    store->target = (struct flush_target){0};
+    store->flush_applied = store->flush_marks = 0;
+    memtable_free(store->table);
+    store->table = table;
+    return 0;
+}
+
+/* The index was tried and took room that is not there: from now on it stays as it is. */
+static int do_without_room(struct hl_store *store, int why)
+{
+    store->no_room = true;
+    store_report(store, HL_ERROR,
+                 "there is no room to bring the index up to date (%s): what it has not is kept in "
+                 "memory until there is",
+                 strerror(-why));
+    return recover_remove_dir(store, RECOVER_BUILD_NAME);
 }
 
 int recover(struct hl_store *store, struct hl_error *err)
 {
-    int error;
+    bool was_ahead = false;
     store->retries = BESIDE_RETRIES;
-    while ((error = recover_once(store, err)) == -EAGAIN) {
-        store->retries--;
-        forget(store);
+    for (;;) {
+        int error = recover_once(store, err);
+        bool ahead = error == -ESTALE && !was_ahead;
+        bool full = hl_io_is_full(error) && !store->options.read_only && !store->no_room &&
+                    store->segments.count > 0;
+        if (error != -EAGAIN && !ahead && !full)
+            return error;
+        int again = forget(store);
+        if (again == 0 && error == -EAGAIN) {
+            store->retries--;
+        } else if (again == 0 && full) {
+            again = do_without_room(store, error);
+        } else if (again == 0) {
+            was_ahead = true;
+            if (store->options.read_only)
+                return hl_fail(err, EBADMSG, "the index is ahead of the log");
+            again = recover_set_index_aside(store, "it is ahead of the log, whose tail was cut");
+        }
+        if (again < 0)
+            return hl_fail(err, -again, "cannot begin again without the index: %s",
+                           strerror(-again));
+        if (err)
+            *err = (struct hl_error){0};
     }
-    if (error != -ESTALE)
-        return error;
-    forget(store);
-    error = store->options.read_only
-                ? -EBADMSG
-                : recover_set_index_aside(store, "it is ahead of the log, whose tail was cut");
-    if (error < 0)
-        return hl_fail(err, -error, "the index is ahead of the log");
-    return recover_once(store, err);
 }
 
 /* ---- shadows ---- */

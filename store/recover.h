@@ -61,7 +61,8 @@ int recover_open_index(struct hl_store *store);
 bool recover_index_replaced(const struct hl_store *store);
 /* Finds an index: the one that is there, a checkpoint, or an empty one to be filled from all
  * segments
- * (*build). Read-only stores do without in the last two cases. */
+ * (*build). Read-only stores do without in the last two cases, and so does any store that has no
+ * room for them (store->no_room). */
 int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err);
 /* Keeps a bad index, the newest only, for people to look at: it is never needed again. */
 int recover_set_index_aside(struct hl_store *store, const char *why);
@@ -80,10 +81,12 @@ int recover_adopt_index(struct hl_store *store, struct hl_error *err);
 /*
  * Makes the unsealed segment fit to be appended to, after it was replayed from offset `from`:
  * regions without a whole batch are voided, the torn tail is cut, what was replayed is written
- * again, and all is synced. file_size: as it was found.
+ * again, and all is synced. file_size: as it was found. What a full disk keeps it from is put off
+ * (tail_mend()), with a report; *settled says whether what was replayed is on the disk. Takes
+ * last's regions.
  */
 int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from,
-                      uint64_t file_size, struct hl_error *err);
+                      uint64_t file_size, bool *settled, struct hl_error *err);
 
 /* ---- recover.c ---- */
 

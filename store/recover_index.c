@@ -108,9 +108,8 @@ int recover_remove_dir(struct hl_store *store, const char *name)
     return error;
 }
 
-int recover_set_index_aside(struct hl_store *store, const char *why)
+static int move_index_aside(struct hl_store *store)
 {
-    store_report(store, HL_WARNING, "the index is not used (%s); it is in quarantine/index", why);
     int dir = hl_io_open_dir(store->io, store->dirfd, "quarantine", true, NULL);
     if (dir < 0)
         return dir;
@@ -120,6 +119,19 @@ int recover_set_index_aside(struct hl_store *store, const char *why)
     if (error == 0)
         error = hl_io_fsync(store->io, store->dirfd);
     hl_io_close(store->io, dir);
+    return error;
+}
+
+int recover_set_index_aside(struct hl_store *store, const char *why)
+{
+    int error = move_index_aside(store);
+    bool full = hl_io_is_full(error);
+    if (full)
+        error = recover_remove_dir(store, "index");
+    if (error == 0)
+        store_report(store, HL_WARNING, "the index is not used (%s); %s", why,
+                     full ? "there was no room to keep it, so it is removed"
+                          : "it is in quarantine/index");
     return error;
 }
 
@@ -204,10 +216,73 @@ static bool of_no_use(int error)
     return error == -EBADMSG || error == -ENOENT;
 }
 
-int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err)
+/* Takes the index that is there. -ENOENT: it was of no use, and is gone. */
+static int use_index(struct hl_store *store, unsigned flags, struct hl_error *err)
+{
+    struct hl_error why = {0};
+    bool read_only = store->options.read_only;
+    /* Beside a live writer its own opening vouches for the index. */
+    bool trusted = clean_mark_take(store) || (read_only && store->writer_alive);
+    int error = try_index(store, trusted, flags, &why);
+    if (error == 0)
+        return 0;
+    if (hl_io_is_full(error) && store->no_room)
+        return -ENOENT;
+    if (!of_no_use(error)) {
+        if (error == -EACCES && read_only)
+            return hl_fail(err, EACCES,
+                           "index/lock.mdb must be writable, also for a read-only mount");
+        return hl_fail(err, -error, "cannot open the index: %s", why.text);
+    }
+    if (read_only && store->writer_alive && store->retries > 0)
+        return -EAGAIN; /* the writer went on between two looks: reread both */
+    if (read_only) {
+        store_report(store, HL_WARNING, "the index is not used: %s", why.text);
+        return -ENOENT;
+    }
+    error = recover_set_index_aside(store, why.text);
+    return error < 0 ? hl_fail(err, -error, "cannot set the index aside: %s", strerror(-error))
+                     : -ENOENT;
+}
+
+/* Restores the newest checkpoint that is good and fits. -ENOENT: there is none. */
+static int use_checkpoint(struct hl_store *store, unsigned flags, struct hl_error *err)
 {
     struct hl_error why = {0};
     unsigned skip = 0;
+    for (;;) {
+        int error = checkpoint_restore(store, &skip, "index");
+        if (error == -ENOENT)
+            return error;
+        if (error == 0)
+            error = try_index(store, true, flags, &why);
+        if (error == 0) {
+            store_report(store, HL_INFO, "the index was restored from a checkpoint");
+            return 0;
+        }
+        /* What has no room to be whole only takes what little there is. */
+        int removed =
+            of_no_use(error) || hl_io_is_full(error) ? recover_remove_dir(store, "index") : 0;
+        if (!of_no_use(error))
+            return hl_fail(err, -error, "cannot restore a checkpoint: %s", strerror(-error));
+        store_report(store, HL_WARNING, "a checkpoint is not used: %s", why.text);
+        if (removed < 0)
+            return hl_fail(err, -removed, "cannot remove the index: %s", strerror(-removed));
+    }
+}
+
+static int begin_build(struct hl_store *store, struct hl_error *err)
+{
+    char *path = path_below(store, RECOVER_BUILD_NAME);
+    int error = path ? recover_remove_dir(store, RECOVER_BUILD_NAME) : -ENOMEM;
+    if (error == 0)
+        error = index_open(path, INDEX_CREATE | INDEX_BUILD, store->store_id, &store->index, err);
+    free(path);
+    return error;
+}
+
+int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err)
+{
     bool read_only = store->options.read_only;
     unsigned flags = read_only ? INDEX_READ_ONLY : 0;
     if (read_only && !store->writer_alive)
@@ -216,52 +291,14 @@ int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err
     int exists = recover_index_exists(store);
     if (exists < 0)
         return hl_fail(err, -exists, "cannot look at the index: %s", strerror(-exists));
-    if (exists) {
-        /* Beside a live writer its own opening vouches for the index. */
-        bool trusted = clean_mark_take(store) || (read_only && store->writer_alive);
-        int error = try_index(store, trusted, flags, &why);
-        if (error == 0 || !of_no_use(error)) {
-            if (error == -EACCES && read_only)
-                hl_fail(err, EACCES, "index/lock.mdb must be writable, also for a read-only mount");
-            else if (error < 0)
-                hl_fail(err, -error, "cannot open the index: %s", why.text);
-            return error;
-        }
-        if (read_only && store->writer_alive && store->retries > 0)
-            return -EAGAIN; /* the writer went on between two looks: reread both */
-        if (!read_only)
-            error = recover_set_index_aside(store, why.text);
-        else
-            store_report(store, HL_WARNING, "the index is not used: %s", why.text);
-        if (!read_only && error < 0)
-            return hl_fail(err, -error, "cannot set the index aside: %s", strerror(-error));
-    }
-    while (!read_only) {
-        int error = checkpoint_restore(store, &skip, "index");
-        if (error == -ENOENT)
-            break;
-        if (error == 0)
-            error = try_index(store, true, flags, &why);
-        if (error == 0)
-            store_report(store, HL_INFO, "the index was restored from a checkpoint");
-        if (error == 0 || !of_no_use(error))
-            return error < 0
-                       ? hl_fail(err, -error, "cannot restore a checkpoint: %s", strerror(-error))
-                       : 0;
-        store_report(store, HL_WARNING, "a checkpoint is not used: %s", why.text);
-        error = recover_remove_dir(store, "index");
-        if (error < 0)
-            return hl_fail(err, -error, "cannot remove the index: %s", strerror(-error));
-    }
-    if (read_only)
+    int error = exists ? use_index(store, flags, err) : -ENOENT;
+    if (error == -ENOENT && (read_only || store->no_room))
         return recover_adopt_index(store, err);
+    if (error == -ENOENT)
+        error = use_checkpoint(store, flags, err);
+    if (error != -ENOENT)
+        return error;
     *build = true;
-    int error = recover_remove_dir(store, RECOVER_BUILD_NAME);
-    char *path = path_below(store, RECOVER_BUILD_NAME);
-    if (error == 0 && !path)
-        error = -ENOMEM;
-    if (error == 0)
-        error = index_open(path, INDEX_CREATE | INDEX_BUILD, store->store_id, &store->index, err);
-    free(path);
+    error = begin_build(store, err);
     return error < 0 ? error : recover_adopt_index(store, err);
 }

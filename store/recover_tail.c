@@ -62,36 +62,155 @@ static int rewrite(struct hl_store *store, const struct segment *segment, uint64
     return error;
 }
 
-int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from,
-                      uint64_t file_size, struct hl_error *err)
+/* ---- what a full disk put off ---- */
+
+/* The tail as it was found. What was done of it is not done again. */
+struct unmended {
+    struct segment *segment; /* the store's active one */
+    uint64_t from, end;      /* what was replayed */
+    uint64_t torn_end;       /* above end: a torn tail, not set aside yet */
+    uint64_t file_size;
+    struct replay_region *regions;
+    size_t region_count, regions_done;
+    bool settled, told;
+};
+
+void tail_forget(struct hl_store *store)
 {
-    struct segment *segment = last->segment;
-    int error = 0;
-    for (size_t i = 0; i < last->region_count && error == 0; i++)
-        error = void_region(store, segment, &last->regions[i]);
-    if (error == 0 && last->tail_end > last->end) {
-        uint64_t torn = last->tail_end - last->end;
-        error = quarantine(store, segment, last->end, torn, "a torn tail, cut at opening");
-        if (error == 0)
-            store_report(store, HL_WARNING,
-                         "segment %s: a torn tail of %" PRIu64
-                         " bytes behind the last whole batch was moved to quarantine/",
-                         segment->name, torn);
-    }
-    if (error == 0 && file_size > last->end)
-        error = hl_io_truncate(store->io, segment->fd, last->end);
-    if (error == 0)
-        error = rewrite(store, segment, from, last->end);
+    if (store->unmended)
+        free(store->unmended->regions);
+    free(store->unmended);
+    store->unmended = NULL;
+}
+
+/* What was replayed is written again and synced. */
+static int settle(struct hl_store *store, struct unmended *tail)
+{
+    if (tail->settled)
+        return 0;
+    int error = rewrite(store, tail->segment, tail->from, tail->end);
     /* Also when nothing was replayed: whoever made the file and its names may have died before it
      * synced them, and an append is acknowledged by a sync of the file's data alone. */
     if (error == 0)
-        error = hl_io_fsync(store->io, segment->fd);
+        error = hl_io_fsync(store->io, tail->segment->fd);
     if (error == 0)
         error = hl_io_fsync(store->io, store->logfd);
     if (error == 0)
         error = hl_io_fsync(store->io, store->dirfd);
+    tail->settled = error == 0;
+    return error;
+}
+
+static int quarantine_torn(struct hl_store *store, struct unmended *tail)
+{
+    uint64_t torn = tail->torn_end - tail->end;
+    if (tail->torn_end <= tail->end)
+        return 0;
+    int error = quarantine(store, tail->segment, tail->end, torn, "a torn tail, cut at opening");
     if (error < 0)
-        return hl_fail(err, -error, "cannot mend the tail of segment %s: %s", segment->name,
-                       strerror(-error));
+        return error;
+    tail->torn_end = tail->end;
+    store_report(store, HL_WARNING,
+                 "segment %s: a torn tail of %" PRIu64
+                 " bytes behind the last whole batch was moved to quarantine/",
+                 tail->segment->name, torn);
     return 0;
+}
+
+/* Sets aside what holds no whole batch, and cuts what is behind the last one. */
+static int set_aside(struct hl_store *store, struct unmended *tail)
+{
+    int error = 0;
+    if (tail->region_count == 0 && tail->file_size <= tail->end)
+        return 0;
+    for (; tail->regions_done < tail->region_count && error == 0; tail->regions_done += error == 0)
+        error = void_region(store, tail->segment, &tail->regions[tail->regions_done]);
+    if (error == 0)
+        error = quarantine_torn(store, tail);
+    if (error == 0)
+        error = hl_io_truncate(store->io, tail->segment->fd, tail->end);
+    if (error < 0)
+        return error;
+    error = hl_io_fsync(store->io, tail->segment->fd);
+    /* What a failed sync left is called clean: before the next it must be written again. */
+    tail->settled = error == 0;
+    return error;
+}
+
+static int explain(struct hl_store *store, struct unmended *tail, int error, struct hl_error *err)
+{
+    struct hl_error why = {0};
+    if (!hl_io_is_full(error))
+        return hl_fail(err, -error, "cannot mend the tail of segment %s: %s", tail->segment->name,
+                       strerror(-error));
+    hl_fail(&why, -error,
+            "there is no room to set aside what a crash left at the end of segment %s: nothing is "
+            "appended before there is (%s)",
+            tail->segment->name, strerror(-error));
+    if (!tail->told)
+        store_report(store, HL_ERROR, "%s", why.text);
+    tail->told = true;
+    return hl_fail(err, -error, "%s", why.text);
+}
+
+int tail_settle(struct hl_store *store, struct hl_error *err)
+{
+    struct unmended *tail = store->unmended;
+    if (!tail || tail->settled)
+        return 0;
+    int error = settle(store, tail);
+    if (error < 0)
+        return explain(store, tail, error, err);
+    pthread_mutex_lock(&store->sync_lock);
+    atomic_store(&store->synced, atomic_load(&store->position));
+    pthread_mutex_unlock(&store->sync_lock);
+    return 0;
+}
+
+int tail_mend(struct hl_store *store, struct hl_error *err)
+{
+    struct unmended *tail = store->unmended;
+    if (!tail)
+        return 0;
+    int error = tail_settle(store, err);
+    if (error < 0)
+        return error;
+    error = set_aside(store, tail);
+    if (error < 0)
+        return explain(store, tail, error, err);
+    if (tail->told)
+        store_report(store, HL_INFO, "segment %s can be appended to again", tail->segment->name);
+    tail_forget(store);
+    return 0;
+}
+
+int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from,
+                      uint64_t file_size, bool *settled, struct hl_error *err)
+{
+    struct unmended *tail = calloc(1, sizeof *tail);
+    *settled = true;
+    if (!tail)
+        return hl_fail(err, ENOMEM, "out of memory");
+    *tail = (struct unmended){
+        .segment = last->segment,
+        .from = from,
+        .end = last->end,
+        .torn_end = last->tail_end,
+        .file_size = file_size,
+        .regions = last->regions,
+        .region_count = last->region_count,
+    };
+    last->regions = NULL;
+    last->region_count = 0;
+    tail_forget(store);
+    store->unmended = tail;
+    int error = settle(store, tail);
+    *settled = tail->settled;
+    if (error == 0)
+        error = set_aside(store, tail);
+    if (error < 0)
+        (void)explain(store, tail, error, err);
+    if (error == 0 || !hl_io_is_full(error))
+        tail_forget(store);
+    return hl_io_is_full(error) ? 0 : error;
 }

@@ -14,6 +14,12 @@
 
 #define CATCH_UP_BYTES (UINT64_C(1) << 20)
 #define TURNS_MAX 8
+#define TRY_LEAST_MS 1000U
+#define TRY_MOST_MS 600000U
+/* About what an index takes, to know whether a try is worth while. */
+#define ROOM_LEAST (UINT64_C(1) << 20)
+#define ROOM_RECORD 20U
+#define ROOM_SESSION 400U
 
 static int open_build(struct hl_store *store, struct hl_store *shadow, struct hl_error *err)
 {
@@ -58,18 +64,20 @@ static int move(struct hl_store *store, const char *from, const char *to)
     return store->io->rename(store->io->context, store->dirfd, from, store->dirfd, to);
 }
 
-/* Either both renames are done, or neither. A crash between them leaves no index/: one is restored.
- */
+/* Either both renames are done, or neither; there may be no index yet. A crash between them leaves
+ * no index/: one is restored. */
 static int swap_directories(struct hl_store *store)
 {
     int error = recover_remove_dir(store, "index.old");
     if (error == 0)
         error = move(store, "index", "index.old");
-    if (error < 0)
+    bool absent = error == -ENOENT;
+    if (error < 0 && !absent)
         return error;
     error = move(store, RECOVER_BUILD_NAME, "index");
     if (error < 0) {
-        move(store, "index.old", "index");
+        if (!absent)
+            move(store, "index.old", "index");
         return error;
     }
     int synced = hl_io_fsync(store->io, store->dirfd);
@@ -169,12 +177,44 @@ int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_e
         error = take_over(store, shadow, err);
         pthread_mutex_unlock(&store->flush_lock);
     }
-    pthread_mutex_unlock(&store->reindex_lock);
     recover_shadow_free(shadow);
     if (error < 0 && err && err->code == 0)
         hl_fail(err, -error, "cannot build the index: %s", strerror(-error));
     int removed = recover_remove_dir(store, error == 0 ? "index.old" : RECOVER_BUILD_NAME);
     if (removed < 0)
         store_report(store, HL_WARNING, "cannot remove the old index: %s", strerror(-removed));
+    pthread_mutex_unlock(&store->reindex_lock); /* the next one uses the same names */
+    return error;
+}
+
+int index_make_up(struct hl_store *store)
+{
+    struct flusher *flusher = &store->flusher;
+    struct hl_error err;
+    uint64_t room = UINT64_MAX;
+    pthread_rwlock_rdlock(&store->env_lock);
+    bool there = store->index != NULL;
+    pthread_rwlock_unlock(&store->env_lock);
+    if (there)
+        return 0;
+    pthread_rwlock_rdlock(&store->mem_lock);
+    uint64_t wanted = ROOM_LEAST + store->records * ROOM_RECORD + store->sessions * ROOM_SESSION;
+    pthread_rwlock_unlock(&store->mem_lock);
+    (void)hl_io_room(store->io, store->dirfd, &room); /* else a try will tell */
+    if (room < wanted || (room < flusher->room_wanted && monotonic_ms() < flusher->try_at))
+        return -ENOSPC;
+    int error = hl_reindex(store, NULL, &err);
+    if (error == 0) {
+        store_report(store, HL_INFO, "the index was built, now that there is room");
+        return 0;
+    }
+    /* A try reads the whole log: the next comes with more room than was not enough, or, since a
+     * quota does not show, later and later. */
+    flusher->room_wanted = room < UINT64_MAX / 2 ? room + room / 4 : UINT64_MAX;
+    flusher->try_wait = flusher->try_wait == 0                ? TRY_LEAST_MS
+                        : flusher->try_wait > TRY_MOST_MS / 2 ? TRY_MOST_MS
+                                                              : 2 * flusher->try_wait;
+    flusher->try_at = monotonic_ms() + flusher->try_wait;
+    store_report(store, HL_WARNING, "no index yet: %s", err.text);
     return error;
 }

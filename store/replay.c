@@ -136,11 +136,15 @@ static int take_gap(struct replay *replay, const struct scan_item *item)
         if (replay->region_from == 0)
             replay->region_from = item->offset;
     } else {
-        replay_damage(replay, item->offset,
-                      "%" PRIu64 " bytes are damaged; they are in quarantine/", item->size);
+        int kept = 0;
         if (error == 0 && !replay->store->options.read_only)
-            error = quarantine(replay->store, replay->segment, item->offset, item->size,
-                               "damaged bytes in a sealed segment; the segment was left as it is");
+            kept = quarantine(replay->store, replay->segment, item->offset, item->size,
+                              "damaged bytes in a sealed segment; the segment was left as it is");
+        replay_damage(
+            replay, item->offset, "%" PRIu64 " bytes are damaged; they are %s", item->size,
+            hl_io_is_full(kept) ? "left in it, for want of room in quarantine/" : "in quarantine/");
+        if (!hl_io_is_full(kept))
+            error = error < 0 ? error : kept;
     }
     return error;
 }

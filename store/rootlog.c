@@ -38,9 +38,10 @@ int hl_root_log_size(struct hl_store *store, uint64_t *size)
     return 0;
 }
 
-static bool has_line(const struct frame *frame)
+static bool has_line(const struct root_read *read, const struct scan_item *item)
 {
-    return frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION;
+    return (item->frame.type == FRAME_EVENT || item->frame.type == FRAME_OPERATION) &&
+           !store_is_void(read->store, position_make(read->segment->first, item->offset));
 }
 
 static void table_point(const struct memtable *table, uint32_t segment, uint64_t line_offset,
@@ -202,7 +203,7 @@ static int missing_bytes(struct root_read *read, uint64_t begin, uint64_t behind
         if (error < 0)
             break;
         if (item.kind == SCAN_FRAME) {
-            found += has_line(&item.frame) ? item.frame.length : 0;
+            found += has_line(read, &item) ? item.frame.length : 0;
         } else if (item.kind == SCAN_GAP || item.offset < limit) {
             uint64_t end = item.kind == SCAN_GAP ? item.offset + item.size : limit;
             more = true;
@@ -236,7 +237,7 @@ static int read_segment(struct root_read *read, bool *whole)
         if (error < 0)
             break;
         if (item.kind == SCAN_FRAME) {
-            if (has_line(&item.frame))
+            if (has_line(read, &item))
                 *whole = put(read, item.frame.body, item.frame.length);
         } else {
             uint64_t missing, behind = item.kind == SCAN_END ? read->end : item.offset + item.size;

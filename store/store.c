@@ -54,6 +54,15 @@ void store_damage(struct hl_store *store, uint64_t position, const char *what)
         store_report(store, HL_ERROR, "damage: %s", what);
 }
 
+bool store_is_void(const struct hl_store *store, uint64_t position)
+{
+    for (size_t i = 0; i < store->void_count; i++) {
+        if (position >= store->voids[i].begin && position < store->voids[i].end)
+            return true;
+    }
+    return false;
+}
+
 int store_writable(const struct hl_store *store, struct hl_error *err)
 {
     if (store->options.read_only)
@@ -122,6 +131,8 @@ void store_free(struct hl_store *store)
     if (store->segments.io)
         segment_set_free(&store->segments);
     index_close(store->index);
+    tail_forget(store);
+    free(store->voids);
     memtable_free(store->table);
     memtable_free(store->frozen);
     free(store->target.segments);
@@ -219,6 +230,8 @@ static int write_lock_text(struct hl_store *store, const char *note)
     int len = snprintf(text, sizeof text, "%ld%s%s\n", (long)getpid(), note[0] ? " " : "", note);
     if (len < 0 || (size_t)len >= sizeof text || strchr(note, '\n'))
         return -EINVAL;
+    if (store->lockfd < 0) /* there was no room for the file */
+        return 0;
     /* Read by others at any time: the text is written before what is left of a longer one goes. */
     int error = hl_io_write(store->io, store->lockfd, text, (size_t)len, 0);
     return error < 0 ? error : hl_io_truncate(store->io, store->lockfd, (uint64_t)len);
@@ -244,34 +257,81 @@ static int lock_for_writing(struct hl_store *store, int fd)
     }
 }
 
-static int take_lock(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
+/* Whether the file that is locked still has its name: if not, another may lock what has it now. */
+static bool is_named(struct hl_store *store, int fd)
 {
-    struct hl_holder found;
-    bool writer = !store->options.read_only;
-    int fd =
-        hl_io_open(store->io, store->dirfd, "lock", writer ? O_RDWR | O_CREAT : O_RDONLY, 0600);
-    if (fd == -ENOENT && !writer)
-        return 0;
-    if (fd < 0)
-        return hl_fail(err, -fd, "cannot open the lock file: %s", strerror(-fd));
-    int error = writer ? lock_for_writing(store, fd)
-                       : store->io->flock(store->io->context, fd, LOCK_SH | LOCK_NB);
-    if (!writer) {
-        store->writer_alive = error == -EWOULDBLOCK;
+    struct stat held, named;
+    int again = hl_io_open(store->io, store->dirfd, "lock", O_RDONLY, 0);
+    bool same = again >= 0 && store->io->fstat(store->io->context, fd, &held) == 0 &&
+                store->io->fstat(store->io->context, again, &named) == 0 &&
+                held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+    hl_io_close(store->io, again);
+    return same;
+}
+
+/* Opens and locks DIR/lock. Without room for it, when somebody removed it, DIR's own lock must do.
+ */
+static int lock_file(struct hl_store *store)
+{
+    for (unsigned turn = 0; turn < LOCK_TURNS; turn++) {
+        int fd = hl_io_open(store->io, store->dirfd, "lock", O_RDWR | O_CREAT, 0600);
+        if (hl_io_is_full(fd))
+            return 0;
+        if (fd < 0)
+            return fd;
+        int error = lock_for_writing(store, fd);
+        if (error < 0 || is_named(store, fd)) {
+            store->lockfd = fd;
+            return error;
+        }
         hl_io_close(store->io, fd);
-        return 0;
     }
-    store->lockfd = fd;
+    return -EAGAIN;
+}
+
+/* DIR is locked too: its lock cannot be removed by removing a file. */
+static int lock_as_writer(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
+{
+    struct hl_holder found = {0};
+    int error = lock_file(store);
     if (error == 0)
-        error = write_lock_text(store, "");
+        error = lock_for_writing(store, store->dirfd);
     if (error == -EWOULDBLOCK) {
-        read_holder(store, fd, &found);
+        if (store->lockfd >= 0)
+            read_holder(store, store->lockfd, &found);
         if (holder)
             *holder = found;
-        return hl_fail(err, EBUSY, "%s is in use by process %ld", store->path, (long)found.pid);
+        return found.pid ? hl_fail(err, EBUSY, "%s is in use by process %ld", store->path,
+                                   (long)found.pid)
+                         : hl_fail(err, EBUSY, "%s is in use by another process", store->path);
     }
+    if (error == 0)
+        error = write_lock_text(store, "");
+    if (hl_io_is_full(error)) /* whoever finds it held will not know by whom */
+        error = 0;
     return error < 0 ? hl_fail(err, -error, "cannot lock %s: %s", store->path, strerror(-error))
                      : 0;
+}
+
+/* Whether somebody holds the lock that a writer takes on fd. */
+static bool is_held(struct hl_store *store, int fd)
+{
+    if (store->io->flock(store->io->context, fd, LOCK_SH | LOCK_NB) == -EWOULDBLOCK)
+        return true;
+    store->io->flock(store->io->context, fd, LOCK_UN);
+    return false;
+}
+
+static int take_lock(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
+{
+    if (!store->options.read_only)
+        return lock_as_writer(store, holder, err);
+    int fd = hl_io_open(store->io, store->dirfd, "lock", O_RDONLY, 0);
+    if (fd < 0 && fd != -ENOENT)
+        return hl_fail(err, -fd, "cannot open the lock file: %s", strerror(-fd));
+    store->writer_alive = (fd >= 0 && is_held(store, fd)) || is_held(store, store->dirfd);
+    hl_io_close(store->io, fd);
+    return 0;
 }
 
 static int open_log(struct hl_store *store, struct hl_error *err)
@@ -349,7 +409,8 @@ int hl_store_close(struct hl_store *store)
         commit_stop(store);
         pthread_mutex_lock(&store->flush_lock);
         result = keep_first(result, flush_all(store));
-        if (result == 0 && store->checkpoint_position != atomic_load(&store->indexed))
+        if (result == 0 && store->index &&
+            store->checkpoint_position != atomic_load(&store->indexed))
             result = keep_first(result, checkpoint_write(store, NULL, NULL));
         pthread_mutex_unlock(&store->flush_lock);
         index_close(store->index);

@@ -90,6 +90,8 @@ static int check_item(struct verification *v, const struct segment *segment,
         v->in_batch = false;
         return 0;
     }
+    if (store_is_void(v->store, position_make(segment->first, item->offset)))
+        return 0; /* of a batch that is not whole; to be set aside */
     report->frames++;
     report->bytes += item->size;
     check_batch(v, &item->frame);

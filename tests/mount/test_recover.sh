@@ -226,6 +226,78 @@ disk_full()
     t_wait t_gone "$DAEMON_PID"
 }
 
+# fill_up DIRECTORY: not a byte is left on its file system; what fills it lies in ballast.
+fill_up()
+{
+    mkdir -p "$1/ballast"
+    python3 - "$1/ballast" <<'PY'
+import errno, os, sys
+for n, size in enumerate([1 << 20, 65536, 4096, 1024, 1]):
+    while True:
+        try:
+            with open(f"{sys.argv[1]}/{n}", "ab", buffering=0) as file:
+                assert file.write(bytes(size)) == size
+                os.fsync(file.fileno())
+        except (OSError, AssertionError) as failure:
+            assert isinstance(failure, AssertionError) or failure.errno == errno.ENOSPC, failure
+            break
+PY
+    t_eq "$(df --output=avail "$1" | tail -n 1 | tr -d ' ')" 0 "room on $1"
+}
+
+# A crash left a torn tail, the index is gone (WITHOUT as in broken()), and there is not a byte of room: what was
+# acknowledged can be read; appends are refused, with a reason, until there is room, and go on then.
+opens_when_full()
+{
+    local without=$1 small=$T_DIR/small-$1 lines
+    mkdir "$small"
+    truncate -s 24M "$small.img"
+    mkfs.ext4 -q -m 0 -O ^has_journal "$small.img"
+    mount "$(t_loop "$small.img")" "$small"
+    t_defer umount "$small"
+    t_use "full-$without"
+    DIR=$small/store
+    t_mount -o segment_size=256K
+    mkdir "$MNT/sessions/s"
+    echo checkpoint >"$MNT/.ctl"
+    python3 -c 'for n in range(1, 4001): print(n, "x" * 500)' >"$T_DIR/lines"
+    split -l 500 --filter 'cat' "$T_DIR/lines" >"$MNT/sessions/s/append"
+    printf '4001 one\n4002 two\n4003 three\n' >"$T_DIR/batch"
+    cat "$T_DIR/batch" >"$MNT/sessions/s/append"
+    t_kill9
+    py damage "$DIR" "$T_HOME/facts" cut_tail body
+    case $without in
+        index) rm -r "$DIR/index" ;;
+        both) rm -r "$DIR/index" && rm -rf "$DIR/checkpoints" ;;
+    esac
+    fill_up "$small"
+    for _ in 1 2; do
+        t_mount -o segment_size=256K
+        numbers_are 4000 "on a full disk"
+        t_eq "$(jq .records "$MNT/sessions/s/meta")" 4000
+        t_match "$(cat "$MNT/sessions/s/3999")" '"3999 x'
+        t_errno ENOSPC write "$MNT/sessions/s/append" 'no\x0a'
+        t_eq "$(jq -r .errno "$MNT/sessions/s/last_error")" ENOSPC
+        t_match "$(jq -r .reason "$MNT/sessions/s/last_error")" 'no room|No space'
+        t_errno ENOSPC mkdir "$MNT/sessions/new"
+        t_kill9
+        fill_up "$small" # what an unusable index took
+    done
+    t_mount -o segment_size=256K
+    rm -r "$small/ballast"
+    t_wait appends "4001 again"
+    numbers_are 4001 "when there is room again"
+    t_wait checkpoints
+    grep -q "4002 two" "$DIR"/quarantine/*.bytes || t_fail "the torn tail is not in quarantine/"
+    t_unmount
+    t_mount -o segment_size=256K
+    numbers_are 4001 "after the next start"
+    t_eq "$(jq .damage_found "$MNT/.status")" 0
+    t_unmount
+}
+
+checkpoints() { echo checkpoint 2>/dev/null >"$MNT/.ctl"; }
+
 for ((round = 1; round <= ROUNDS; round++)); do
     t_test "kill -9 under load, round $round" one_kill "$round"
     [ "$T_FAILED" = 0 ] || break # what comes after would be measured by what this one left
@@ -276,4 +348,7 @@ for seed in 1 2 3; do
 done
 if [ "$(id -u)" = 0 ]; then
     t_test "a full disk" disk_full
+    for without in none index both; do
+        t_test "a full disk, a torn tail, without: $without" opens_when_full $without
+    done
 fi

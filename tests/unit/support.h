@@ -89,6 +89,7 @@ struct t_io {
     int error;
     const char *only;
     uint64_t failed; /* how many did */
+    bool full;       /* no file is made and none grows: ENOSPC; LMDB's are not seen here */
 };
 
 void t_io_init(struct t_io *io);
@@ -96,6 +97,7 @@ void t_io_free(struct t_io *io);
 void t_io_fail(struct t_io *io, unsigned calls, const char *only, uint64_t from, uint64_t times,
                int error);
 void t_io_heal(struct t_io *io);
+void t_io_fill(struct t_io *io, bool full);
 uint64_t t_io_count(struct t_io *io, enum t_call call);
 uint64_t t_io_failed(struct t_io *io);
 

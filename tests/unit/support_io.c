@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 /* Whether this call is to fail, and how. -1: it does half of its work. */
 static int plan(struct t_io *io, enum t_call call, const char *name)
@@ -34,10 +35,20 @@ static int on_fd(struct t_io *io, enum t_call call, int fd)
     return result;
 }
 
+static bool is_full(struct t_io *io)
+{
+    pthread_mutex_lock(&io->lock);
+    bool full = io->full;
+    pthread_mutex_unlock(&io->lock);
+    return full;
+}
+
 static int watch_open(void *context, int dirfd, const char *name, int flags, mode_t mode)
 {
     struct t_io *io = context;
     int error = on_name(io, T_OPEN, name);
+    if (!error && (flags & O_CREAT) && is_full(io) && faccessat(dirfd, name, F_OK, 0) < 0)
+        error = -ENOSPC;
     if (error)
         return error;
     int fd = hl_io_system.open(NULL, dirfd, name, flags, mode);
@@ -67,7 +78,10 @@ static ssize_t watch_pread(void *context, int fd, void *buffer, size_t len, uint
 
 static ssize_t watch_pwrite(void *context, int fd, const void *buffer, size_t len, uint64_t offset)
 {
+    struct stat st;
     int error = on_fd(context, T_PWRITE, fd);
+    if (!error && is_full(context) && fstat(fd, &st) == 0 && offset + len > (uint64_t)st.st_size)
+        error = -ENOSPC;
     if (error < -1) {
         /* As bad as it gets: a part was written before it failed. */
         if (len > 1)
@@ -122,6 +136,8 @@ static int watch_unlink(void *context, int dirfd, const char *name, int flags)
 static int watch_mkdir(void *context, int dirfd, const char *name, mode_t mode)
 {
     int error = on_name(context, T_MKDIR, name);
+    if (!error && is_full(context) && faccessat(dirfd, name, F_OK, 0) < 0)
+        error = -ENOSPC;
     return error ? error : hl_io_system.mkdir(NULL, dirfd, name, mode);
 }
 
@@ -194,6 +210,13 @@ void t_io_heal(struct t_io *io)
 {
     pthread_mutex_lock(&io->lock);
     io->calls = 0;
+    pthread_mutex_unlock(&io->lock);
+}
+
+void t_io_fill(struct t_io *io, bool full)
+{
+    pthread_mutex_lock(&io->lock);
+    io->full = full;
     pthread_mutex_unlock(&io->lock);
 }
 

@@ -268,8 +268,8 @@ static int apply_frozen(struct hl_store *store, struct index *index)
         return error;
     error = index_get_meta(view, &meta);
     index_view_end(view);
-    /* A flush that failed on the way left sessions applied: the table says no more what the totals
-     * gain. What was applied is known by the rows, so begin behind it. */
+    /* A flush that failed on the way goes on behind what its transactions stored: their rows are in
+     * the totals already. */
     struct flush_progress at = {store->flush_applied, store->flush_marks};
     while (error == 0 && (at.sessions < store->frozen->session_count ||
                           meta.watermark != store->target.meta.watermark)) {

@@ -358,6 +358,20 @@ int index_sync(struct index *index)
     return error;
 }
 
+int index_file(struct index *index, dev_t *device, ino_t *inode)
+{
+    int fd;
+    struct stat st;
+    int error = index_error(mdb_env_get_fd(index->env, &fd));
+    if (error == 0 && fstat(fd, &st) < 0)
+        error = -errno;
+    if (error < 0)
+        return error;
+    *device = st.st_dev;
+    *inode = st.st_ino;
+    return 0;
+}
+
 uint64_t index_bytes(struct index *index)
 {
     int fd;

@@ -42,6 +42,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "store.h"
 
@@ -145,6 +146,8 @@ int index_open(const char *path, unsigned flags, const uint8_t store_id[16], str
 void index_close(struct index *index); /* NULL is fine; no view or transaction may be open */
 /* Ends INDEX_BUILD: syncs all, later commits are synced. No transaction may be open. */
 int index_sync(struct index *index);
+/* Which file is open, whatever has its name now. */
+int index_file(struct index *index, dev_t *device, ino_t *inode);
 uint64_t index_bytes(struct index *index); /* in use on disk */
 uint64_t
 index_txn_id(struct index *index); /* of the last commit, any process's; 0 if it cannot be told */

@@ -81,13 +81,17 @@ static int begin_next(struct hl_store *store)
     uint32_t number = store->active->last;
     if (number < store->highest_number)
         number = store->highest_number; /* a file that could not be read has this one */
-    if (number++ == UINT32_MAX)
-        return -ENOSPC;
-    int error = segment_create(&store->segments, number, store->store_id, now_ms(), &next);
+    int error;
+    do { /* an earlier try may have left a file that could not be removed */
+        if (number++ == UINT32_MAX)
+            return -ENOSPC;
+        error = segment_create(&store->segments, number, store->store_id, now_ms(), &next);
+    } while (error == -EEXIST);
     if (error < 0)
         return error;
     error = segment_set_add(&store->segments, next);
     if (error < 0) {
+        store->io->unlink(store->io->context, store->logfd, next->name, 0);
         segment_free(&store->segments, next);
         return error;
     }

@@ -175,80 +175,105 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
 
 /* ---- records ---- */
 
-int lookup_seq(struct hl_store *store, uint32_t session, uint64_t seq, struct index_entry *entry)
+/* What is asked of one session, and where the answer goes. */
+struct question {
+    uint32_t session;
+    uint64_t seq, offset;
+    struct index_entry *entry;
+    uint64_t *bytes;
+};
+
+#define NOT_HERE 1 /* it lies below the part of the session that the table holds */
+
+typedef int in_part(const struct mem_session *part, const struct question *question);
+typedef int in_index(struct index_view *view, const struct question *question);
+
+static int ask(struct hl_store *store, const struct question *question, in_part *ask_part,
+               in_index *ask_index)
 {
     const struct memtable *tables[TABLES];
-    int result = 1; /* not answered by a table */
+    int result = NOT_HERE;
     pthread_rwlock_rdlock(&store->mem_lock);
     tables_of(store, tables);
-    for (int i = 0; i < TABLES && result == 1; i++) {
-        const struct mem_session *part = visible(tables[i], session);
-        if (part && mem_session_covers_seq(part, seq)) {
-            bool found = mem_session_find(part, seq, entry, NULL) && entry->seq == seq;
-            result = found ? 0 : -ENOENT;
-        }
+    for (int i = 0; i < TABLES && result == NOT_HERE; i++) {
+        const struct mem_session *part = visible(tables[i], question->session);
+        if (part)
+            result = ask_part(part, question);
     }
     pthread_rwlock_unlock(&store->mem_lock);
-    if (result != 1)
+    if (result != NOT_HERE)
         return result;
     struct index_view *view;
     int error = lookup_view(store, &view);
     if (error < 0)
         return error;
-    error = index_find(view, session, seq, entry);
+    error = ask_index(view, question);
     lookup_view_end(store, view);
     return error;
+}
+
+static int seq_in_part(const struct mem_session *part, const struct question *question)
+{
+    if (!mem_session_covers_seq(part, question->seq))
+        return NOT_HERE;
+    bool found = mem_session_find(part, question->seq, question->entry, NULL) &&
+                 question->entry->seq == question->seq;
+    return found ? 0 : -ENOENT;
+}
+
+static int seq_in_index(struct index_view *view, const struct question *question)
+{
+    return index_find(view, question->session, question->seq, question->entry);
+}
+
+int lookup_seq(struct hl_store *store, uint32_t session, uint64_t seq, struct index_entry *entry)
+{
+    struct question question = {.session = session, .seq = seq, .entry = entry};
+    return ask(store, &question, seq_in_part, seq_in_index);
+}
+
+static int offset_in_part(const struct mem_session *part, const struct question *question)
+{
+    if (!mem_session_covers_offset(part, question->offset))
+        return NOT_HERE;
+    return mem_session_find_offset(part, question->offset, question->entry, question->bytes)
+               ? 0
+               : -ENOENT;
+}
+
+static int offset_in_index(struct index_view *view, const struct question *question)
+{
+    return index_find_offset(view, question->session, question->offset, question->entry,
+                             question->bytes);
 }
 
 int lookup_offset(struct hl_store *store, uint32_t session, uint64_t offset,
                   struct index_entry *entry, uint64_t *begin)
 {
-    const struct memtable *tables[TABLES];
-    int result = 1;
-    pthread_rwlock_rdlock(&store->mem_lock);
-    tables_of(store, tables);
-    for (int i = 0; i < TABLES && result == 1; i++) {
-        const struct mem_session *part = visible(tables[i], session);
-        if (part && mem_session_covers_offset(part, offset))
-            result = mem_session_find_offset(part, offset, entry, begin) ? 0 : -ENOENT;
-    }
-    pthread_rwlock_unlock(&store->mem_lock);
-    if (result != 1)
-        return result;
-    struct index_view *view;
-    int error = lookup_view(store, &view);
-    if (error < 0)
-        return error;
-    error = index_find_offset(view, session, offset, entry, begin);
-    lookup_view_end(store, view);
-    return error;
+    struct question question = {
+        .session = session, .offset = offset, .entry = entry, .bytes = begin};
+    return ask(store, &question, offset_in_part, offset_in_index);
+}
+
+static int bytes_in_part(const struct mem_session *part, const struct question *question)
+{
+    struct index_entry entry;
+    if (!mem_session_covers_seq(part, question->seq))
+        return NOT_HERE;
+    if (!mem_session_find(part, question->seq, &entry, question->bytes))
+        *question->bytes = part->row.bytes;
+    return 0;
+}
+
+static int bytes_in_index(struct index_view *view, const struct question *question)
+{
+    return index_bytes_before(view, question->session, question->seq, question->bytes);
 }
 
 int lookup_bytes_before(struct hl_store *store, uint32_t session, uint64_t seq, uint64_t *bytes)
 {
-    const struct memtable *tables[TABLES];
-    struct index_entry entry;
-    bool answered = false;
-    pthread_rwlock_rdlock(&store->mem_lock);
-    tables_of(store, tables);
-    for (int i = 0; i < TABLES && !answered; i++) {
-        const struct mem_session *part = visible(tables[i], session);
-        if (part && mem_session_covers_seq(part, seq)) {
-            if (!mem_session_find(part, seq, &entry, bytes))
-                *bytes = part->row.bytes;
-            answered = true;
-        }
-    }
-    pthread_rwlock_unlock(&store->mem_lock);
-    if (answered)
-        return 0;
-    struct index_view *view;
-    int error = lookup_view(store, &view);
-    if (error < 0)
-        return error;
-    error = index_bytes_before(view, session, seq, bytes);
-    lookup_view_end(store, view);
-    return error;
+    struct question question = {.session = session, .seq = seq, .bytes = bytes};
+    return ask(store, &question, bytes_in_part, bytes_in_index);
 }
 
 struct collecting {

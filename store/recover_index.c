@@ -148,28 +148,25 @@ int recover_index_exists(const struct hl_store *store)
     return fd >= 0 ? 1 : fd == -ENOENT ? 0 : fd;
 }
 
-/* Notes which file is about to be opened as the index. */
-static int note_file(struct hl_store *store)
+/* Opens index/ and notes which file that is: another may take its name at any time. */
+static int open_index(struct hl_store *store, unsigned flags, struct hl_error *err)
 {
-    struct stat st;
-    int fd = hl_io_open(store->io, store->dirfd, "index/data.mdb", O_RDONLY, 0);
-    int error = fd < 0 ? fd : store->io->fstat(store->io->context, fd, &st);
-    hl_io_close(store->io, fd);
+    char *path = path_below(store, "index");
+    int error = path ? index_open(path, flags, store->store_id, &store->index, err) : -ENOMEM;
+    free(path);
     if (error < 0)
         return error;
-    store->index_device = st.st_dev;
-    store->index_inode = st.st_ino;
-    return 0;
+    error = index_file(store->index, &store->index_device, &store->index_inode);
+    if (error < 0) {
+        index_close(store->index);
+        store->index = NULL;
+    }
+    return error;
 }
 
 int recover_open_index(struct hl_store *store)
 {
-    char *path = path_below(store, "index");
-    int error = path ? note_file(store) : -ENOMEM;
-    if (error == 0)
-        error = index_open(path, INDEX_READ_ONLY, store->store_id, &store->index, NULL);
-    free(path);
-    return error;
+    return open_index(store, INDEX_READ_ONLY, NULL);
 }
 
 bool recover_index_replaced(const struct hl_store *store)
@@ -186,21 +183,19 @@ bool recover_index_replaced(const struct hl_store *store)
 /* Opens what is in index/ and adopts it. -EBADMSG, -ENOENT: it is of no use, err says why. */
 static int try_index(struct hl_store *store, bool trusted, unsigned flags, struct hl_error *err)
 {
-    char *path = path_below(store, "index");
-    if (!path)
-        return -ENOMEM;
     int error = 0;
     if (!trusted) {
         struct index_check_report report = {0};
+        char *path = path_below(store, "index");
+        if (!path)
+            return -ENOMEM;
         error = index_check_in_child(path, flags & INDEX_NO_LOCK, store->store_id, &report);
+        free(path);
         if (error < 0)
             hl_fail(err, -error, "%s", report.complaint[0] ? report.complaint : strerror(-error));
     }
     if (error == 0)
-        error = note_file(store);
-    if (error == 0)
-        error = index_open(path, flags, store->store_id, &store->index, err);
-    free(path);
+        error = open_index(store, flags, err);
     if (error < 0)
         return error;
     error = recover_adopt_index(store, err);

@@ -162,6 +162,19 @@ static int write_header(const struct segment_set *set, const struct segment *seg
     return error;
 }
 
+/* Opens a new file; or one without a header, of a making that failed and could not remove it. */
+static int make_file(struct segment_set *set, const char *name)
+{
+    struct segment *there;
+    int fd = hl_io_open(set->io, set->dirfd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd != -EEXIST)
+        return fd;
+    int error = segment_load(set, name, &there, NULL);
+    if (error == 0)
+        segment_free(set, there);
+    return error == -ENODATA ? hl_io_open(set->io, set->dirfd, name, O_RDWR, 0) : -EEXIST;
+}
+
 int segment_create(struct segment_set *set, uint32_t number, const uint8_t store_id[16],
                    uint64_t now_ms, struct segment **segment)
 {
@@ -175,10 +188,9 @@ int segment_create(struct segment_set *set, uint32_t number, const uint8_t store
     int error = 0;
     if (getrandom(&s->salt, sizeof s->salt, 0) != (ssize_t)sizeof s->salt)
         error = -EIO;
+    s->fd = -1;
     if (error == 0)
-        error = s->fd = hl_io_open(set->io, set->dirfd, s->name, O_RDWR | O_CREAT | O_EXCL, 0600);
-    else
-        s->fd = -1;
+        error = s->fd = make_file(set, s->name);
     if (error >= 0) {
         error = write_header(set, s);
         if (error < 0)

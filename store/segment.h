@@ -68,7 +68,8 @@ void segment_set_free(struct segment_set *set); /* no segment may be in use */
 int segment_load(struct segment_set *set, const char *name, struct segment **segment,
                  struct hl_error *err);
 
-/* Makes the file N-N.0 with a new salt, syncs it and the directory. Not yet in the set. */
+/* Makes the file N-N.0 with a new salt, syncs it and the directory. Not yet in the set. A file of
+ * that name without a header is taken; -EEXIST: there is one with more. */
 int segment_create(struct segment_set *set, uint32_t number, const uint8_t store_id[16],
                    uint64_t now_ms, struct segment **segment);
 

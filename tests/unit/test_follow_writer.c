@@ -222,6 +222,48 @@ static void test_a_second_writer_is_refused(void **state)
     t_store_free(&t);
 }
 
+/* Whoever removes the lock file lets nobody in, and readers still know that there is a writer. */
+static void test_a_lock_file_that_is_removed(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_writer writer;
+    struct t_image image;
+    struct hl_store *store;
+    char path[T_PATH], other[T_PATH];
+    t_store_init(&t);
+    t_path(path, t.dir, "lock");
+    t_path(other, t.dir, "lock.old");
+    for (int which = 0; which < 3; which++) {
+        t_writer_start(&writer, &t, 1);
+        t_tell(&writer, 'a');
+        if (which == 0)
+            assert_int_equal(unlink(path), 0);
+        else if (which == 1) /* a copy of what it was */
+            assert_true(rename(path, other) == 0 && link(other, path) == 0 && unlink(path) == 0 &&
+                        rename(other, path) == 0);
+        else
+            assert_true(rename(path, other) == 0);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(hl_store_open(t.dir, &t.options, &store, NULL, &t.err), -EBUSY);
+            assert_true(t.err.text[0]);
+        }
+        t.options.read_only = true;
+        t_open(&t);
+        t_tell(&writer, 'a');
+        t_image_take(t.store, &image);
+        assert_int_equal(image.records, (uint64_t)160 * (unsigned)(which + 1));
+        t_image_free(&image);
+        t_close(&t);
+        t.options.read_only = false;
+        t_writer_end(&writer, which == 1);
+        t_open(&t);
+        t_close(&t);
+        assert_true(t_exists(path));
+    }
+    t_store_free(&t);
+}
+
 /* Readers that come and go do not keep a writer out. */
 static void test_readers_never_hold_the_lock(void **state)
 {
@@ -271,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_reading_without_an_index),
         cmocka_unit_test(test_a_follower_stays_small),
         cmocka_unit_test(test_a_second_writer_is_refused),
+        cmocka_unit_test(test_a_lock_file_that_is_removed),
         cmocka_unit_test(test_readers_never_hold_the_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

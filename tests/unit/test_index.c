@@ -334,6 +334,32 @@ static uint64_t records_stored(struct index *index)
 }
 
 /* The map is small, and grows each time it is full; nothing is lost on the way. */
+/* What is told of the file is that of the one which is open, also when another has its name. */
+static void test_which_file_is_open(void **state)
+{
+    (void)state;
+    struct model_dir dir;
+    struct stat st;
+    char name[600], other[600];
+    dev_t device;
+    ino_t inode;
+    model_dir_make(&dir);
+    struct index *index = model_open(&dir, INDEX_CREATE);
+    snprintf(name, sizeof name, "%s/data.mdb", dir.path);
+    snprintf(other, sizeof other, "%s/other.mdb", dir.path);
+    assert_int_equal(stat(name, &st), 0);
+    assert_int_equal(rename(name, other), 0);
+    int fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(index_file(index, &device, &inode), 0);
+    assert_int_equal(device, st.st_dev);
+    assert_int_equal(inode, st.st_ino);
+    index_close(index);
+    assert_int_equal(rename(other, name), 0);
+    model_dir_remove(&dir);
+}
+
 static void test_growing(void **state)
 {
     (void)state;
@@ -425,10 +451,15 @@ static void test_copy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_opening),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_segments), cmocka_unit_test(test_model),
-        cmocka_unit_test(test_edges),    cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_growing),  cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_opening),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_which_file_is_open),
+        cmocka_unit_test(test_growing),
+        cmocka_unit_test(test_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -257,6 +257,36 @@ static void test_a_sealed_newest_segment_is_not_written_over(void **state)
     t_store_free(&t);
 }
 
+/* A segment that was made but could not be taken, nor removed, is passed over. */
+static void test_a_segment_that_was_left_behind(void **state)
+{
+    (void)state;
+    for (int calls = 1; calls <= 3; calls++) {
+        struct t_store t;
+        struct t_image image;
+        t_store_init(&t);
+        t_store_watch(&t);
+        t_open(&t);
+        uint32_t s = t_session(&t, "s");
+        t_append(&t, s, "one\n");
+        /* The header's write, its sync, that of the directory. */
+        t_io_fail(&t.io, 1U << T_PWRITE | 1U << T_FSYNC | 1U << T_UNLINK, NULL, (uint64_t)calls + 1,
+                  1000, -EIO);
+        assert_int_equal(hl_rotate(t.store, &t.err), -EIO);
+        t_io_heal(&t.io);
+        t_append(&t, s, "two\n");
+        t_image_take(t.store, &image);
+        assert_int_equal(image.records, 2);
+        t_crash(&t);
+        t_open(&t);
+        assert_int_equal(t.errors, 0);
+        t_shows(t.store, &image);
+        t_append(&t, s, "three\n");
+        t_image_free(&image);
+        t_store_free(&t);
+    }
+}
+
 static void move_file(const char *from, const char *to)
 {
     assert_int_equal(rename(from, to), 0);
@@ -510,6 +540,7 @@ static void test_changes_of_attributes_are_flushed_by_their_volume(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_segment_that_was_left_behind),
         cmocka_unit_test(test_rows_that_were_only_looked_up_make_room),
         cmocka_unit_test(test_a_segment_that_was_never_born_leaves_no_hole),
         cmocka_unit_test(test_a_sealed_newest_segment_is_not_written_over),

@@ -146,6 +146,28 @@ static void test_create_that_fails(void **state)
     }
 }
 
+/* Nor can what was begun be removed: the next try takes it. */
+static void test_create_that_fails_and_leaves_a_file(void **state)
+{
+    (void)state;
+    for (int cut = 0; cut < 2; cut++) {
+        struct room room;
+        struct segment *segment;
+        char path[T_PATH];
+        room_make(&room);
+        t_io_fail(&room.io, 1U << T_PWRITE | 1U << T_UNLINK, NULL, 1, 1000, -EIO);
+        assert_int_equal(segment_create(&room.set, 1, id, 1, &segment), -EIO);
+        t_io_heal(&room.io);
+        t_path(path, room.dir, "00000001-00000001.0.seg");
+        assert_true(t_exists(path));
+        t_file_cut(path, cut ? 0 : 100); /* as much as was written */
+        segment_free(&room.set, create(&room, 1));
+        assert_int_equal(segment_load(&room.set, "00000001-00000001.0.seg", &segment, NULL), 0);
+        segment_free(&room.set, segment);
+        room_free(&room);
+    }
+}
+
 static void test_the_set(void **state)
 {
     (void)state;
@@ -227,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_create_and_load),
         cmocka_unit_test(test_create_that_fails),
+        cmocka_unit_test(test_create_that_fails_and_leaves_a_file),
         cmocka_unit_test(test_the_set),
         cmocka_unit_test(test_files_are_closed_and_opened_again),
     };

@@ -313,20 +313,23 @@ ssize_t documents_numbers(struct hl_store *store, uint32_t session, uint64_t are
 static int find(struct hl_store *store, struct document_query *query, struct hl_document *document)
 {
     struct document_state state;
-    struct index_slot slot = {.area = query->area, .key = query->key};
     char key[HL_KEY_MAX];
+    struct index_slot slot = {.area = query->area, .key = key};
     follow_writer(store);
     int error = documents_state(store, query, &state);
     if (error == 0 && (!state.has_version || !state.version.present))
         error = -ENOENT;
-    slot.number = state.number;
-    slot.key_len = (uint16_t)query->key_len;
-    if (error == 0 && !query->key) {
-        error = documents_name(store, query->session, state.number, &slot.area, key, &slot.key_len);
-        slot.key = key;
-    }
-    if (error < 0)
+    if (error != 0)
         return error;
+    slot.number = state.number;
+    if (query->key) {
+        slot.key_len = (uint16_t)query->key_len;
+        memcpy(key, query->key, query->key_len);
+    } else {
+        error = documents_name(store, query->session, state.number, &slot.area, key, &slot.key_len);
+        if (error < 0)
+            return error;
+    }
     fill(document, &slot, &state.version);
     return 0;
 }

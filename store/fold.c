@@ -140,9 +140,11 @@ static int touch_number(struct fold *fold, uint64_t number, const struct index_v
     int error = documents_name(fold->store, session, number, &slot.area, key, &slot.key_len);
     if (error == 0)
         error = documents_state(fold->store, &query, &state);
+    if (error != 0)
+        return error;
     if (area)
         *area = slot.area;
-    return error < 0 ? error : push(fold, &slot, &state, wanted);
+    return push(fold, &slot, &state, wanted);
 }
 
 /* ---- the operations ---- */
@@ -293,7 +295,7 @@ static int take_back(struct fold *fold, uint64_t number, uint64_t undone)
                                    .limit = undone ? undone - 1 : 0,
                                    .staged = true};
     struct index_version version = absent_version;
-    uint64_t area;
+    uint64_t area = HL_AREA_STATE;
     int error = undone ? documents_state(fold->store, &query, &before) : 0;
     if (error == 0 && is_present(&before))
         version = before.version;

@@ -2,6 +2,7 @@
 #include "operation.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -109,9 +110,8 @@ static int parse_key(const struct parsing *parsing, const struct part *part, con
     if (!part)
         return hl_fail(err, EINVAL, "the operation \"%s\" needs a \"%s\"",
                        kind_names[operation->kind][0], wanted);
-    char what[PART_NAME_MAX + 2] = "\"";
-    strcat(what, name_of(parsing, part));
-    strcat(what, "\"");
+    char what[PART_NAME_MAX + 2];
+    snprintf(what, sizeof what, "\"%s\"", name_of(parsing, part));
     struct json_span text = part->type == JSON_STRING ? inner(part) : (struct json_span){"", 0};
     return take_key(what, text, operation->key, &operation->key_len, err);
 }

@@ -401,6 +401,34 @@ ssize_t hl_history_read(struct hl_store *store, uint32_t session, uint64_t numbe
 int hl_undo(struct hl_store *store, uint32_t session, uint64_t count, struct hl_receipt *receipt,
             struct hl_error *err);
 
+/* ---- values -----------------------------------------------------------------------------------
+ *
+ * The JSON text that a document can be set to, as somebody writes it: with white space, and in
+ * pieces.
+ */
+
+/* How far a text was looked at; zero it to begin. It may be copied, to go back to. */
+struct hl_value {
+    size_t length; /* of the value so far, compact */
+    uint64_t opaque[16];
+};
+enum { HL_VALUE_UNFINISHED, HL_VALUE_WHOLE, HL_VALUE_ENDED /* whole, and a newline follows */ };
+
+/*
+ * Looks on in a text that grows at its end; text and len are all that there is of it so far, and it
+ * may have moved. Returns one of the above (err then says why it is unfinished); -EINVAL: no
+ * continuation can make it a value; -EMSGSIZE: it is longer than max once compact. After a failure
+ * *value is as it was before, so that what was added can be taken away again. When a piece goes on
+ * inside a key or a number of many pages, the answer may be that it is unfinished until that is
+ * over, or until it is asked for again without more text.
+ */
+int hl_value_check(struct hl_value *value, const char *text, size_t len, size_t max,
+                   struct hl_error *err);
+
+/* Writes a whole value on one line, without the white space between its parts; numbers and strings
+ * stay byte for byte. Returns its length, struct hl_value's. compact may be text itself. */
+size_t hl_value_compact(const char *text, size_t len, char *compact);
+
 /* ---- commands and state ------------------------------------------------------------------------
  */
 

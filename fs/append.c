@@ -127,9 +127,9 @@ static void complete_error(struct hl_error *err, int result)
 static void tell(struct fs *fs, const struct append_handle *handle, const struct batch *batch,
                  const struct hl_error *err)
 {
-    fs_refused(fs, handle->session, err);
+    fs_refused(fs, handle->session, NULL, err);
     if (handle->session == 0 && batch && batch->denied != 0)
-        fs_refused(fs, batch->denied, err);
+        fs_refused(fs, batch->denied, NULL, err);
 }
 
 /* The line that the piece began was refused: the piece goes, and so does the same try again. */
@@ -303,13 +303,14 @@ static ssize_t append_read(struct fs *fs, struct handle *base, char *buffer, siz
 }
 
 static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
-                         size_t len)
+                         size_t len, uint64_t offset)
 {
     struct append_handle *handle = (struct append_handle *)base;
     struct hl_error err = {0};
     struct batch batch = {0};
     struct parked *parked = NULL;
     bool stored = false;
+    (void)offset;
 
     if (len == 0) {
         fuse_reply_write(req, 0);

@@ -3,14 +3,16 @@
  * begins.
  *
  * Offsets: 0 and 1 stand for `.` and `..`, then one for each fixed entry; from OFFSET_FIRST on they
- * are a record's seq, or a session's number, plus OFFSET_FIRST.
+ * are a record's seq, or a session's or document's number, plus OFFSET_FIRST; from OFFSET_SCRATCH
+ * on a scratch file's number plus that.
  */
-#include "fs_internal.h"
+#include "state.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define OFFSET_FIRST 64
+#define OFFSET_SCRATCH ((off_t)1 << 62)
 
 struct listing {
     struct fs *fs;
@@ -19,6 +21,7 @@ struct listing {
     size_t size, used;
     bool plus;
     const struct hl_session *session; /* whose records are listed */
+    bool full;
     int result;
 };
 
@@ -69,6 +72,8 @@ static bool add_dots(struct listing *listing, const char *name, const struct nod
 
 static struct node parent_of(const struct node *node)
 {
+    if (node->kind == NODE_STATE)
+        return (struct node){.kind = NODE_SESSION, .session = node->session};
     return (struct node){.kind = node->kind == NODE_SESSION ? NODE_SESSIONS : NODE_ROOT};
 }
 
@@ -126,6 +131,44 @@ static void list_records(struct listing *listing, const struct node *node, off_t
         listing->result = result;
 }
 
+/* Likewise. Keys all have file names: else they would be no keys. */
+static bool add_document(void *context, const struct hl_document *document)
+{
+    struct listing *listing = context;
+    struct node node = {
+        .kind = NODE_DOCUMENT, .session = listing->session->number, .a = document->number};
+    struct fs_attr attr;
+    char name[NODE_NAME_MAX + 1];
+
+    if (name_encode(document->key, document->key_len, name) == 0)
+        return true;
+    state_attr_document(listing->fs, listing->session, document, &attr);
+    listing->full = !add(listing, name, &node, &attr, (off_t)(document->number + OFFSET_FIRST));
+    return !listing->full;
+}
+
+/* Documents, then scratch files. */
+static void list_state(struct listing *listing, const struct node *node, off_t offset)
+{
+    struct node child = {.kind = NODE_SCRATCH, .session = node->session};
+    char name[NODE_NAME_MAX + 1];
+    struct fs_attr attr;
+
+    if (offset < OFFSET_SCRATCH) {
+        int result = hl_document_list(listing->fs->store, node->session, HL_AREA_STATE,
+                                      (uint64_t)offset - OFFSET_FIRST, add_document, listing);
+        if (result < 0)
+            listing->result = result;
+        offset = OFFSET_SCRATCH;
+    }
+    if (listing->full || listing->result < 0)
+        return;
+    child.a = (uint64_t)(offset - OFFSET_SCRATCH);
+    while (state_next_scratch(listing->fs, listing->session, &child.a, name, &attr) &&
+           add(listing, name, &child, &attr, (off_t)child.a + OFFSET_SCRATCH))
+        ;
+}
+
 static void list_sessions(struct listing *listing, off_t offset)
 {
     uint64_t after = (uint64_t)offset - OFFSET_FIRST;
@@ -162,7 +205,7 @@ ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *b
         return -ENOTDIR;
     if (offset < 0)
         return -EINVAL;
-    if (node->kind == NODE_SESSION) {
+    if (node->session != 0) {
         int result = hl_session_by_number(fs->store, node->session, &session);
         if (result < 0)
             return result;
@@ -171,6 +214,8 @@ ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *b
     if (add_fixed(&listing, node, &offset)) {
         if (node->kind == NODE_SESSION)
             list_records(&listing, node, offset);
+        else if (node->kind == NODE_STATE)
+            list_state(&listing, node, offset);
         else if (node->kind == NODE_SESSIONS)
             list_sessions(&listing, offset);
     }

@@ -13,7 +13,7 @@
 #define WHICH_BITS 8
 #define GENERATION_MAX ((UINT64_C(1) << (SESSION_SHIFT - WHICH_BITS)) - 1)
 
-enum id_kind { ID_FIXED = 0, ID_SESSION = 1, ID_RECORD = 2, ID_TABLE = 15 };
+enum id_kind { ID_FIXED = 0, ID_SESSION = 1, ID_RECORD = 2, ID_DOCUMENT = 3, ID_TABLE = 15 };
 
 static const struct node_entry root_entries[] = {
     {".ctl", NODE_CTL},     {".status", NODE_STATUS},    {"append", NODE_ROOT_APPEND},
@@ -21,10 +21,8 @@ static const struct node_entry root_entries[] = {
 };
 
 static const struct node_entry session_entries[] = {
-    {"append", NODE_APPEND},
-    {"log", NODE_LOG},
-    {"meta", NODE_META},
-    {"last_error", NODE_LAST_ERROR},
+    {"append", NODE_APPEND},         {"log", NODE_LOG},     {"meta", NODE_META},
+    {"last_error", NODE_LAST_ERROR}, {"state", NODE_STATE},
 };
 
 const struct node_entry *node_entries(enum node_kind directory, size_t *count)
@@ -63,7 +61,7 @@ static bool is_fixed(enum node_kind kind)
 
 static bool is_session_file(enum node_kind kind)
 {
-    return kind >= NODE_SESSION && kind <= NODE_FOLLOW;
+    return kind >= NODE_SESSION && kind <= NODE_STATE;
 }
 
 /* Only a log changes its generation. */
@@ -76,10 +74,10 @@ bool node_to_id(const struct node *node, uint64_t *id)
 {
     if (node->session >> SESSION_BITS)
         return false;
-    if (node->kind == NODE_RECORD) {
+    if (node->kind == NODE_RECORD || node->kind == NODE_DOCUMENT) {
         if (node->a > LOW_MASK)
             return false;
-        *id = make_id(ID_RECORD, node->session, node->a);
+        *id = make_id(node->kind == NODE_RECORD ? ID_RECORD : ID_DOCUMENT, node->session, node->a);
         return true;
     }
     if (node->a > GENERATION_MAX || !(is_fixed(node->kind) || is_session_file(node->kind)))
@@ -108,7 +106,8 @@ bool node_from_id(uint64_t id, struct node *node)
             return false;
         break;
     case ID_RECORD:
-        node->kind = NODE_RECORD;
+    case ID_DOCUMENT:
+        node->kind = id >> KIND_SHIFT == ID_RECORD ? NODE_RECORD : NODE_DOCUMENT;
         node->a = low;
         return session != 0;
     default:

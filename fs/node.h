@@ -8,10 +8,11 @@
  *     kind 0   a fixed node of the mount: its number (root is 1, as the kernel has it)
  *     kind 1   a session's directory or one of its fixed files
  *     kind 2   a record
+ *     kind 3   a document in state/, by its number
  *     kind 15  an entry of the table (table.h), for what does not fit above, and for ranges
  *
  * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are a generation, so that `log`
- * can become another inode when records of it were dropped (always 0 today). Kinds 3 to 14 are
+ * can become another inode when records of it were dropped (always 0 today). Kinds 4 to 14 are
  * free.
  */
 #ifndef HL_NODE_H
@@ -41,14 +42,19 @@ enum node_kind {
     NODE_META = 19,
     NODE_LAST_ERROR = 20,
     NODE_FOLLOW = 21, /* not listed */
+    NODE_STATE = 22,
     NODE_RECORD = 64,
-    NODE_RANGE = 65
+    NODE_RANGE = 65,
+    NODE_DOCUMENT = 66, /* in state/, also after its deletion */
+    NODE_ARCHIVE = 67,  /* a directory in archive/ */
+    NODE_SCRATCH = 72   /* a file in memory: scratch, or a document not set yet (draft.h) */
 };
 
 struct node {
     enum node_kind kind;
     uint32_t session; /* its number; 0 for what belongs to none */
-    uint64_t a;       /* a record's seq; a range's first; else the generation */
+    uint64_t a;       /* a record's seq; a range's first; a document's, archive's or scratch file's
+                       * number; else the generation */
     uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end */
     bool open;        /* the range is written `A-` */
 };
@@ -84,7 +90,7 @@ const struct node_entry *node_entries(enum node_kind directory, size_t *count);
  */
 
 /*
- * Writes the file name of a session id (or, later, of a document's key): `/`, `%`, control bytes
+ * Writes the file name of a session id or of a document's key: `/`, `%`, control bytes
  * (0x00 to 0x1f and 0x7f) as %XX with upper-case digits, and the dots of `.` and `..` too.
  * NUL-terminated. Returns its length, or 0 if it would be longer than NODE_NAME_MAX (or len is 0).
  */

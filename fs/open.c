@@ -3,6 +3,7 @@
  * it.
  */
 #include "follow.h"
+#include "state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +62,9 @@ static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
         return append_open(fs, req, node, fi->flags, handle);
     case NODE_CTL:
         return ctl_open(fs, fi->flags, handle);
+    case NODE_DOCUMENT:
+    case NODE_SCRATCH:
+        return document_open(fs, req, node, fi->flags, handle);
     case NODE_FOLLOW:
         return follow_open(fs, node, handle);
     case NODE_STATUS:

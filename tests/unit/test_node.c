@@ -37,8 +37,8 @@ static uint64_t next(uint64_t *chance)
 
 static const enum node_kind fixed[] = {NODE_ROOT,        NODE_CTL,      NODE_STATUS,
                                        NODE_ROOT_APPEND, NODE_ROOT_LOG, NODE_SESSIONS};
-static const enum node_kind of_session[] = {NODE_SESSION, NODE_APPEND, NODE_LOG, NODE_META,
-                                            NODE_LAST_ERROR};
+static const enum node_kind of_session[] = {NODE_SESSION, NODE_APPEND,     NODE_LOG,
+                                            NODE_META,    NODE_LAST_ERROR, NODE_STATE};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* The id is computed, names the node again, is the inode number, and is no one else's. */
@@ -79,6 +79,9 @@ static void test_ids_are_distinct(void **state)
         for (size_t i = 0; i < COUNT(seqs); i++)
             ids[count++] = round_trip(
                 (struct node){.kind = NODE_RECORD, .session = sessions[s], .a = seqs[i]});
+        for (size_t i = 0; i < COUNT(seqs); i++)
+            ids[count++] = round_trip(
+                (struct node){.kind = NODE_DOCUMENT, .session = sessions[s], .a = seqs[i]});
         ids[count++] = round_trip((struct node){.kind = NODE_LOG, .session = sessions[s], .a = 1});
     }
     ids[count++] = round_trip((struct node){.kind = NODE_ROOT_LOG, .a = (1U << 28) - 1});
@@ -95,6 +98,10 @@ static void test_what_does_not_fit(void **state)
         {.kind = NODE_RECORD, .session = 1, .a = UINT64_C(1) << 36},
         {.kind = NODE_RECORD, .session = 1, .a = HL_SEQ_MAX},
         {.kind = NODE_RECORD, .session = 1U << 24, .a = 1},
+        {.kind = NODE_DOCUMENT, .session = 1, .a = UINT64_C(1) << 36},
+        {.kind = NODE_DOCUMENT, .session = 1U << 24, .a = 2},
+        {.kind = NODE_SCRATCH, .session = 1, .a = 2},
+        {.kind = NODE_ARCHIVE, .session = 1, .a = 2},
         {.kind = NODE_LOG, .session = 1U << 24},
         {.kind = NODE_LOG, .session = 1, .a = 1U << 28},
         {.kind = NODE_RANGE, .session = 1, .a = 1, .b = 2},
@@ -139,6 +146,7 @@ static void test_any_id(void **state)
     assert_false(node_from_id(node_table_id(0), &node));
     assert_false(node_from_id(node_table_id(1), &node));
     assert_false(node_from_id(UINT64_C(2) << 60, &node));      /* a record of session 0 */
+    assert_false(node_from_id(UINT64_C(3) << 60 | 2, &node));  /* a document of session 0 */
     assert_false(node_from_id(UINT64_C(1) << 60 | 16, &node)); /* session 0 */
     assert_false(node_from_id(UINT64_C(1) << 36 | 1, &node));  /* a fixed node of session 1 */
     assert_false(node_from_id(UINT64_C(1) << 8 | 1, &node));   /* another generation of the root */
@@ -151,7 +159,7 @@ static void test_entries(void **state)
     size_t count;
     const struct node_entry *entries = node_entries(NODE_SESSION, &count);
 
-    static const char *const names[] = {"append", "log", "meta", "last_error"};
+    static const char *const names[] = {"append", "log", "meta", "last_error", "state"};
     assert_int_equal(count, COUNT(names));
     for (size_t i = 0; i < count; i++)
         assert_string_equal(entries[i].name, names[i]);

@@ -53,7 +53,8 @@ struct draft {
     struct hl_value value;
     bool told;       /* why it was not set, since the last write */
     int refused;     /* the errno of the last write, if the fault was in what it wrote; else 0 */
-    uint64_t set_by; /* seq of the operation by which content became the document's value */
+    bool was_set;    /* by this draft, as it is but for white space behind it */
+    uint64_t set_by; /* seq of the operation by which content is, or was, the document's value */
 
     struct draft *next_by_name, *next_by_number, *before, *after; /* draft.c's */
 };

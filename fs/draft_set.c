@@ -19,7 +19,7 @@
 static void forget_text(struct fs *fs, struct draft *draft)
 {
     content_free(fs, &draft->content);
-    draft->has_text = draft->in_order = draft->pending = false;
+    draft->has_text = draft->in_order = draft->pending = draft->was_set = false;
     draft->refused = 0;
     draft->value = (struct hl_value){0};
 }
@@ -33,6 +33,7 @@ void draft_empty(struct fs *fs, struct draft *draft)
 void draft_was_set(struct draft *draft, uint64_t seq)
 {
     draft->set_by = seq;
+    draft->was_set = true;
     draft->pending = draft->unborn = false;
     draft->refused = 0;
 }
@@ -172,8 +173,8 @@ static int write_at_end(struct fs *fs, struct draft *draft, const char *data, si
         return result;
     result = hl_value_check(&value, draft->content.at, draft->content.len,
                             change_room(fs, draft->name, draft->name_len), err);
-    /* White space behind a value that was set changes nothing. */
-    bool same = !draft->pending && before > 0 && value.length == draft->value.length;
+    /* White space behind a value that this program set changes nothing. */
+    bool same = draft->was_set && !draft->pending && value.length == draft->value.length;
     if (result == HL_VALUE_ENDED && !same) {
         int failed = set(fs, draft, value.length, err);
         result = failed < 0 ? failed : result;

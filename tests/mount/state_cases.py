@@ -257,7 +257,9 @@ def appending(mount):
     assert len(operations(s)) == 2, "white space changes nothing"
     with opened(path, how) as fd:
         os.write(fd, b"\n")
-    assert len(operations(s)) == 2
+        assert len(operations(s)) == 3, "the same value, set again"
+        os.write(fd, b"\n")
+    assert len(operations(s)) == 3
     with open(path, "a+") as file:
         file.seek(0)
         value = json.load(file)

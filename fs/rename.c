@@ -412,10 +412,14 @@ static int try_archive(struct rename *rename, const struct hl_document *archive)
     change_expect(&change, HL_AREA_ARCHIVES, archive->key, archive->key_len, HL_DOCUMENT_SEQ_ANY);
     if (!rename->replace)
         change_expect_absent(&change, archive->number, to->key, to->key_len);
-    result = apply(rename, &change, NULL);
-    if (result == 0)
-        remove_drafts(rename, from, DRAFT_ARCHIVED);
-    return result;
+    uint64_t seq;
+    result = apply(rename, &change, &seq);
+    if (result < 0)
+        return result;
+    if (set)
+        draft_was_set(rename->held, seq - 1);
+    remove_drafts(rename, from, DRAFT_ARCHIVED);
+    return 0;
 }
 
 static int try_restore(struct rename *rename, const struct hl_document *archive)

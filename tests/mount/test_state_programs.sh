@@ -235,10 +235,12 @@ in_git()
     git init -q --bare "$T_DIR/git"
     git --git-dir="$T_DIR/git" config core.bare false
     echo '"second"' >"$S/second"
+    jq -nc '[range(50000)]' >"$S/long" # which git maps
     "${git[@]}" --work-tree="$S" add -A
     "${git[@]}" --work-tree="$S" commit -qm one
     t_eq "$("${git[@]}" show HEAD:K)" "$OLD"
     t_eq "$("${git[@]}" show HEAD:second)" '"second"'
+    "${git[@]}" show HEAD:long | cmp - "$S/long"
     t_eq "$("${git[@]}" --work-tree="$S" status --porcelain)" "" "status"
     echo "$NEW" >"$S/K"
     rm "$S/second"

@@ -17,8 +17,20 @@
 
 bool node_is_directory(const struct node *node)
 {
-    return node->kind == NODE_ROOT || node->kind == NODE_SESSIONS || node->kind == NODE_SESSION ||
-           node->kind == NODE_STATE;
+    switch (node->kind) {
+    case NODE_ROOT:
+    case NODE_SESSIONS:
+    case NODE_SESSION:
+    case NODE_STATE:
+    case NODE_HISTORY:
+    case NODE_ARCHIVES:
+    case NODE_ARCHIVE:
+    case NODE_AT:
+    case NODE_AT_SEQ:
+        return true;
+    default:
+        return false;
+    }
 }
 
 bool node_takes_writes(const struct node *node)
@@ -65,15 +77,21 @@ static bool resolve_fixed(const struct node *parent, const char *name, struct no
     return false;
 }
 
+int fs_key(const char *name, char key[HL_KEY_MAX + 1], size_t *len)
+{
+    int result = name_decode(name, key, len);
+    if (result == -EINVAL || (result == 0 && !hl_session_id_valid(key, *len)))
+        return -ENOENT;
+    return result;
+}
+
 static int resolve_session(struct fs *fs, const char *name, struct node *node)
 {
     char id[HL_ID_MAX + 1];
     size_t len;
     struct hl_session session;
 
-    int result = name_decode(name, id, &len);
-    if (result == -EINVAL || (result == 0 && !hl_session_id_valid(id, len)))
-        return -ENOENT;
+    int result = fs_key(name, id, &len);
     if (result == 0)
         result = hl_session_by_id(fs->store, id, len, &session);
     if (result < 0)
@@ -93,9 +111,10 @@ int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struc
     if (resolve_fixed(parent, name, node))
         return 0;
     if (parent->kind != NODE_SESSION)
-        return -ENOENT;
-    if (strcmp(name, "follow") == 0) {
-        *node = (struct node){.kind = NODE_FOLLOW, .session = parent->session};
+        return view_resolve(fs, parent, name, node);
+    if (strcmp(name, "follow") == 0 || strcmp(name, "at") == 0) {
+        *node =
+            (struct node){.kind = *name == 'f' ? NODE_FOLLOW : NODE_AT, .session = parent->session};
         return 0;
     }
     *node = (struct node){.kind = NODE_RECORD, .session = parent->session};
@@ -117,9 +136,22 @@ static mode_t append_mode(mode_t directory)
 
 mode_t fs_file_mode(enum node_kind kind, mode_t directory)
 {
-    if (kind == NODE_APPEND)
+    switch (kind) {
+    case NODE_APPEND:
         return append_mode(directory);
-    return directory & (kind == NODE_DOCUMENT || kind == NODE_SCRATCH ? 0666 : 0444);
+    case NODE_DOCUMENT:
+    case NODE_SCRATCH:
+        return directory & 0666;
+    case NODE_ARCHIVES: /* archives are made and removed in it, */
+    case NODE_ARCHIVE:  /* and documents moved in and out */
+        return directory & 01777;
+    case NODE_HISTORY:
+    case NODE_AT:
+    case NODE_AT_SEQ:
+        return directory & 0555;
+    default:
+        return directory & 0444;
+    }
 }
 
 uid_t fs_owner(const struct fs *fs, const struct hl_session *session)
@@ -206,6 +238,17 @@ void fs_attr_session(struct fs *fs, const struct hl_session *session, struct fs_
     attr->entry_keep = fs->keep;
 }
 
+void fs_attr_view(struct fs *fs, const struct node *node, const struct hl_session *session,
+                  uint64_t size, uint64_t ms, double keep, struct fs_attr *attr)
+{
+    mode_t type = node_is_directory(node) ? S_IFDIR : S_IFREG;
+
+    fs_attr_begin(attr, node, type | fs_file_mode(node->kind, session->mode), fs_owner(fs, session),
+                  session->gid, ms);
+    fs_attr_size(attr, size);
+    attr->attr_keep = attr->entry_keep = keep;
+}
+
 void fs_attr_record(struct fs *fs, const struct hl_session *session, const struct hl_record *record,
                     struct fs_attr *attr)
 {
@@ -266,6 +309,12 @@ int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session
         break;
     case NODE_FOLLOW:
         break; /* it has no size */
+    case NODE_HISTORY:
+    case NODE_ARCHIVES:
+    case NODE_AT:
+        attr->st.st_mode ^= S_IFREG ^ S_IFDIR;
+        attr->attr_keep = DIRECTORY_KEEP;
+        break;
     case NODE_LAST_ERROR:
         if (last_errors_get(fs->last_errors, session->number, &error))
             set_time(&attr->st, error.ts_ms);
@@ -304,6 +353,12 @@ int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr)
         return result;
     case NODE_RANGE:
         return attr_range(fs, node, &session, attr);
+    case NODE_ARCHIVE:
+    case NODE_ARCHIVED:
+    case NODE_HISTORY_KEY:
+    case NODE_AT_SEQ:
+    case NODE_AT_KEY:
+        return view_attr(fs, node, &session, attr);
     case NODE_DOCUMENT:
     case NODE_SCRATCH:
         return state_attr(fs, node, &session, attr);

@@ -83,6 +83,9 @@ int stream_open(struct fs *fs, const struct node *node, struct handle **handle);
 int record_open(struct fs *fs, const struct node *node, uint32_t length, struct handle **handle);
 int ctl_open(struct fs *fs, int flags, struct handle **handle);
 int text_open(struct fs *fs, const struct node *node, struct handle **handle);
+/* A value that stays what it is now, whatever becomes of the document. */
+int value_open(struct fs *fs, uint32_t session, const struct hl_document *document,
+               struct handle **handle);
 
 /* Opens what is not a directory if the sender may; sets in *fi what the kernel is to do with its
  * pages. *handle stays NULL for what needs none. */
@@ -169,6 +172,10 @@ int fs_node(struct fs *fs, fuse_ino_t id, struct node *node);
 uint64_t fs_id(struct fs *fs, const struct node *node);
 void fs_forget(struct fs *fs, fuse_ino_t id, uint64_t count);
 
+/* The key (or session id) that a name stands for, if it can stand for any: 0, -ENOENT,
+ * -ENAMETOOLONG. */
+int fs_key(const char *name, char key[HL_KEY_MAX + 1], size_t *len);
+
 /* What a name in a directory stands for: 0 and *node; -ENOENT, -ENAMETOOLONG and the store's
  * errors. */
 int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struct node *node);
@@ -186,6 +193,11 @@ void fs_attr_record(struct fs *fs, const struct hl_session *session, const struc
 int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session *session,
                  struct fs_attr *attr);
 
+/* A file or directory of a session whose bits come from the session's as its kind says; kept as
+ * long as is said. */
+void fs_attr_view(struct fs *fs, const struct node *node, const struct hl_session *session,
+                  uint64_t size, uint64_t ms, double keep, struct fs_attr *attr);
+
 /* What these are made of: all but the size, and the size. */
 void fs_attr_begin(struct fs_attr *attr, const struct node *node, mode_t mode, uid_t uid, gid_t gid,
                    uint64_t ms);
@@ -194,7 +206,7 @@ void fs_attr_size(struct fs_attr *attr, uint64_t size);
 /* A record as the index has it: for one that is damaged all but seq and length is 0. */
 int fs_record(struct fs *fs, const struct node *node, struct hl_record *record);
 
-/* Permission bits of a file of the kind in a session whose directory has these. */
+/* Permission bits of a file or directory of the kind in a session whose directory has these. */
 mode_t fs_file_mode(enum node_kind kind, mode_t directory);
 
 /* Whose a session is as the mount shows it: its owner's, or ours if we could not make it anyone
@@ -237,6 +249,24 @@ int session_make(struct fs *fs, const struct node *parent, const char *name, uid
 int node_change(struct fs *fs, const struct node *node, const struct stat *wanted, int flags);
 /* What rmdir(2) of a name says: never 0. */
 int session_remove(struct fs *fs, const struct node *parent, const char *name);
+
+/* ---- views.c: history/, archive/, at/ -----------------------------------------------------------
+ */
+
+/* fs_resolve() in these directories and those below; -ENOENT in any other. */
+int view_resolve(struct fs *fs, const struct node *parent, const char *name, struct node *node);
+/* fs_attr() of what lies in them. */
+int view_attr(struct fs *fs, const struct node *node, const struct hl_session *session,
+              struct fs_attr *attr);
+/* Attributes of an archive, an archived document, or one in `at/`, that is at hand. */
+void view_attr_document(struct fs *fs, const struct node *node, const struct hl_session *session,
+                        const struct hl_document *document, struct fs_attr *attr);
+/* The document of a NODE_ARCHIVED or NODE_AT_KEY. */
+int view_document(struct fs *fs, const struct node *node, struct hl_document *document);
+
+/* mkdir(2) and rmdir(2) in archive/. */
+int archive_make(struct fs *fs, const struct node *parent, const char *name, struct node *node);
+int archive_remove(struct fs *fs, const struct node *parent, const char *name);
 
 /* ---- dir.c ------------------------------------------------------------------------------------
  */

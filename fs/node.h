@@ -9,10 +9,13 @@
  *     kind 1   a session's directory or one of its fixed files
  *     kind 2   a record
  *     kind 3   a document in state/, by its number
- *     kind 15  an entry of the table (table.h), for what does not fit above, and for ranges
+ *     kind 4   a key's history (the document's number)
+ *     kind 5   an archive (the number of its entry)
+ *     kind 6   an archived document (its number)
+ *     kind 15  an entry of the table (table.h), for what does not fit above, for ranges and `at/`
  *
  * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are a generation, so that `log`
- * can become another inode when records of it were dropped (always 0 today). Kinds 4 to 14 are
+ * can become another inode when records of it were dropped (always 0 today). Kinds 7 to 14 are
  * free.
  */
 #ifndef HL_NODE_H
@@ -43,19 +46,28 @@ enum node_kind {
     NODE_LAST_ERROR = 20,
     NODE_FOLLOW = 21, /* not listed */
     NODE_STATE = 22,
+    NODE_HISTORY = 23,
+    NODE_ARCHIVES = 24,
+    NODE_AT = 25, /* not listed */
     NODE_RECORD = 64,
     NODE_RANGE = 65,
     NODE_DOCUMENT = 66, /* in state/, also after its deletion */
-    NODE_ARCHIVE = 67,  /* a directory in archive/ */
-    NODE_SCRATCH = 72   /* a file in memory: scratch, or a document not set yet (draft.h) */
+    NODE_ARCHIVE = 67,
+    NODE_ARCHIVED = 68,
+    NODE_HISTORY_KEY = 69,
+    NODE_AT_SEQ = 70,
+    NODE_AT_KEY = 71,
+    NODE_SCRATCH = 72 /* a file in memory: scratch, or a document not set yet (draft.h) */
 };
 
 struct node {
     enum node_kind kind;
     uint32_t session; /* its number; 0 for what belongs to none */
-    uint64_t a;       /* a record's seq; a range's first; a document's, archive's or scratch file's
-                       * number; else the generation */
-    uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end */
+    uint64_t a;       /* a record's seq, or that of `at/SEQ` and what is in it; a range's first; a
+                         document's, archive's or scratch
+                         file's number; else the generation */
+    uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end; the number of a
+                         document in `at/SEQ` */
     bool open;        /* the range is written `A-` */
 };
 

@@ -48,14 +48,16 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
         return;
     }
     int result = fs_node(fs, parent, &directory);
-    if (result == 0)
+    if (result == 0 && directory.kind == NODE_ARCHIVES) {
+        result = archive_make(fs, &directory, name, &node);
+    } else if (result == 0) {
         result = session_make(fs, &directory, name, context->uid, context->gid, mode, &session);
-    if (result < 0) {
-        reply_result(req, result);
-        return;
+        node = (struct node){.kind = NODE_SESSION, .session = session.number};
     }
-    node = (struct node){.kind = NODE_SESSION, .session = session.number};
-    reply_node(req, &node);
+    if (result < 0)
+        reply_result(req, result);
+    else
+        reply_node(req, &node);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -64,6 +66,10 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct node directory;
 
     int result = fs_node(fs, parent, &directory);
+    if (result == 0 && directory.kind == NODE_ARCHIVES) {
+        reply_changed(req, archive_remove(fs, &directory, name));
+        return;
+    }
     if (result == 0)
         result = session_remove(fs, &directory, name);
     reply_result(req, result);

@@ -184,6 +184,9 @@ static int make_meta(struct fs *fs, uint32_t number, struct json_writer *writer)
         json_number(writer, "last_seq", session.last_seq);
     else
         json_null(writer, "last_seq");
+    json_number(writer, "documents", session.documents);
+    json_number(writer, "operations", session.operations);
+    json_number(writer, "history_from", session.history_from);
     result = write_attributes(fs, number, writer);
     json_close(writer, '}');
     return result;

@@ -73,8 +73,8 @@ struct hl_news {
     bool created;   /* the session is new */
     size_t records; /* 0: none, and first and last mean nothing */
     uint64_t first, last;
-    /* What it did to documents: the last HL_NEWS_DOCUMENTS of them, in order; none if the append
-     * was made by_file. */
+    bool by_file; /* hl_append.by_file */
+    /* What it did to documents: the last HL_NEWS_DOCUMENTS of them, in order. */
     const struct hl_document_news *documents;
     size_t document_count;
     uint64_t documents_skipped; /* that are left out */
@@ -92,10 +92,10 @@ struct hl_options {
     void (*report)(void *context, enum hl_severity severity, const char *sentence);
     void *report_context;
     /* News for those who watch: called once for each session to which a batch added records, or
-     * which it made, when they can be read already. From the appending thread, with no lock held;
-     * in a read-only store from one that looked for its writer's appends, with a lock held that
-     * reads of the store take: so it must not call the store. Calls for different batches may come
-     * in any order, and at once. NULL: none. */
+     * which it made, when they can be read already. One call at a time, in the order of the
+     * batches. From the appending thread, before hl_append() returns, or in a read-only store from
+     * one that looked for its writer's appends, with a lock held that appends and reads of the
+     * store take: so it must not call the store, nor wait. NULL: none. */
     void (*news)(void *context, const struct hl_news *news);
     void *news_context;
 };
@@ -193,6 +193,10 @@ struct hl_receipt {
     size_t id_len;
     uint64_t first, last;
     size_t records; /* how many lines of the batch went to it */
+    /* As in struct hl_news. They live as long as the call that hands out the receipt. */
+    const struct hl_document_news *documents;
+    size_t document_count;
+    uint64_t documents_skipped;
 };
 
 /* What must hold of a document for an append to be made; looked at when nothing can come between.
@@ -396,9 +400,10 @@ ssize_t hl_history_read(struct hl_store *store, uint32_t session, uint64_t numbe
 /*
  * Takes back the session's last `count` operations that were not undone yet, newest first, by as
  * many undo records in one batch. -EINVAL, and a sentence: there are not so many, or history does
- * not reach so far. Fills *receipt (may be NULL; id is not set).
+ * not reach so far. receipt (may be NULL) is called as by hl_append().
  */
-int hl_undo(struct hl_store *store, uint32_t session, uint64_t count, struct hl_receipt *receipt,
+int hl_undo(struct hl_store *store, uint32_t session, uint64_t count,
+            void (*receipt)(void *context, const struct hl_receipt *receipt), void *context,
             struct hl_error *err);
 
 /* ---- values -----------------------------------------------------------------------------------

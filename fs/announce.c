@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -475,14 +476,41 @@ void announcer_start(struct announcer *announcer, bool seen, dev_t device)
         set_state(announcer, false, "its thread could not be started");
 }
 
-static bool is_running(void *context)
+static bool is_running(struct announcer *announcer)
 {
-    struct announcer *announcer = context;
-
     pthread_mutex_lock(&announcer->lock);
     bool running = announcer->running;
     pthread_mutex_unlock(&announcer->lock);
     return running;
+}
+
+/*
+ * The loop has ended, but a request of our own may be under way, or wait in the kernel for a
+ * directory that is locked by a request that nobody has answered yet: so requests are served here
+ * until it is through.
+ */
+static void serve_while_running(struct announcer *announcer)
+{
+    struct fuse_session *session = announcer->fs->session;
+    struct fuse_buf buffer = {.mem = NULL};
+
+    while (is_running(announcer)) {
+        struct pollfd ready = {.fd = fuse_session_fd(session), .events = POLLIN};
+        if (ready.fd < 0)
+            break;
+        if (poll(&ready, 1, 10) <= 0)
+            continue;
+        if (!(ready.revents & POLLIN))
+            break; /* the connection is gone, and with it what is waited for */
+        fuse_session_reset(session);
+        int got = fuse_session_receive_buf(session, &buffer);
+        if (got > 0)
+            fuse_session_process_buf(session, &buffer);
+        fuse_session_exit(session);
+        if (got <= 0 && got != -EINTR && got != -EAGAIN)
+            break;
+    }
+    free(buffer.mem);
 }
 
 void announcer_stop(struct announcer *announcer, bool ended)
@@ -497,7 +525,7 @@ void announcer_stop(struct announcer *announcer, bool ended)
     if (!join)
         return;
     if (ended)
-        fs_serve_while(announcer->fs, is_running, announcer);
+        serve_while_running(announcer);
     pthread_join(announcer->thread, NULL);
 }
 

@@ -221,7 +221,6 @@ void fs_free(struct fs *fs)
     if (!fs)
         return;
     fs_stop(fs, true);
-    /* The notifier first: it may need requests served before it can end. */
     notifier_free(fs->notifier);
     ctl_stop(fs->ctl);
     parked_wait_all(fs);

@@ -316,12 +316,9 @@ bool last_errors_get(struct last_errors *errors, uint32_t session, struct last_e
 
 struct notifier *notifier_new(struct fs *fs);
 void notifier_free(struct notifier *notifier);
-/* Has the kernel drop what it caches of a session and of all below it; by and by, from another
- * thread. */
+/* Has the kernel ask again for the attributes of a session's files, records and ranges; by and by,
+ * from another thread. */
 void notify_session(struct fs *fs, const struct hl_session *session);
-
-/* Once the session's loop has ended: answers requests in its place while busy() says so. */
-void fs_serve_while(struct fs *fs, bool (*busy)(void *context), void *context);
 
 /* ---- ctl.c ------------------------------------------------------------------------------------
  */

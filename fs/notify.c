@@ -1,22 +1,32 @@
 /*
- * notify.c - tells the kernel to drop what it caches.
+ * notify.c - tells the kernel that attributes it caches are old.
  *
- * From a thread of its own that holds no lock: such a notification waits for the lock of the parent
- * directory's inode, which the kernel holds during a mkdir there; a request handler that waited for
- * it could wait for itself. The thread is started by the first notification.
+ * When the bits or the owner of a session change, so do those of all its files, whose attributes
+ * the kernel may keep for ever. So each inode that it may know of the session is invalidated: the
+ * fixed files, what the table has, and each record; for most the kernel answers that it knows none.
+ * A thread of its own does it, since there may be many: about half a second for a million records.
+ *
+ * Invalidating the session's entry would be one call and drop all below it. But the kernel takes
+ * the lock of the directory sessions/ for that, which it holds during a mkdir, a look-up or a
+ * listing there, until the daemon answers. Were the daemon killed just then, the thread would wait
+ * in the kernel for a request that nobody answers, with the device open beneath it, by whose
+ * closing alone such requests are ended: neither could be killed, by anything. Invalidating an
+ * inode waits for nobody. So nothing here, and nothing elsewhere in the daemon, may invalidate an
+ * entry by name (fuse_lowlevel_notify_inval_entry(), ..._expire_entry(), ..._delete()). What is
+ * dropped for good needs it no more than this: with its attributes old, the kernel asks for it, and
+ * where it is answered ESTALE, it looks the name up again.
  */
 #include "fs_internal.h"
 
-#include <errno.h>
-#include <poll.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define AT_A_TIME 512
 
 struct notice {
     struct notice *next;
     uint32_t session;
-    size_t name_len;
-    char name[NODE_NAME_MAX + 1];
 };
 
 struct notifier {
@@ -24,8 +34,8 @@ struct notifier {
     pthread_mutex_t lock; /* guards all below; a leaf */
     pthread_cond_t wake;
     struct notice *first, *last;
+    void *waiting; /* those from first to last, as a tree by session */
     bool started, stopping;
-    bool busy; /* a notification is in the kernel's hands */
     pthread_t thread;
 };
 
@@ -40,29 +50,105 @@ struct notifier *notifier_new(struct fs *fs)
     return notifier;
 }
 
-static void drop_inode(struct fs *fs, uint32_t session, enum node_kind kind)
+static int compare(const void *a, const void *b)
 {
-    struct node node = {.kind = kind, .session = session};
-    uint64_t id;
-
-    /* A negative offset: the attributes, not the pages. */
-    if (node_to_id(&node, &id))
-        fuse_lowlevel_notify_inval_inode(fs->session, id, -1, 0);
+    uint32_t one = ((const struct notice *)a)->session, other = ((const struct notice *)b)->session;
+    return (one > other) - (one < other);
 }
 
+static bool is_stopping(struct notifier *notifier)
+{
+    pthread_mutex_lock(&notifier->lock);
+    bool stopping = notifier->stopping;
+    pthread_mutex_unlock(&notifier->lock);
+    return stopping;
+}
+
+/* ---- sending ----------------------------------------------------------------------------------
+ */
+
 /* That the kernel knows nothing of it, or is gone, is fine: then there is nothing to drop. */
-static void send(struct fs *fs, const struct notice *notice)
+static void drop_inode(struct fs *fs, uint64_t id)
+{
+    /* A negative offset: the attributes, not the pages. */
+    fuse_lowlevel_notify_inval_inode(fs->session, id, -1, 0);
+}
+
+static void drop_fixed(struct fs *fs, uint32_t session)
 {
     size_t count;
-    struct node sessions = {.kind = NODE_SESSIONS};
+    const struct node_entry *entries = node_entries(NODE_SESSION, &count);
     uint64_t id;
 
-    if (node_to_id(&sessions, &id))
-        fuse_lowlevel_notify_inval_entry(fs->session, id, notice->name, notice->name_len);
-    /* What is in use outlives its entry, with the attributes that it had. */
-    const struct node_entry *entries = node_entries(NODE_SESSION, &count);
-    for (size_t i = 0; i < count; i++)
-        drop_inode(fs, notice->session, entries[i].kind);
+    for (size_t i = 0; i < count; i++) {
+        struct node node = {.kind = entries[i].kind, .session = session};
+        if (node_to_id(&node, &id))
+            drop_inode(fs, id);
+    }
+}
+
+static void drop_in_table(struct fs *fs, uint32_t session)
+{
+    size_t count = 0;
+    uint64_t *ids = table_list(fs->table, session, &count);
+
+    if (!ids && count > 0)
+        fs_log(HL_WARNING, "no memory to invalidate the kernel's caches");
+    for (size_t i = 0; ids && i < count; i++)
+        drop_inode(fs, ids[i]);
+    free(ids);
+}
+
+struct seqs {
+    size_t count;
+    uint64_t at[AT_A_TIME];
+};
+
+static bool take_seq(void *context, const struct hl_record *record)
+{
+    struct seqs *seqs = context;
+
+    seqs->at[seqs->count++] = record->seq;
+    return seqs->count < AT_A_TIME;
+}
+
+/* Those whose id has no room for their seq are in the table. */
+static void drop_records(struct notifier *notifier, uint32_t session)
+{
+    struct fs *fs = notifier->fs;
+    struct node node = {.kind = NODE_RECORD, .session = session};
+    struct seqs seqs = {.count = AT_A_TIME};
+    uint64_t id, from = 0;
+
+    while (seqs.count == AT_A_TIME && !is_stopping(notifier)) {
+        seqs.count = 0;
+        if (hl_record_list(fs->store, session, from, false, take_seq, &seqs) < 0)
+            fs_log(HL_WARNING, "cannot list records to invalidate the kernel's caches");
+        for (size_t i = 0; i < seqs.count; i++) {
+            node.a = seqs.at[i];
+            if (node_to_id(&node, &id))
+                drop_inode(fs, id);
+        }
+        if (seqs.count > 0)
+            from = seqs.at[seqs.count - 1] + 1;
+    }
+}
+
+/* ---- the thread -------------------------------------------------------------------------------
+ */
+
+/* The oldest notice, out of the queue. */
+static struct notice *take(struct notifier *notifier)
+{
+    struct notice *notice = notifier->first;
+
+    if (notice) {
+        notifier->first = notice->next;
+        if (!notifier->first)
+            notifier->last = NULL;
+        tdelete(notice, &notifier->waiting, compare);
+    }
+    return notice;
 }
 
 static void *run(void *context)
@@ -71,23 +157,37 @@ static void *run(void *context)
 
     pthread_mutex_lock(&notifier->lock);
     while (!notifier->stopping) {
-        struct notice *notice = notifier->first;
+        struct notice *notice = take(notifier);
         if (!notice) {
             pthread_cond_wait(&notifier->wake, &notifier->lock);
             continue;
         }
-        notifier->first = notice->next;
-        if (!notifier->first)
-            notifier->last = NULL;
-        notifier->busy = true;
         pthread_mutex_unlock(&notifier->lock);
-        send(notifier->fs, notice);
+        drop_fixed(notifier->fs, notice->session);
+        drop_in_table(notifier->fs, notice->session);
+        drop_records(notifier, notice->session);
         free(notice);
         pthread_mutex_lock(&notifier->lock);
-        notifier->busy = false;
     }
     pthread_mutex_unlock(&notifier->lock);
     return NULL;
+}
+
+/* Puts the notice into the queue, unless one for the session waits there. False: it is not taken.
+ */
+static bool add(struct notifier *notifier, struct notice *notice)
+{
+    struct notice **found = tsearch(notice, &notifier->waiting, compare);
+
+    if (!found || *found != notice)
+        return false;
+    if (notifier->last)
+        notifier->last->next = notice;
+    else
+        notifier->first = notice;
+    notifier->last = notice;
+    pthread_cond_signal(&notifier->wake);
+    return true;
 }
 
 /* Without the notice the kernel goes on with old bits, but open() checks the present ones: said, no
@@ -101,15 +201,7 @@ static void enqueue(struct notifier *notifier, struct notice *notice)
         result = fs_thread_start(&notifier->thread, run, notifier);
         notifier->started = result == 0;
     }
-    bool taken = notifier->started && !notifier->stopping;
-    if (taken) {
-        if (notifier->last)
-            notifier->last->next = notice;
-        else
-            notifier->first = notice;
-        notifier->last = notice;
-        pthread_cond_signal(&notifier->wake);
-    }
+    bool taken = notifier->started && !notifier->stopping && add(notifier, notice);
     pthread_mutex_unlock(&notifier->lock);
     if (!taken)
         free(notice);
@@ -128,51 +220,7 @@ void notify_session(struct fs *fs, const struct hl_session *session)
         return;
     }
     notice->session = session->number;
-    notice->name_len = name_encode(session->id, session->id_len, notice->name);
-    if (notice->name_len == 0) {
-        free(notice); /* it has no name here, so nothing of it is cached */
-        return;
-    }
     enqueue(fs->notifier, notice);
-}
-
-static bool is_busy(void *context)
-{
-    struct notifier *notifier = context;
-
-    pthread_mutex_lock(&notifier->lock);
-    bool busy = notifier->busy;
-    pthread_mutex_unlock(&notifier->lock);
-    return busy;
-}
-
-/*
- * The loop has ended, but a notification, or a request of our own, may wait in the kernel for a
- * directory that is locked by a request that nobody has answered yet: so requests are served here
- * until it is through.
- */
-void fs_serve_while(struct fs *fs, bool (*busy)(void *context), void *context)
-{
-    struct fuse_session *session = fs->session;
-    struct fuse_buf buffer = {.mem = NULL};
-
-    while (busy(context)) {
-        struct pollfd ready = {.fd = fuse_session_fd(session), .events = POLLIN};
-        if (ready.fd < 0)
-            break;
-        if (poll(&ready, 1, 10) <= 0)
-            continue;
-        if (!(ready.revents & POLLIN))
-            break; /* the connection is gone, and with it what is waited for */
-        fuse_session_reset(session);
-        int got = fuse_session_receive_buf(session, &buffer);
-        if (got > 0)
-            fuse_session_process_buf(session, &buffer);
-        fuse_session_exit(session);
-        if (got <= 0 && got != -EINTR && got != -EAGAIN)
-            break;
-    }
-    free(buffer.mem);
 }
 
 void notifier_free(struct notifier *notifier)
@@ -184,15 +232,10 @@ void notifier_free(struct notifier *notifier)
     pthread_cond_signal(&notifier->wake);
     bool started = notifier->started;
     pthread_mutex_unlock(&notifier->lock);
-    if (started) {
-        fs_serve_while(notifier->fs, is_busy, notifier);
+    if (started)
         pthread_join(notifier->thread, NULL);
-    }
-    while (notifier->first) {
-        struct notice *next = notifier->first->next;
-        free(notifier->first);
-        notifier->first = next;
-    }
+    for (struct notice *notice = take(notifier); notice; notice = take(notifier))
+        free(notice);
     pthread_cond_destroy(&notifier->wake);
     pthread_mutex_destroy(&notifier->lock);
     free(notifier);

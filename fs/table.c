@@ -189,6 +189,36 @@ bool table_find(struct table *table, uint64_t id, struct node *node)
     return entry != NULL;
 }
 
+uint64_t *table_list(struct table *table, uint32_t session, size_t *count)
+{
+    uint64_t *ids = NULL;
+
+    *count = 0;
+    pthread_mutex_lock(&table->lock);
+    /* Twice: to count them, and to take them. */
+    for (int pass = 0; pass < 2; pass++) {
+        size_t found = 0;
+        for (size_t i = 0; i < table->chains; i++) {
+            for (const struct entry *entry = table->by_id[i]; entry; entry = entry->next_by_id) {
+                if (entry->node.session != session)
+                    continue;
+                if (ids)
+                    ids[found] = entry->id;
+                found++;
+            }
+        }
+        *count = found;
+        if (found == 0)
+            break;
+        if (!ids)
+            ids = malloc(found * sizeof *ids);
+        if (!ids)
+            break;
+    }
+    pthread_mutex_unlock(&table->lock);
+    return ids;
+}
+
 size_t table_size(struct table *table)
 {
     pthread_mutex_lock(&table->lock);

@@ -20,6 +20,10 @@ void table_forget(struct table *table, uint64_t id, uint64_t count);
 /* What the id names; false: there is no such entry. */
 bool table_find(struct table *table, uint64_t id, struct node *node);
 
+/* The ids of all nodes of a session, the caller's to free. NULL: there is none, *count is 0; or
+ * there is no memory. */
+uint64_t *table_list(struct table *table, uint32_t session, size_t *count);
+
 size_t table_size(struct table *table);
 
 #endif

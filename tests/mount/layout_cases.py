@@ -97,6 +97,25 @@ def modes_follow_the_session(mount):
 
 
 @case
+def cached_modes(mount):
+    """A chmod reaches what the kernel has cached: every record and range, also of seqs too large for a computed id."""
+    s = new_session(mount, "mode-cached")
+    append(s, b"line\n" * 3000 + b'{"seq":68719476736}\n{"seq":9007199254740000}\n')
+    names = [str(n) for n in (1, 2, 511, 512, 513, 1024, 2999, 3000, 68719476736, 9007199254740000)]
+    names += ["append", "log", "meta", "last_error", "1-1", "5-2000", "1-68719476736", "1-"]
+    for bits in (0o700, 0o755, 0o711, 0o744):
+        files = [os.open(f"{s}/{name}", os.O_PATH) for name in names]  # held, so that the kernel keeps them all
+        for name in names:
+            mode(f"{s}/{name}")
+        os.chmod(s, bits)
+        for name, file in zip(names, files):
+            want = bits & 0o222 | (bits & 0o222) << 1 if name == "append" else bits & 0o444
+            hl.wait_for(lambda: mode(f"{s}/{name}") == want, f"the bits of {name}")
+            hl.wait_for(lambda: os.fstat(file).st_mode & 0o777 == want, f"the bits of an open {name}")
+            os.close(file)
+
+
+@case
 def ranges(mount):
     s = new_session(mount, "ranges")
     append(s, b"".join(b"%s\n" % (b"line %d " % n * n) for n in range(1, 11)))

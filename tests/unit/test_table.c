@@ -86,9 +86,43 @@ static void test_forget_what_is_not_there(void **state)
     table_free(NULL);
 }
 
+static void test_list(void **state)
+{
+    (void)state;
+    struct table *table = table_new();
+    size_t count = 99;
+    assert_non_null(table);
+    assert_null(table_list(table, 1, &count));
+    assert_int_equal(count, 0);
+    uint64_t ids[NODES];
+    for (size_t i = 0; i < NODES; i++) {
+        struct node node = node_number(i);
+        ids[i] = table_look_up(table, &node);
+    }
+    for (uint32_t session = 1; session <= 7; session++) {
+        uint64_t *list = table_list(table, session, &count);
+        assert_non_null(list);
+        size_t want = 0, found = 0;
+        for (size_t i = 0; i < NODES; i++) {
+            if (node_number(i).session != session)
+                continue;
+            want++;
+            for (size_t j = 0; j < count; j++)
+                found += list[j] == ids[i];
+        }
+        assert_int_equal(count, want);
+        assert_int_equal(found, want);
+        free(list);
+    }
+    assert_null(table_list(table, 8, &count));
+    assert_int_equal(count, 0);
+    table_free(table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_list),
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_forget_what_is_not_there),
     };

@@ -125,11 +125,11 @@ static void tell(struct fs *fs, const struct append_handle *handle, const struct
     struct hl_error also = *err;
     size_t said = strlen(also.text);
 
-    fs_refused(fs, handle->session, err);
+    fs_refused(fs, handle->session, NULL, err);
     if (handle->session != 0 || err->session == 0)
         return;
     snprintf(also.text + said, sizeof also.text - said, " (written to root append)");
-    fs_refused(fs, err->session, &also);
+    fs_refused(fs, err->session, NULL, &also);
 }
 
 /* The length of the first line, with its newline if there is one. */
@@ -413,13 +413,14 @@ static ssize_t append_read(struct fs *fs, struct handle *base, char *buffer, siz
 }
 
 static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
-                         size_t len)
+                         size_t len, uint64_t offset)
 {
     struct append_handle *handle = (struct append_handle *)base;
     struct hl_error err = {0};
     struct batch batch = {0};
     struct parked *parked = NULL;
     bool stored = false;
+    (void)offset;
 
     if (len == 0) {
         fuse_reply_write(req, 0);

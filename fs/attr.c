@@ -1,7 +1,7 @@
 /*
  * attr.c - what a name or an id stands for, and its attributes.
  */
-#include "fs_internal.h"
+#include "state.h"
 
 #include <errno.h>
 #include <string.h>
@@ -17,12 +17,26 @@
 
 bool node_is_directory(const struct node *node)
 {
-    return node->kind == NODE_ROOT || node->kind == NODE_SESSIONS || node->kind == NODE_SESSION;
+    switch (node->kind) {
+    case NODE_ROOT:
+    case NODE_SESSIONS:
+    case NODE_SESSION:
+    case NODE_STATE:
+    case NODE_HISTORY:
+    case NODE_ARCHIVES:
+    case NODE_ARCHIVE:
+    case NODE_AT:
+    case NODE_AT_SEQ:
+        return true;
+    default:
+        return false;
+    }
 }
 
 bool node_takes_writes(const struct node *node)
 {
-    return node->kind == NODE_APPEND || node->kind == NODE_ROOT_APPEND || node->kind == NODE_CTL;
+    return node->kind == NODE_APPEND || node->kind == NODE_ROOT_APPEND || node->kind == NODE_CTL ||
+           node->kind == NODE_DOCUMENT || node->kind == NODE_SCRATCH;
 }
 
 int fs_node(struct fs *fs, fuse_ino_t id, struct node *node)
@@ -63,15 +77,21 @@ static bool resolve_fixed(const struct node *parent, const char *name, struct no
     return false;
 }
 
+int fs_key(const char *name, char key[HL_KEY_MAX + 1], size_t *len)
+{
+    int result = name_decode(name, key, len);
+    if (result == -EINVAL || (result == 0 && !hl_session_id_valid(key, *len)))
+        return -ENOENT;
+    return result;
+}
+
 static int resolve_session(struct fs *fs, const char *name, struct node *node)
 {
     char id[HL_ID_MAX + 1];
     size_t len;
     struct hl_session session;
 
-    int result = name_decode(name, id, &len);
-    if (result == -EINVAL || (result == 0 && !hl_session_id_valid(id, len)))
-        return -ENOENT;
+    int result = fs_key(name, id, &len);
     if (result == 0)
         result = hl_session_by_id(fs->store, id, len, &session);
     if (result < 0)
@@ -86,12 +106,15 @@ int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struc
         return -ENAMETOOLONG;
     if (parent->kind == NODE_SESSIONS)
         return resolve_session(fs, name, node);
+    if (parent->kind == NODE_STATE)
+        return state_resolve(fs, parent, name, node);
     if (resolve_fixed(parent, name, node))
         return 0;
     if (parent->kind != NODE_SESSION)
-        return -ENOENT;
-    if (strcmp(name, "follow") == 0) {
-        *node = (struct node){.kind = NODE_FOLLOW, .session = parent->session};
+        return view_resolve(fs, parent, name, node);
+    if (strcmp(name, "follow") == 0 || strcmp(name, "at") == 0) {
+        *node =
+            (struct node){.kind = *name == 'f' ? NODE_FOLLOW : NODE_AT, .session = parent->session};
         return 0;
     }
     *node = (struct node){.kind = NODE_RECORD, .session = parent->session};
@@ -113,7 +136,22 @@ static mode_t append_mode(mode_t directory)
 
 mode_t fs_file_mode(enum node_kind kind, mode_t directory)
 {
-    return kind == NODE_APPEND ? append_mode(directory) : directory & 0444;
+    switch (kind) {
+    case NODE_APPEND:
+        return append_mode(directory);
+    case NODE_DOCUMENT:
+    case NODE_SCRATCH:
+        return directory & 0666;
+    case NODE_ARCHIVES: /* archives are made and removed in it, */
+    case NODE_ARCHIVE:  /* and documents moved in and out */
+        return directory & 01777;
+    case NODE_HISTORY:
+    case NODE_AT:
+    case NODE_AT_SEQ:
+        return directory & 0555;
+    default:
+        return directory & 0444;
+    }
 }
 
 uid_t fs_owner(const struct fs *fs, const struct hl_session *session)
@@ -127,15 +165,14 @@ static void set_time(struct stat *st, uint64_t ms)
     st->st_atim = st->st_mtim = st->st_ctim = time;
 }
 
-static void set_size(struct stat *st, uint64_t size)
+void fs_attr_size(struct fs_attr *attr, uint64_t size)
 {
-    st->st_size = (off_t)size;
-    st->st_blocks = (blkcnt_t)((size + 511) / 512);
+    attr->st.st_size = (off_t)size;
+    attr->st.st_blocks = (blkcnt_t)((size + 511) / 512);
 }
 
-/* All but size. */
-static void begin(struct fs_attr *attr, const struct node *node, mode_t mode, uid_t uid, gid_t gid,
-                  uint64_t ms)
+void fs_attr_begin(struct fs_attr *attr, const struct node *node, mode_t mode, uid_t uid, gid_t gid,
+                   uint64_t ms)
 {
     *attr = (struct fs_attr){.attr_keep = 0, .entry_keep = 0};
     attr->st.st_ino = node_inode(node);
@@ -156,37 +193,37 @@ static int attr_fixed(struct fs *fs, const struct node *node, struct fs_attr *at
 
     switch (node->kind) {
     case NODE_ROOT:
-        begin(attr, node, S_IFDIR | 0755, fs->uid, fs->gid, fs->started_ms);
+        fs_attr_begin(attr, node, S_IFDIR | 0755, fs->uid, fs->gid, fs->started_ms);
         attr->attr_keep = fs->keep;
         break;
     case NODE_SESSIONS:
-        begin(attr, node, S_IFDIR | (others ? 01777 : 0755), fs->uid, fs->gid,
-              atomic_load(&fs->sessions_changed_ms));
+        fs_attr_begin(attr, node, S_IFDIR | (others ? 01777 : 0755), fs->uid, fs->gid,
+                      atomic_load(&fs->sessions_changed_ms));
         attr->attr_keep = DIRECTORY_KEEP;
         break;
     case NODE_CTL:
-        begin(attr, node, S_IFREG | 0600, fs->uid, fs->gid, fs->started_ms);
+        fs_attr_begin(attr, node, S_IFREG | 0600, fs->uid, fs->gid, fs->started_ms);
         size = ctl_size(fs->ctl);
         break;
     case NODE_STATUS:
-        begin(attr, node, S_IFREG | 0444, fs->uid, fs->gid, fs_now_ms());
+        fs_attr_begin(attr, node, S_IFREG | 0444, fs->uid, fs->gid, fs_now_ms());
         result = text_make(fs, node, &text);
         size = text.len;
         text_free(&text);
         break;
     case NODE_ROOT_APPEND:
-        begin(attr, node, S_IFREG | 0200, fs->uid, fs->gid, fs->started_ms);
+        fs_attr_begin(attr, node, S_IFREG | 0200, fs->uid, fs->gid, fs->started_ms);
         attr->attr_keep = fs->keep;
         break;
     case NODE_ROOT_LOG:
-        begin(attr, node, S_IFREG | 0400, fs->uid, fs->gid, atomic_load(&fs->changed_ms));
+        fs_attr_begin(attr, node, S_IFREG | 0400, fs->uid, fs->gid, atomic_load(&fs->changed_ms));
         result = hl_root_log_size(fs->store, &size);
         attr->st.st_blksize = LOG_BLOCK;
         break;
     default:
         return -ESTALE;
     }
-    set_size(&attr->st, size);
+    fs_attr_size(attr, size);
     attr->entry_keep = fs->keep;
     return result;
 }
@@ -195,10 +232,21 @@ void fs_attr_session(struct fs *fs, const struct hl_session *session, struct fs_
 {
     struct node node = {.kind = NODE_SESSION, .session = session->number};
 
-    begin(attr, &node, S_IFDIR | (session->mode & 07777), fs_owner(fs, session), session->gid,
-          session->changed_ms);
+    fs_attr_begin(attr, &node, S_IFDIR | (session->mode & 07777), fs_owner(fs, session),
+                  session->gid, session->changed_ms);
     attr->attr_keep = DIRECTORY_KEEP;
     attr->entry_keep = fs->keep;
+}
+
+void fs_attr_view(struct fs *fs, const struct node *node, const struct hl_session *session,
+                  uint64_t size, uint64_t ms, double keep, struct fs_attr *attr)
+{
+    mode_t type = node_is_directory(node) ? S_IFDIR : S_IFREG;
+
+    fs_attr_begin(attr, node, type | fs_file_mode(node->kind, session->mode), fs_owner(fs, session),
+                  session->gid, ms);
+    fs_attr_size(attr, size);
+    attr->attr_keep = attr->entry_keep = keep;
 }
 
 void fs_attr_record(struct fs *fs, const struct hl_session *session, const struct hl_record *record,
@@ -206,9 +254,9 @@ void fs_attr_record(struct fs *fs, const struct hl_session *session, const struc
 {
     struct node node = {.kind = NODE_RECORD, .session = session->number, .a = record->seq};
 
-    begin(attr, &node, S_IFREG | fs_file_mode(NODE_RECORD, session->mode), fs_owner(fs, session),
-          session->gid, record->ts_ms);
-    set_size(&attr->st, record->length);
+    fs_attr_begin(attr, &node, S_IFREG | fs_file_mode(NODE_RECORD, session->mode),
+                  fs_owner(fs, session), session->gid, record->ts_ms);
+    fs_attr_size(attr, record->length);
     attr->attr_keep = attr->entry_keep = fs->keep;
 }
 
@@ -228,9 +276,9 @@ static int attr_range(struct fs *fs, const struct node *node, const struct hl_se
         struct node at_end = {.kind = NODE_RECORD, .session = node->session, .a = node->b};
         ms = fs_record(fs, &at_end, &last) == 0 ? last.ts_ms : session->created_ms;
     }
-    begin(attr, node, S_IFREG | fs_file_mode(NODE_RANGE, session->mode), fs_owner(fs, session),
-          session->gid, ms);
-    set_size(&attr->st, to - from);
+    fs_attr_begin(attr, node, S_IFREG | fs_file_mode(NODE_RANGE, session->mode),
+                  fs_owner(fs, session), session->gid, ms);
+    fs_attr_size(attr, to - from);
     attr->st.st_blksize = LOG_BLOCK;
     attr->attr_keep = attr->entry_keep = closed ? fs->keep : 0;
     return 0;
@@ -243,20 +291,30 @@ int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session
     struct last_error error;
     int result = 0;
 
-    begin(attr, node, S_IFREG | fs_file_mode(node->kind, session->mode), fs_owner(fs, session),
-          session->gid, session->changed_ms);
+    fs_attr_begin(attr, node, S_IFREG | fs_file_mode(node->kind, session->mode),
+                  fs_owner(fs, session), session->gid, session->changed_ms);
     attr->entry_keep = fs->keep;
     switch (node->kind) {
+    case NODE_STATE:
+        attr->st.st_mode = S_IFDIR | (session->mode & 0777);
+        attr->attr_keep = DIRECTORY_KEEP;
+        break;
     case NODE_APPEND:
         set_time(&attr->st, session->created_ms);
         attr->attr_keep = fs->keep;
         break;
     case NODE_LOG:
-        set_size(&attr->st, session->bytes);
+        fs_attr_size(attr, session->bytes);
         attr->st.st_blksize = LOG_BLOCK;
         break;
     case NODE_FOLLOW:
         break; /* it has no size */
+    case NODE_HISTORY:
+    case NODE_ARCHIVES:
+    case NODE_AT:
+        attr->st.st_mode ^= S_IFREG ^ S_IFDIR;
+        attr->attr_keep = DIRECTORY_KEEP;
+        break;
     case NODE_LAST_ERROR:
         if (last_errors_get(fs->last_errors, session->number, &error))
             set_time(&attr->st, error.ts_ms);
@@ -265,7 +323,7 @@ int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session
         /* fall through */
     case NODE_META:
         result = text_make(fs, node, &text);
-        set_size(&attr->st, text.len);
+        fs_attr_size(attr, text.len);
         text_free(&text);
         break;
     default:
@@ -295,6 +353,15 @@ int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr)
         return result;
     case NODE_RANGE:
         return attr_range(fs, node, &session, attr);
+    case NODE_ARCHIVE:
+    case NODE_ARCHIVED:
+    case NODE_HISTORY_KEY:
+    case NODE_AT_SEQ:
+    case NODE_AT_KEY:
+        return view_attr(fs, node, &session, attr);
+    case NODE_DOCUMENT:
+    case NODE_SCRATCH:
+        return state_attr(fs, node, &session, attr);
     default:
         return fs_attr_file(fs, node, &session, attr);
     }

@@ -390,11 +390,12 @@ static void refuse(struct fs *fs, struct ctl_handle *handle, fuse_req_t req,
 }
 
 static void ctl_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
-                      size_t len)
+                      size_t len, uint64_t offset)
 {
     struct ctl_handle *handle = (struct ctl_handle *)base;
     struct hl_error err = {0};
     struct job *job = calloc(1, sizeof *job);
+    (void)offset;
 
     if (!job) {
         fuse_reply_err(req, ENOMEM);

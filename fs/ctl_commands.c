@@ -8,39 +8,43 @@
 
 struct command_type {
     const char *name;
+    const char *arguments; /* as help shows them; "": it takes none */
     const char *help;
     /* NULL: asked for by a barrier, see ctl.c. */
-    int (*run)(struct fs *fs, struct hl_progress *progress, struct text *members,
-               struct hl_error *err);
+    int (*run)(struct fs *fs, const char *arguments, struct hl_progress *progress,
+               struct text *members, struct hl_error *err);
 };
 
-static int run_help(struct fs *fs, struct hl_progress *progress, struct text *members,
-                    struct hl_error *err);
+static int run_help(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                    struct text *members, struct hl_error *err);
 
 static void add_number(struct text *members, const char *name, uint64_t value)
 {
     text_format(members, ",\"%s\":%llu", name, (unsigned long long)value);
 }
 
-static int run_checkpoint(struct fs *fs, struct hl_progress *progress, struct text *members,
-                          struct hl_error *err)
+static int run_checkpoint(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                          struct text *members, struct hl_error *err)
 {
+    (void)arguments;
     (void)members;
     return hl_checkpoint(fs->store, progress, err);
 }
 
-static int run_rotate(struct fs *fs, struct hl_progress *progress, struct text *members,
-                      struct hl_error *err)
+static int run_rotate(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                      struct text *members, struct hl_error *err)
 {
+    (void)arguments;
     (void)progress;
     (void)members;
     return hl_rotate(fs->store, err);
 }
 
-static int run_verify(struct fs *fs, struct hl_progress *progress, struct text *members,
-                      struct hl_error *err)
+static int run_verify(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                      struct text *members, struct hl_error *err)
 {
     struct hl_verify_report report = {0};
+    (void)arguments;
 
     int result = hl_verify(fs->store, &report, progress, err);
     if (result < 0)
@@ -57,33 +61,40 @@ static int run_verify(struct fs *fs, struct hl_progress *progress, struct text *
     return 0;
 }
 
-static int run_reindex(struct fs *fs, struct hl_progress *progress, struct text *members,
-                       struct hl_error *err)
+static int run_reindex(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                       struct text *members, struct hl_error *err)
 {
+    (void)arguments;
     (void)members;
     return hl_reindex(fs->store, progress, err);
 }
 
 static const struct command_type commands[] = {
-    {"help", "lists the commands", run_help},
-    {"sync", "returns when all that was appended before it is on the disk", NULL},
-    {"checkpoint", "writes a checksummed copy of the index to checkpoints/", run_checkpoint},
-    {"rotate", "seals the segment that is written to and begins the next", run_rotate},
-    {"verify", "checks every frame of the log, and the index against them", run_verify},
-    {"reindex", "builds the index again from the log, while appends and reads go on", run_reindex},
+    {"help", "", "lists the commands", run_help},
+    {"sync", "", "returns when all that was appended before it is on the disk", NULL},
+    {"checkpoint", "", "writes a checksummed copy of the index to checkpoints/", run_checkpoint},
+    {"rotate", "", "seals the segment that is written to and begins the next", run_rotate},
+    {"verify", "", "checks every frame of the log, and the index against them", run_verify},
+    {"reindex", "", "builds the index again from the log, while appends and reads go on",
+     run_reindex},
+    {"undo", "SESSION [COUNT]", "takes back the session's last operations not undone yet",
+     undo_run},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
-static int run_help(struct fs *fs, struct hl_progress *progress, struct text *members,
-                    struct hl_error *err)
+static int run_help(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                    struct text *members, struct hl_error *err)
 {
     (void)fs;
+    (void)arguments;
     (void)progress;
     (void)err;
     text_format(members, ",\"commands\":[");
     for (size_t i = 0; i < COMMANDS; i++) {
         text_format(members, "%s{\"name\":", i ? "," : "");
         text_json_string(members, commands[i].name, strlen(commands[i].name));
+        text_format(members, ",\"arguments\":");
+        text_json_string(members, commands[i].arguments, strlen(commands[i].arguments));
         text_format(members, ",\"help\":");
         text_json_string(members, commands[i].help, strlen(commands[i].help));
         text_format(members, "}");
@@ -125,9 +136,11 @@ int command_parse(const char *data, size_t len, struct command *command, struct 
     if (!type)
         return hl_fail(err, EINVAL, "there is no command `%.*s`; `help` lists them",
                        (int)(word_len < 80 ? word_len : 80), word);
-    if (word[word_len + strspn(word + word_len, " \t")] != '\0')
+    const char *arguments = word + word_len + strspn(word + word_len, " \t");
+    if (*arguments != '\0' && type->arguments[0] == '\0')
         return hl_fail(err, EINVAL, "`%s` takes no argument", type->name);
     command->type = type;
+    command->arguments = (size_t)(arguments - command->text);
     return 0;
 }
 
@@ -144,7 +157,7 @@ int command_run(struct fs *fs, const struct command *command, struct hl_progress
 {
     if (atomic_load(&progress->cancel))
         return hl_fail(err, EINTR, "interrupted before it began");
-    int result = command->type->run(fs, progress, members, err);
+    int result = command->type->run(fs, command->text + command->arguments, progress, members, err);
     if (result == -EINTR)
         return hl_fail(err, EINTR, "interrupted; nothing was changed");
     return result;

@@ -12,6 +12,7 @@ struct command_type;
 
 struct command {
     const struct command_type *type; /* NULL: it is none */
+    size_t arguments;                /* where they begin in text */
     char text[COMMAND_MAX + 1];      /* as written, for the result */
 };
 
@@ -24,6 +25,28 @@ bool command_is_sync(const struct command *command);
 /* Runs it; members gets the members of its result, each as ",\"name\":value". */
 int command_run(struct fs *fs, const struct command *command, struct hl_progress *progress,
                 struct text *members, struct hl_error *err);
+
+/* ---- ctl_arguments.c --------------------------------------------------------------------------
+ */
+
+/* Takes the next word, which blanks end; NUL-terminated. false: there is none. */
+bool argument_next(const char **arguments, char word[COMMAND_MAX + 1]);
+/* A number in decimal. false: it is none, or does not fit. */
+bool argument_number(const char *word, uint64_t *number);
+/* The session of that name: as in sessions/, but that any byte may be written %XX, so a blank can
+ * be. -EINVAL, -ENOENT, with a sentence. */
+int argument_session(struct fs *fs, const char *word, struct hl_session *session,
+                     struct hl_error *err);
+
+/* ---- ctl_undo.c -------------------------------------------------------------------------------
+ */
+
+/* undo SESSION [COUNT]; members as for command_run(). */
+int undo_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+             struct text *members, struct hl_error *err);
+
+/* ---- ctl_commands.c, again --------------------------------------------------------------------
+ */
 
 /* Writes the result, one line of JSON; uses members up. */
 void command_result(const struct command *command, int code, const struct hl_error *err,

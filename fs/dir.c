@@ -3,14 +3,16 @@
  * begins.
  *
  * Offsets: 0 and 1 stand for `.` and `..`, then one for each fixed entry; from OFFSET_FIRST on they
- * are a record's seq, or a session's number, plus OFFSET_FIRST.
+ * are a record's seq, or a session's or document's number, plus OFFSET_FIRST; from OFFSET_SCRATCH
+ * on a scratch file's number plus that.
  */
-#include "fs_internal.h"
+#include "state.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define OFFSET_FIRST 64
+#define OFFSET_SCRATCH ((off_t)1 << 62)
 
 struct listing {
     struct fs *fs;
@@ -18,12 +20,15 @@ struct listing {
     char *buffer;
     size_t size, used;
     bool plus;
-    const struct hl_session *session; /* whose records are listed */
+    const struct hl_session *session; /* of the directory; NULL: it is no session's */
+    const struct node *directory;
+    bool full;
     int result;
 };
 
 /* Adds an entry; false: the buffer is full, or it failed. With plus, the kernel is given an id for
- * it. */
+ * it, if its attributes are known. What is in the table is not listed with an id: it would take
+ * memory for each name. */
 static bool add(struct listing *listing, const char *name, const struct node *node,
                 const struct fs_attr *attr, off_t next)
 {
@@ -36,14 +41,9 @@ static bool add(struct listing *listing, const char *name, const struct node *no
     } else {
         struct fuse_entry_param entry = {
             .attr = attr->st, .attr_timeout = attr->attr_keep, .entry_timeout = attr->entry_keep};
-        entry.ino = fs_id(listing->fs, node);
-        if (entry.ino == 0) {
-            listing->result = -ENOMEM;
-            return false;
-        }
+        if (attr->st.st_nlink > 0 && !node_to_id(node, &entry.ino))
+            entry.ino = 0;
         need = fuse_add_direntry_plus(listing->req, at, room, name, &entry, next);
-        if (need > room)
-            fs_forget(listing->fs, entry.ino, 1);
     }
     if (need > room)
         return false;
@@ -69,7 +69,21 @@ static bool add_dots(struct listing *listing, const char *name, const struct nod
 
 static struct node parent_of(const struct node *node)
 {
-    return (struct node){.kind = node->kind == NODE_SESSION ? NODE_SESSIONS : NODE_ROOT};
+    switch (node->kind) {
+    case NODE_SESSION:
+        return (struct node){.kind = NODE_SESSIONS};
+    case NODE_STATE:
+    case NODE_HISTORY:
+    case NODE_ARCHIVES:
+    case NODE_AT:
+        return (struct node){.kind = NODE_SESSION, .session = node->session};
+    case NODE_ARCHIVE:
+        return (struct node){.kind = NODE_ARCHIVES, .session = node->session};
+    case NODE_AT_SEQ:
+        return (struct node){.kind = NODE_AT, .session = node->session};
+    default:
+        return (struct node){.kind = NODE_ROOT};
+    }
 }
 
 /* The entries that each such directory has, from *offset on; leaves it behind the last one added.
@@ -126,6 +140,44 @@ static void list_records(struct listing *listing, const struct node *node, off_t
         listing->result = result;
 }
 
+/* Likewise. Keys all have file names: else they would be no keys. */
+static bool add_document(void *context, const struct hl_document *document)
+{
+    struct listing *listing = context;
+    struct node node = {
+        .kind = NODE_DOCUMENT, .session = listing->session->number, .a = document->number};
+    struct fs_attr attr;
+    char name[NODE_NAME_MAX + 1];
+
+    if (name_encode(document->key, document->key_len, name) == 0)
+        return true;
+    state_attr_document(listing->fs, listing->session, document, &attr);
+    listing->full = !add(listing, name, &node, &attr, (off_t)(document->number + OFFSET_FIRST));
+    return !listing->full;
+}
+
+/* Documents, then scratch files. */
+static void list_state(struct listing *listing, const struct node *node, off_t offset)
+{
+    struct node child = {.kind = NODE_SCRATCH, .session = node->session};
+    char name[NODE_NAME_MAX + 1];
+    struct fs_attr attr;
+
+    if (offset < OFFSET_SCRATCH) {
+        int result = hl_document_list(listing->fs->store, node->session, HL_AREA_STATE,
+                                      (uint64_t)offset - OFFSET_FIRST, add_document, listing);
+        if (result < 0)
+            listing->result = result;
+        offset = OFFSET_SCRATCH;
+    }
+    if (listing->full || listing->result < 0)
+        return;
+    child.a = (uint64_t)(offset - OFFSET_SCRATCH);
+    while (state_next_scratch(listing->fs, listing->session, &child.a, name, &attr) &&
+           add(listing, name, &child, &attr, (off_t)child.a + OFFSET_SCRATCH))
+        ;
+}
+
 static void list_sessions(struct listing *listing, off_t offset)
 {
     uint64_t after = (uint64_t)offset - OFFSET_FIRST;
@@ -152,17 +204,85 @@ static void list_sessions(struct listing *listing, off_t offset)
     }
 }
 
+/* What an entry of such a directory is. */
+static struct node entry_of(const struct node *directory, uint64_t number)
+{
+    struct node node = {.session = directory->session, .a = number};
+
+    switch (directory->kind) {
+    case NODE_HISTORY:
+        node.kind = NODE_HISTORY_KEY;
+        break;
+    case NODE_ARCHIVES:
+        node.kind = NODE_ARCHIVE;
+        break;
+    case NODE_ARCHIVE:
+        node.kind = NODE_ARCHIVED;
+        break;
+    default:
+        node.kind = NODE_AT_KEY;
+        node.a = directory->a;
+        node.b = number;
+        break;
+    }
+    return node;
+}
+
+/* As add_record(). Of a history only the name is at hand, so its attributes are left out. */
+static bool add_view(void *context, const struct hl_document *document)
+{
+    struct listing *listing = context;
+    struct node node = entry_of(listing->directory, document->number);
+    struct fs_attr attr = {.st = {.st_ino = node_inode(&node), .st_mode = S_IFREG}};
+    char name[NODE_NAME_MAX + 1];
+
+    if (name_encode(document->key, document->key_len, name) == 0)
+        return true; /* it cannot be reached by name either */
+    if (node.kind != NODE_HISTORY_KEY)
+        view_attr_document(listing->fs, &node, listing->session, document, &attr);
+    return add(listing, name, &node, &attr, (off_t)(document->number + OFFSET_FIRST));
+}
+
+static void list_view(struct listing *listing, off_t offset)
+{
+    struct hl_store *store = listing->fs->store;
+    const struct node *directory = listing->directory;
+    uint64_t after = (uint64_t)offset - OFFSET_FIRST;
+    int result;
+
+    switch (directory->kind) {
+    case NODE_HISTORY:
+        result = hl_history_list(store, directory->session, after, add_view, listing);
+        break;
+    case NODE_ARCHIVES:
+        result =
+            hl_document_list(store, directory->session, HL_AREA_ARCHIVES, after, add_view, listing);
+        break;
+    case NODE_ARCHIVE:
+        result =
+            hl_document_list(store, directory->session, directory->a, after, add_view, listing);
+        break;
+    default:
+        result =
+            hl_document_list_at(store, directory->session, directory->a, after, add_view, listing);
+        break;
+    }
+    if (result < 0)
+        listing->result = result;
+}
+
 ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer, size_t size,
                  off_t offset, bool plus)
 {
-    struct listing listing = {.fs = fs, .req = req, .buffer = buffer, .size = size, .plus = plus};
+    struct listing listing = {
+        .fs = fs, .req = req, .buffer = buffer, .size = size, .plus = plus, .directory = node};
     struct hl_session session;
 
     if (!node_is_directory(node))
         return -ENOTDIR;
     if (offset < 0)
         return -EINVAL;
-    if (node->kind == NODE_SESSION) {
+    if (node->session != 0) {
         int result = hl_session_by_number(fs->store, node->session, &session);
         if (result < 0)
             return result;
@@ -171,8 +291,12 @@ ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *b
     if (add_fixed(&listing, node, &offset)) {
         if (node->kind == NODE_SESSION)
             list_records(&listing, node, offset);
+        else if (node->kind == NODE_STATE)
+            list_state(&listing, node, offset);
         else if (node->kind == NODE_SESSIONS)
             list_sessions(&listing, offset);
+        else if (node->session != 0 && node->kind != NODE_AT) /* `at` says none of its names */
+            list_view(&listing, offset);
     }
     /* What was listed before it failed is told first; the next call fails at the same place. */
     return listing.result < 0 && listing.used == 0 ? listing.result : (ssize_t)listing.used;

@@ -3,6 +3,7 @@
  */
 #include "announce.h"
 #include "beside.h"
+#include "draft.h"
 #include "follow.h"
 
 #include <errno.h>
@@ -70,19 +71,34 @@ void fs_buffer_done(struct fs *fs, char *buffer, size_t size)
         free(buffer);
 }
 
+static bool reserve(_Atomic uint64_t *used, uint64_t most, size_t bytes)
+{
+    uint64_t before = atomic_load(used);
+    do {
+        if (bytes > most || before > most - bytes)
+            return false;
+    } while (!atomic_compare_exchange_weak(used, &before, before + bytes));
+    return true;
+}
+
 bool fs_reserve(struct fs *fs, size_t bytes)
 {
-    uint64_t kept = atomic_load(&fs->kept_bytes);
-    do {
-        if (bytes > fs->options->pieces_max || kept > fs->options->pieces_max - bytes)
-            return false;
-    } while (!atomic_compare_exchange_weak(&fs->kept_bytes, &kept, kept + bytes));
-    return true;
+    return reserve(&fs->kept_bytes, fs->options->pieces_max, bytes);
 }
 
 void fs_unreserve(struct fs *fs, size_t bytes)
 {
     atomic_fetch_sub(&fs->kept_bytes, bytes);
+}
+
+bool fs_scratch_reserve(struct fs *fs, size_t bytes)
+{
+    return reserve(&fs->scratch_bytes, fs->options->scratch_max, bytes);
+}
+
+void fs_scratch_unreserve(struct fs *fs, size_t bytes)
+{
+    atomic_fetch_sub(&fs->scratch_bytes, bytes);
 }
 
 int fs_errno(int result)
@@ -131,12 +147,13 @@ static int make_parts(struct fs *fs)
     if (fs->dir_fd < 0)
         return -errno;
     fs->table = table_new();
+    fs->drafts = drafts_new();
     fs->last_errors = last_errors_new();
     fs->notifier = notifier_new(fs);
     fs->ctl = ctl_new(fs);
     fs->follow = follow_new(fs);
     fs->announcer = announcer_new(fs);
-    if (!fs->table || !fs->last_errors || !fs->notifier || !fs->ctl || !fs->follow ||
+    if (!fs->table || !fs->drafts || !fs->last_errors || !fs->notifier || !fs->ctl || !fs->follow ||
         !fs->announcer)
         return -ENOMEM;
     return 0;
@@ -213,6 +230,7 @@ void fs_free(struct fs *fs)
     announcer_free(fs->announcer);
     follow_free(fs->follow);
     last_errors_free(fs->last_errors);
+    drafts_free(fs);
     table_free(fs->table);
     if (fs->dir_fd >= 0)
         close(fs->dir_fd);

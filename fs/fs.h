@@ -31,7 +31,9 @@ struct fs_options {
     uint64_t compact_threshold;      /* 1 MiB */
     uint64_t history_ms;             /* 30 days */
     uint64_t backups;                /* 3 */
-    uint64_t pieces_max;             /* 32 MiB: half lines kept for all open handles together */
+    uint64_t pieces_max;             /* 32 MiB: half lines and half written documents, of all open
+                                      * handles together */
+    uint64_t scratch_max;            /* 32 MiB: scratch files in state/, all together */
 };
 
 struct fs; /* node tables, handles, last errors, command results; opaque outside fs/ */

@@ -28,11 +28,15 @@
 struct announcer;
 struct beside;
 struct ctl;
+struct drafts;
 struct follow;
 struct fs;
+struct fs_attr;
 struct handle;
 struct last_errors;
 struct notifier;
+
+#define HANDLE_AT_END UINT64_MAX
 
 /* ---- open files -------------------------------------------------------------------------------
  */
@@ -47,9 +51,14 @@ struct handle_type {
     /* Takes the poll handle (NULL: none is wanted) and says which events there are. NULL: a file
      * that is always ready. */
     unsigned (*poll)(struct fs *fs, struct handle *handle, struct fuse_pollhandle *poll);
-    /* Takes a write and answers the request, now or later. NULL: -EBADF. */
+    /* Takes a write and answers the request, now or later; offset may be HANDLE_AT_END. NULL:
+     * -EBADF. */
     void (*write)(struct fs *fs, struct handle *handle, fuse_req_t req, const char *data,
-                  size_t len);
+                  size_t len, uint64_t offset);
+    /* Makes the file longer or shorter, asked by thread `who`. NULL: see document_resize(). */
+    int (*resize)(struct fs *fs, struct handle *handle, uint64_t size, pid_t who);
+    /* Puts into attr what is different for whoever asks by this handle. NULL: nothing is. */
+    void (*attr)(struct fs *fs, struct handle *handle, struct fs_attr *attr);
     /* What a close or an fsync does before anything else; *stored says whether something was
      * appended. NULL: nothing. */
     int (*flush)(struct fs *fs, struct handle *handle, bool *stored);
@@ -74,6 +83,9 @@ int stream_open(struct fs *fs, const struct node *node, struct handle **handle);
 int record_open(struct fs *fs, const struct node *node, uint32_t length, struct handle **handle);
 int ctl_open(struct fs *fs, int flags, struct handle **handle);
 int text_open(struct fs *fs, const struct node *node, struct handle **handle);
+/* A value that stays what it is now, whatever becomes of the document. */
+int value_open(struct fs *fs, uint32_t session, const struct hl_document *document,
+               struct handle **handle);
 
 /* Opens what is not a directory if the sender may; sets in *fi what the kernel is to do with its
  * pages. *handle stays NULL for what needs none. */
@@ -85,6 +97,9 @@ ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t
                     uint64_t offset);
 
 #define FS_SMALL_LINE (128U * 1024) /* lines up to this length are checked anew at each read */
+/* Memory for a long line or value, to be read and checked once, or NULL: there is no room for it.
+ */
+char *fs_line_room(struct fs *fs, uint32_t length);
 /* All of a long line, read and checked once, or NULL: there is no room for it, or it cannot be
  * read. Those held take part in fs->held_lines. fs_line_free() takes the length that it has. */
 char *fs_line_hold(struct fs *fs, uint32_t session, uint64_t seq, uint32_t length);
@@ -108,6 +123,7 @@ struct fs {
 
     _Atomic uint64_t kept_bytes;    /* of half lines and unread receipts; at most pieces_max */
     _Atomic uint64_t refused_bytes; /* of refused lines that are remembered; as much again */
+    _Atomic uint64_t scratch_bytes; /* of scratch files; at most scratch_max */
     _Atomic uint64_t held_lines;    /* bytes of large records that handles hold in memory */
     _Atomic uint64_t changed_ms;    /* when this mount appended last, or it was mounted */
     _Atomic uint64_t sessions_changed_ms; /* when this mount made a session last, or was mounted */
@@ -120,6 +136,7 @@ struct fs {
     size_t parked; /* requests that wait for the disk */
 
     struct table *table;
+    struct drafts *drafts;
     struct last_errors *last_errors;
     struct notifier *notifier;
     struct ctl *ctl;
@@ -136,9 +153,13 @@ uint64_t fs_tick_ms(void); /* monotonic */
 char *fs_buffer(struct fs *fs, size_t size);
 void fs_buffer_done(struct fs *fs, char *buffer, size_t size);
 
-/* Takes bytes from the allowance for half lines (pieces_max); false: it would be exceeded. */
+/* Takes bytes from the allowance for half lines and documents (pieces_max); false: it would be
+ * exceeded. */
 bool fs_reserve(struct fs *fs, size_t bytes);
 void fs_unreserve(struct fs *fs, size_t bytes);
+/* The same for scratch files (scratch_max). */
+bool fs_scratch_reserve(struct fs *fs, size_t bytes);
+void fs_scratch_unreserve(struct fs *fs, size_t bytes);
 
 /* Starts a thread with all signals blocked, so that they reach the one that waits for them. */
 int fs_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
@@ -151,6 +172,10 @@ int fs_node(struct fs *fs, fuse_ino_t id, struct node *node);
 /* The id to hand to the kernel, a look-up counted if it is in the table; 0: no memory. */
 uint64_t fs_id(struct fs *fs, const struct node *node);
 void fs_forget(struct fs *fs, fuse_ino_t id, uint64_t count);
+
+/* The key (or session id) that a name stands for, if it can stand for any: 0, -ENOENT,
+ * -ENAMETOOLONG. */
+int fs_key(const char *name, char key[HL_KEY_MAX + 1], size_t *len);
 
 /* What a name in a directory stands for: 0 and *node; -ENOENT, -ENAMETOOLONG and the store's
  * errors. */
@@ -169,10 +194,20 @@ void fs_attr_record(struct fs *fs, const struct hl_session *session, const struc
 int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session *session,
                  struct fs_attr *attr);
 
+/* A file or directory of a session whose bits come from the session's as its kind says; kept as
+ * long as is said. */
+void fs_attr_view(struct fs *fs, const struct node *node, const struct hl_session *session,
+                  uint64_t size, uint64_t ms, double keep, struct fs_attr *attr);
+
+/* What these are made of: all but the size, and the size. */
+void fs_attr_begin(struct fs_attr *attr, const struct node *node, mode_t mode, uid_t uid, gid_t gid,
+                   uint64_t ms);
+void fs_attr_size(struct fs_attr *attr, uint64_t size);
+
 /* A record as the index has it: for one that is damaged all but seq and length is 0. */
 int fs_record(struct fs *fs, const struct node *node, struct hl_record *record);
 
-/* Permission bits of a file of the kind in a session whose directory has these. */
+/* Permission bits of a file or directory of the kind in a session whose directory has these. */
 mode_t fs_file_mode(enum node_kind kind, mode_t directory);
 
 /* Whose a session is as the mount shows it: its owner's, or ours if we could not make it anyone
@@ -216,6 +251,24 @@ int node_change(struct fs *fs, const struct node *node, const struct stat *wante
 /* What rmdir(2) of a name says: never 0. */
 int session_remove(struct fs *fs, const struct node *parent, const char *name);
 
+/* ---- views.c: history/, archive/, at/ -----------------------------------------------------------
+ */
+
+/* fs_resolve() in these directories and those below; -ENOENT in any other. */
+int view_resolve(struct fs *fs, const struct node *parent, const char *name, struct node *node);
+/* fs_attr() of what lies in them. */
+int view_attr(struct fs *fs, const struct node *node, const struct hl_session *session,
+              struct fs_attr *attr);
+/* Attributes of an archive, an archived document, or one in `at/`, that is at hand. */
+void view_attr_document(struct fs *fs, const struct node *node, const struct hl_session *session,
+                        const struct hl_document *document, struct fs_attr *attr);
+/* The document of a NODE_ARCHIVED or NODE_AT_KEY. */
+int view_document(struct fs *fs, const struct node *node, struct hl_document *document);
+
+/* mkdir(2) and rmdir(2) in archive/. */
+int archive_make(struct fs *fs, const struct node *parent, const char *name, struct node *node);
+int archive_remove(struct fs *fs, const struct node *parent, const char *name);
+
 /* ---- dir.c ------------------------------------------------------------------------------------
  */
 
@@ -247,14 +300,15 @@ struct last_error {
     uint64_t ts_ms; /* 0: there was none */
     int code;
     size_t line; /* 0: none in particular */
-    char text[sizeof((struct hl_error *)0)->text +
-              32]; /* with "line N: " in front if it names one */
+    /* With "line N: " or "state/NAME: " in front. */
+    char text[sizeof((struct hl_error *)0)->text + 16 + NODE_NAME_MAX];
 };
 
 struct last_errors *last_errors_new(void);
 void last_errors_free(struct last_errors *errors);
-/* Remembers why a write to a session (0: to root `append`) was refused, and says so in the log. */
-void fs_refused(struct fs *fs, uint32_t session, const struct hl_error *err);
+/* Remembers why a write to a session (0: to root `append`) was refused, and says so in the log.
+ * document: the file name in state/ that it was about, or NULL for `append`. */
+void fs_refused(struct fs *fs, uint32_t session, const char *document, const struct hl_error *err);
 /* false, and all zero: none is known. */
 bool last_errors_get(struct last_errors *errors, uint32_t session, struct last_error *error);
 

@@ -142,13 +142,16 @@ static bool may_log(struct last_errors *errors, bool *last)
     return errors->logged <= LOGGED_PER_SECOND;
 }
 
-void fs_refused(struct fs *fs, uint32_t session, const struct hl_error *err)
+void fs_refused(struct fs *fs, uint32_t session, const char *document, const struct hl_error *err)
 {
     struct last_errors *errors = fs->last_errors;
-    struct last_error error = {.ts_ms = fs_now_ms(), .code = err->code, .line = err->line};
+    struct last_error error = {
+        .ts_ms = fs_now_ms(), .code = err->code, .line = document ? 0 : err->line};
     bool last;
 
-    if (err->line)
+    if (document)
+        snprintf(error.text, sizeof error.text, "state/%s: %s", document, err->text);
+    else if (err->line)
         snprintf(error.text, sizeof error.text, "line %zu: %s", err->line, err->text);
     else
         snprintf(error.text, sizeof error.text, "%s", err->text);
@@ -169,8 +172,8 @@ void fs_refused(struct fs *fs, uint32_t session, const struct hl_error *err)
     char name[NODE_NAME_MAX + 1] = "";
     if (session != 0 && hl_session_by_number(fs->store, session, &named) == 0)
         name_encode(named.id, named.id_len, name);
-    fs_log(HL_WARNING, "refused a write to %s%s%sappend: %s%s", session ? "sessions/" : "", name,
-           session ? "/" : "", error.text,
+    fs_log(HL_WARNING, "refused a write to %s%s%s%s%s%s", session ? "sessions/" : "", name,
+           session ? "/" : "", document ? "" : "append: ", error.text,
            last ? " (further refusals of this second are not logged)" : "");
 }
 

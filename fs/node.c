@@ -13,7 +13,26 @@
 #define WHICH_BITS 8
 #define GENERATION_MAX ((UINT64_C(1) << (SESSION_SHIFT - WHICH_BITS)) - 1)
 
-enum id_kind { ID_FIXED = 0, ID_SESSION = 1, ID_RECORD = 2, ID_TABLE = 15 };
+enum id_kind {
+    ID_FIXED = 0,
+    ID_SESSION = 1,
+    ID_RECORD = 2,
+    ID_DOCUMENT = 3,
+    ID_HISTORY_KEY = 4,
+    ID_ARCHIVE = 5,
+    ID_ARCHIVED = 6,
+    ID_TABLE = 15
+};
+
+/* The kinds of which there are many in a session, each told from the others by node.a. */
+static const struct {
+    enum node_kind kind;
+    enum id_kind id;
+} numbered[] = {
+    {NODE_RECORD, ID_RECORD},   {NODE_DOCUMENT, ID_DOCUMENT}, {NODE_HISTORY_KEY, ID_HISTORY_KEY},
+    {NODE_ARCHIVE, ID_ARCHIVE}, {NODE_ARCHIVED, ID_ARCHIVED},
+};
+#define NUMBERED (sizeof numbered / sizeof *numbered)
 
 static const struct node_entry root_entries[] = {
     {".ctl", NODE_CTL},     {".status", NODE_STATUS},    {"append", NODE_ROOT_APPEND},
@@ -21,10 +40,9 @@ static const struct node_entry root_entries[] = {
 };
 
 static const struct node_entry session_entries[] = {
-    {"append", NODE_APPEND},
-    {"log", NODE_LOG},
-    {"meta", NODE_META},
-    {"last_error", NODE_LAST_ERROR},
+    {"append", NODE_APPEND},         {"log", NODE_LOG},     {"meta", NODE_META},
+    {"last_error", NODE_LAST_ERROR}, {"state", NODE_STATE}, {"history", NODE_HISTORY},
+    {"archive", NODE_ARCHIVES},
 };
 
 const struct node_entry *node_entries(enum node_kind directory, size_t *count)
@@ -63,7 +81,7 @@ static bool is_fixed(enum node_kind kind)
 
 static bool is_session_file(enum node_kind kind)
 {
-    return kind >= NODE_SESSION && kind <= NODE_FOLLOW;
+    return kind >= NODE_SESSION && kind <= NODE_AT;
 }
 
 /* Only a log changes its generation. */
@@ -76,10 +94,12 @@ bool node_to_id(const struct node *node, uint64_t *id)
 {
     if (node->session >> SESSION_BITS)
         return false;
-    if (node->kind == NODE_RECORD) {
+    for (size_t i = 0; i < NUMBERED; i++) {
+        if (numbered[i].kind != node->kind)
+            continue;
         if (node->a > LOW_MASK)
             return false;
-        *id = make_id(ID_RECORD, node->session, node->a);
+        *id = make_id(numbered[i].id, node->session, node->a);
         return true;
     }
     if (node->a > GENERATION_MAX || !(is_fixed(node->kind) || is_session_file(node->kind)))
@@ -98,6 +118,13 @@ bool node_from_id(uint64_t id, struct node *node)
     uint64_t generation = low >> WHICH_BITS;
 
     *node = (struct node){.session = (uint32_t)session};
+    for (size_t i = 0; i < NUMBERED; i++) {
+        if (numbered[i].id != id >> KIND_SHIFT)
+            continue;
+        node->kind = numbered[i].kind;
+        node->a = low;
+        return session != 0;
+    }
     switch (id >> KIND_SHIFT) {
     case ID_FIXED:
         if (session != 0 || !is_fixed(kind))
@@ -107,10 +134,6 @@ bool node_from_id(uint64_t id, struct node *node)
         if (session == 0 || !is_session_file(kind))
             return false;
         break;
-    case ID_RECORD:
-        node->kind = NODE_RECORD;
-        node->a = low;
-        return session != 0;
     default:
         return false;
     }

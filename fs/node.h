@@ -8,10 +8,14 @@
  *     kind 0   a fixed node of the mount: its number (root is 1, as the kernel has it)
  *     kind 1   a session's directory or one of its fixed files
  *     kind 2   a record
- *     kind 15  an entry of the table (table.h), for what does not fit above, and for ranges
+ *     kind 3   a document in state/, by its number
+ *     kind 4   a key's history (the document's number)
+ *     kind 5   an archive (the number of its entry)
+ *     kind 6   an archived document (its number)
+ *     kind 15  an entry of the table (table.h), for what does not fit above, for ranges and `at/`
  *
  * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are a generation, so that `log`
- * can become another inode when records of it were dropped (always 0 today). Kinds 3 to 14 are
+ * can become another inode when records of it were dropped (always 0 today). Kinds 7 to 14 are
  * free.
  */
 #ifndef HL_NODE_H
@@ -41,15 +45,29 @@ enum node_kind {
     NODE_META = 19,
     NODE_LAST_ERROR = 20,
     NODE_FOLLOW = 21, /* not listed */
+    NODE_STATE = 22,
+    NODE_HISTORY = 23,
+    NODE_ARCHIVES = 24,
+    NODE_AT = 25, /* not listed */
     NODE_RECORD = 64,
-    NODE_RANGE = 65
+    NODE_RANGE = 65,
+    NODE_DOCUMENT = 66, /* in state/, also after its deletion */
+    NODE_ARCHIVE = 67,
+    NODE_ARCHIVED = 68,
+    NODE_HISTORY_KEY = 69,
+    NODE_AT_SEQ = 70,
+    NODE_AT_KEY = 71,
+    NODE_SCRATCH = 72 /* a file in memory: scratch, or a document not set yet (draft.h) */
 };
 
 struct node {
     enum node_kind kind;
     uint32_t session; /* its number; 0 for what belongs to none */
-    uint64_t a;       /* a record's seq; a range's first; else the generation */
-    uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end */
+    uint64_t a;       /* a record's seq, or that of `at/SEQ` and what is in it; a range's first; a
+                         document's, archive's or scratch
+                         file's number; else the generation */
+    uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end; the number of a
+                         document in `at/SEQ` */
     bool open;        /* the range is written `A-` */
 };
 
@@ -84,7 +102,7 @@ const struct node_entry *node_entries(enum node_kind directory, size_t *count);
  */
 
 /*
- * Writes the file name of a session id (or, later, of a document's key): `/`, `%`, control bytes
+ * Writes the file name of a session id or of a document's key: `/`, `%`, control bytes
  * (0x00 to 0x1f and 0x7f) as %XX with upper-case digits, and the dots of `.` and `..` too.
  * NUL-terminated. Returns its length, or 0 if it would be longer than NODE_NAME_MAX (or len is 0).
  */

@@ -3,6 +3,7 @@
  * it.
  */
 #include "follow.h"
+#include "state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,14 @@ static int open_record(struct fs *fs, const struct node *node, struct fuse_file_
     return record_open(fs, node, record.length, handle);
 }
 
+static int open_document(struct fs *fs, const struct node *node, struct handle **handle)
+{
+    struct hl_document document;
+
+    int result = view_document(fs, node, &document);
+    return result < 0 ? result : value_open(fs, node->session, &document, handle);
+}
+
 /* Opens what is not a directory; sets what the kernel is to do with its pages. */
 static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
                      const struct hl_session *session, struct fuse_file_info *fi,
@@ -53,14 +62,24 @@ static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
             fi->keep_cache = 1;
         }
         return stream_open(fs, node, handle);
+    case NODE_AT_KEY:
+        fi->direct_io = 0;
+        fi->keep_cache = 1;
+        return open_document(fs, node, handle);
+    case NODE_ARCHIVED:
+        return open_document(fs, node, handle);
     case NODE_LOG:
     case NODE_ROOT_LOG:
+    case NODE_HISTORY_KEY:
         return stream_open(fs, node, handle);
     case NODE_APPEND:
     case NODE_ROOT_APPEND:
         return append_open(fs, req, node, fi->flags, handle);
     case NODE_CTL:
         return ctl_open(fs, fi->flags, handle);
+    case NODE_DOCUMENT:
+    case NODE_SCRATCH:
+        return document_open(fs, req, node, fi->flags, handle);
     case NODE_FOLLOW:
         return follow_open(fs, node, handle);
     case NODE_STATUS:

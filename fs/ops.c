@@ -2,27 +2,21 @@
  * ops.c - the table of requests. Each handler asks what the node is, has a helper do it, and
  * replies.
  */
+#include "ops.h"
+
 #include "announce.h"
 #include "follow.h"
+#include "state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/statvfs.h>
-
-static struct fs *fs_of(fuse_req_t req)
-{
-    return fuse_req_userdata(req);
-}
-
-static struct handle *handle_of(const struct fuse_file_info *fi)
-{
-    return (struct handle *)(uintptr_t)fi->fh;
-}
 
 /* ---- replies ----------------------------------------------------------------------------------
  */
 
-static void reply_result(fuse_req_t req, int result)
+void reply_result(fuse_req_t req, int result)
 {
     fuse_reply_err(req, fs_errno(result));
 }
@@ -35,8 +29,7 @@ static void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
         fuse_reply_buf(req, buffer, (size_t)len);
 }
 
-/* What the kernel is told of a node, with a look-up counted. */
-static int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry)
+int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry)
 {
     struct fs_attr attr;
 
@@ -49,44 +42,35 @@ static int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_
     return entry->ino == 0 ? -ENOMEM : 0;
 }
 
-/* Gives the kernel the node; the look-up is taken back if it did not want it any more. */
-static void reply_node(fuse_req_t req, const struct node *node)
+void reply_node(fuse_req_t req, const struct node *node)
 {
     struct fuse_entry_param entry;
 
     int result = fill_entry(fs_of(req), node, &entry);
+    if (result == -ESTALE)
+        result = -ENOENT; /* it went since it was found */
     if (result < 0)
         reply_result(req, result);
     else if (fuse_reply_entry(req, &entry) != 0)
         fs_forget(fs_of(req), entry.ino, 1);
 }
 
-/* The same for what the announcing thread opens by making it, which it closes and no more. */
-static void reply_created(fuse_req_t req, const struct node *node, struct fuse_file_info *fi)
+/* handle: the open file by which it is asked, or NULL. Who writes a file sees what he wrote. */
+static void reply_attr(fuse_req_t req, const struct node *node, struct handle *handle)
 {
-    struct fuse_entry_param entry;
+    struct fs *fs = fs_of(req);
+    struct fs_attr attr;
 
-    int result = fill_entry(fs_of(req), node, &entry);
+    int result = fs_attr(fs, node, &attr);
     if (result < 0) {
         reply_result(req, result);
         return;
     }
-    fi->fh = 0;
-    fi->keep_cache = 1;
-    fi->noflush = 1;
-    if (fuse_reply_create(req, &entry, fi) != 0)
-        fs_forget(fs_of(req), entry.ino, 1);
-}
-
-static void reply_attr(fuse_req_t req, const struct node *node)
-{
-    struct fs_attr attr;
-
-    int result = fs_attr(fs_of(req), node, &attr);
-    if (result < 0)
-        reply_result(req, result);
+    if (handle && handle->type->attr)
+        handle->type->attr(fs, handle, &attr);
     else
-        fuse_reply_attr(req, &attr.st, attr.attr_keep);
+        document_own_attr(fs, node, fuse_req_ctx(req)->pid, &attr);
+    fuse_reply_attr(req, &attr.st, attr.attr_keep);
 }
 
 /* ---- the connection ---------------------------------------------------------------------------
@@ -120,22 +104,14 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         result = -ENOENT;
     if (result == 0)
         result = fs_resolve(fs, &directory, name, &node);
+    if (result == -ENOENT && directory.kind == NODE_STATE)
+        result = state_resolve_unborn(fs, &directory, name, fuse_req_ctx(req)->pid, &node);
     if (result == 0 && announcer_hides(fs->announcer, req, &node))
         result = -ENOENT;
     if (result < 0)
         reply_result(req, result);
     else
         reply_node(req, &node);
-}
-
-/* Whether the announcing thread makes this name, and is to be given what is there. */
-static bool is_announced(fuse_req_t req, fuse_ino_t parent, const char *name, struct node *node)
-{
-    struct fs *fs = fs_of(req);
-    struct node directory;
-
-    return announcer_sent(fs->announcer, req) && fs_node(fs, parent, &directory) == 0 &&
-           fs_resolve(fs, &directory, name, node) == 0 && announcer_makes(fs->announcer, req, node);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -151,130 +127,47 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
     fuse_reply_none(req);
 }
 
-static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
-{
-    struct fs *fs = fs_of(req);
-    const struct fuse_ctx *context = fuse_req_ctx(req);
-    struct node directory, node;
-    struct hl_session session;
-
-    if (is_announced(req, parent, name, &node)) {
-        reply_node(req, &node);
-        return;
-    }
-    int result = fs_node(fs, parent, &directory);
-    if (result == 0)
-        result = session_make(fs, &directory, name, context->uid, context->gid, mode, &session);
-    if (result < 0) {
-        reply_result(req, result);
-        return;
-    }
-    node = (struct node){.kind = NODE_SESSION, .session = session.number};
-    reply_node(req, &node);
-}
-
-static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    struct fs *fs = fs_of(req);
-    struct node directory;
-
-    int result = fs_node(fs, parent, &directory);
-    if (result == 0)
-        result = session_remove(fs, &directory, name);
-    reply_result(req, result);
-}
-
-/* What nobody may do here: what is there stays, under its name, and only mkdir in sessions/ makes.
- */
-static void refuse(fuse_req_t req)
-{
-    fuse_reply_err(req, fs_of(req)->options->read_only ? EROFS : EPERM);
-}
-
-static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    (void)parent;
-    (void)name;
-    refuse(req);
-}
-
-static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
-{
-    (void)parent;
-    (void)name;
-    (void)mode;
-    (void)rdev;
-    refuse(req);
-}
-
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-                      struct fuse_file_info *fi)
-{
-    struct node node;
-    (void)mode;
-
-    if (is_announced(req, parent, name, &node))
-        reply_created(req, &node, fi);
-    else
-        refuse(req);
-}
-
-static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
-{
-    (void)link;
-    (void)parent;
-    (void)name;
-    refuse(req);
-}
-
-static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
-{
-    (void)ino;
-    (void)parent;
-    (void)name;
-    refuse(req);
-}
-
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-                      const char *new_name, unsigned flags)
-{
-    (void)parent;
-    (void)name;
-    (void)new_parent;
-    (void)new_name;
-    (void)flags;
-    refuse(req);
-}
-
 /* ---- attributes -------------------------------------------------------------------------------
  */
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct node node;
-    (void)fi;
 
     int result = fs_node(fs_of(req), ino, &node);
     if (result < 0)
         reply_result(req, result);
     else
-        reply_attr(req, &node);
+        reply_attr(req, &node, fi ? handle_of(fi) : NULL);
+}
+
+/* Truncations; all other files that take writes ignore them. */
+static int resize(struct fs *fs, const struct node *node, struct handle *handle, off_t size,
+                  pid_t who)
+{
+    if (size < 0)
+        return -EINVAL;
+    if (handle && handle->type->resize)
+        return handle->type->resize(fs, handle, (uint64_t)size, who);
+    return document_resize(fs, node, (uint64_t)size, who);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int flags,
                        struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
+    struct handle *handle = fi ? handle_of(fi) : NULL;
     struct node node;
-    (void)fi;
 
     int result = fs_node(fs, ino, &node);
     if (result == 0)
         result = node_change(fs, &node, wanted, flags);
+    if (result == 0 && (flags & FUSE_SET_ATTR_SIZE))
+        result = resize(fs, &node, handle, wanted->st_size, fuse_req_ctx(req)->pid);
     if (result < 0)
         reply_result(req, result);
     else
-        reply_attr(req, &node);
+        reply_attr(req, &node, handle);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -417,12 +310,14 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 {
     struct handle *handle = handle_of(fi);
     (void)ino;
-    (void)offset;
 
     if (!handle || !handle->type->write)
         fuse_reply_err(req, EBADF);
+    else if (offset < 0)
+        fuse_reply_err(req, EINVAL);
     else
-        handle->type->write(fs_of(req), handle, req, data, size);
+        handle->type->write(fs_of(req), handle, req, data, size,
+                            fi->flags & O_APPEND ? HANDLE_AT_END : (uint64_t)offset);
 }
 
 static int flush_handle(struct fs *fs, struct handle *handle, bool *stored)
@@ -431,9 +326,9 @@ static int flush_handle(struct fs *fs, struct handle *handle, bool *stored)
     return handle && handle->type->flush ? handle->type->flush(fs, handle, stored) : 0;
 }
 
-/* Answers when what was appended so far is on the disk. */
-static void reply_synced(struct fs *fs, fuse_req_t req)
+void reply_synced(fuse_req_t req)
 {
+    struct fs *fs = fs_of(req);
     struct parked *parked = fs->options->read_only ? NULL : parked_new(fs, req);
 
     if (parked)
@@ -450,7 +345,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
     int result = flush_handle(fs, handle_of(fi), &stored);
     if (result == 0 && stored && fs->options->sync)
-        reply_synced(fs, req);
+        reply_synced(req);
     else
         reply_result(req, result);
 }
@@ -466,7 +361,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
     if (result < 0)
         reply_result(req, result);
     else
-        reply_synced(fs, req);
+        reply_synced(req);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -554,7 +449,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
     (void)ino;
     (void)datasync;
     (void)fi;
-    reply_synced(fs_of(req), req);
+    reply_synced(req);
 }
 
 const struct fuse_lowlevel_ops fs_operations = {

@@ -75,7 +75,9 @@ static const struct option options[] = {
      "how long superseded operations are kept"},
     {"backups", &count_kind, FIELD(backups), 3, 0, 1000, "compactions whose old segments are kept"},
     {"pieces_max", &size_kind, FIELD(pieces_max), 32 * MIB, 64 * KIB, GIB,
-     "half lines kept for all open handles together"},
+     "half lines and half documents kept for all open handles together"},
+    {"scratch_max", &size_kind, FIELD(scratch_max), 32 * MIB, 0, GIB,
+     "memory for all scratch files in state/ together"},
 };
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
 
@@ -329,18 +331,28 @@ static int take(struct arguments *arguments, int argc, char *const argv[], int *
     return 0;
 }
 
+static bool is_given(const bool given[OPTION_COUNT], size_t offset)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (given[i] && options[i].offset == offset)
+            return true;
+    }
+    return false;
+}
+
 /* What must hold between options. */
 static int reconcile(struct arguments *arguments, const bool given[OPTION_COUNT])
 {
     struct fs_options *target = &arguments->options;
+    /* The longest document can be written by way of a scratch file, unless somebody said no. */
+    if (target->scratch_max < target->max_record && !is_given(given, FIELD(scratch_max)))
+        target->scratch_max = 2 * target->max_record;
     if (target->pieces_max >= target->max_record)
         return 0;
     /* A line that comes in pieces is kept until it is whole. */
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (given[i] && options[i].offset == FIELD(pieces_max))
-            return refuse(arguments, "option pieces_max: it must be at least max_record, or a "
-                                     "long line could never be completed");
-    }
+    if (is_given(given, FIELD(pieces_max)))
+        return refuse(arguments, "option pieces_max: it must be at least max_record, or a long "
+                                 "line could never be completed");
     target->pieces_max = 2 * target->max_record;
     return 0;
 }

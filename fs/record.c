@@ -37,12 +37,22 @@ static bool reserve_line(struct fs *fs, uint32_t length)
     return true;
 }
 
-char *fs_line_hold(struct fs *fs, uint32_t session, uint64_t seq, uint32_t length)
+char *fs_line_room(struct fs *fs, uint32_t length)
 {
     if (!reserve_line(fs, length))
         return NULL;
     char *line = malloc(length);
-    if (line && hl_record_read(fs->store, session, seq, line, length, 0) == (ssize_t)length)
+    if (!line)
+        fs_line_free(fs, NULL, length);
+    return line;
+}
+
+char *fs_line_hold(struct fs *fs, uint32_t session, uint64_t seq, uint32_t length)
+{
+    char *line = fs_line_room(fs, length);
+    if (!line)
+        return NULL;
+    if (hl_record_read(fs->store, session, seq, line, length, 0) == (ssize_t)length)
         return line;
     fs_line_free(fs, line, length);
     return NULL;

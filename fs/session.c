@@ -80,6 +80,10 @@ int node_change(struct fs *fs, const struct node *node, const struct stat *wante
         return 0;
     if (node->kind == NODE_SESSION)
         return change_session(fs, node, wanted, flags);
+    /* They take their bits from the session; programs that keep those of what they copy are let. */
+    if (!fs->options->read_only &&
+        (node->kind == NODE_STATE || node->kind == NODE_DOCUMENT || node->kind == NODE_SCRATCH))
+        return 0;
     return fs->options->read_only ? -EROFS : -EPERM;
 }
 

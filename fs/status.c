@@ -3,6 +3,7 @@
  * last_error.
  */
 #include "announce.h"
+#include "draft.h"
 #include "follow.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ static void write_options(struct json_writer *writer, const struct fs_options *o
     json_number(writer, "history_ms", options->history_ms);
     json_number(writer, "backups", options->backups);
     json_number(writer, "pieces_max", options->pieces_max);
+    json_number(writer, "scratch_max", options->scratch_max);
     json_close(writer, '}');
 }
 
@@ -96,6 +98,8 @@ static int make_status(struct fs *fs, struct json_writer *writer)
     json_number(writer, "uptime_ms", fs_tick_ms() - fs->started_tick);
     write_store(writer, &status);
     json_number(writer, "kept_bytes", atomic_load(&fs->kept_bytes));
+    json_number(writer, "scratch_files", drafts_scratch_files(fs->drafts));
+    json_number(writer, "scratch_bytes", atomic_load(&fs->scratch_bytes));
     json_number(writer, "table_nodes", table_size(fs->table));
     announcer_status(fs->announcer, writer);
     json_number(writer, "followers", follow_count(fs->follow));
@@ -180,6 +184,9 @@ static int make_meta(struct fs *fs, uint32_t number, struct json_writer *writer)
         json_number(writer, "last_seq", session.last_seq);
     else
         json_null(writer, "last_seq");
+    json_number(writer, "documents", session.documents);
+    json_number(writer, "operations", session.operations);
+    json_number(writer, "history_from", session.history_from);
     result = write_attributes(fs, number, writer);
     json_close(writer, '}');
     return result;

@@ -1,5 +1,6 @@
 /*
- * stream.c - `log`, the root's `log`, and ranges: lines one after another, read by offset.
+ * stream.c - `log`, the root's `log`, ranges and histories: lines one after another, read by
+ * offset.
  */
 #include "fs_internal.h"
 
@@ -44,6 +45,8 @@ static ssize_t stream_read(struct fs *fs, struct handle *base, char *buffer, siz
         got = hl_root_log_read(fs->store, offset, buffer, size, &cursor);
     else if (node->kind == NODE_LOG)
         got = hl_log_read(fs->store, node->session, offset, buffer, size, &cursor);
+    else if (node->kind == NODE_HISTORY_KEY)
+        got = hl_history_read(fs->store, node->session, node->a, offset, buffer, size, &cursor);
     else
         got = read_range(fs, node, buffer, size, offset, &cursor);
     if (got > 0) {

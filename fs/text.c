@@ -52,6 +52,16 @@ void text_add(struct text *text, const char *bytes, size_t len)
     text->at[text->len] = '\0';
 }
 
+char *text_grow(struct text *text, size_t len)
+{
+    if (!text_room(text, len))
+        return NULL;
+    char *at = text->at + text->len;
+    text->len += len;
+    text->at[text->len] = '\0';
+    return at;
+}
+
 void text_format(struct text *text, const char *format, ...)
 {
     va_list args;

@@ -19,6 +19,8 @@ struct text {
 
 void text_free(struct text *text);
 void text_add(struct text *text, const char *bytes, size_t len);
+/* Makes it longer by len bytes, which the caller fills; NULL: no memory. */
+char *text_grow(struct text *text, size_t len);
 void text_format(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Adds bytes as a JSON string with its quotes. What is not UTF-8 becomes U+FFFD, byte by byte. */

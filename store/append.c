@@ -150,7 +150,7 @@ static int make_receipts(struct batch *batch)
         struct told *told = &batch->told[i];
         size_t documents = 0;
         uint64_t skipped = 0;
-        if (batch->store->options.news && !batch->request->by_file &&
+        if ((batch->store->options.news || batch->request->receipt) &&
             fold_news(session, HL_NEWS_DOCUMENTS, &told->documents, &documents, &skipped) < 0)
             return hl_fail(batch->err, ENOMEM, "out of memory");
         memcpy(told->id, session->row.id, session->row.id_len);
@@ -162,6 +162,9 @@ static int make_receipts(struct batch *batch)
             .first = session->receipt_first,
             .last = session->receipt_last,
             .records = session->receipt_records,
+            .documents = told->documents,
+            .document_count = documents,
+            .documents_skipped = skipped,
         };
         told->news = (struct hl_news){
             .session = session->row.number,
@@ -169,6 +172,7 @@ static int make_receipts(struct batch *batch)
             .records = session->new_records,
             .first = session->new_first,
             .last = session->new_last,
+            .by_file = batch->request->by_file,
             .documents = told->documents,
             .document_count = documents,
             .documents_skipped = skipped,
@@ -280,6 +284,17 @@ static int run_batch(struct batch *batch, const struct line *kept, struct blamed
     return 0;
 }
 
+/* With news_lock held, which was taken before append_lock was let go: so they come in order. */
+static void give_news(const struct batch *batch)
+{
+    const struct hl_options *options = &batch->store->options;
+    for (size_t i = 0; options->news && batch->told && i < batch->touched_count; i++) {
+        const struct hl_news *news = &batch->told[i].news;
+        if (news->created || news->records)
+            options->news(options->news_context, news);
+    }
+}
+
 int hl_append(struct hl_store *store, const struct hl_append *request, struct hl_error *err)
 {
     struct batch batch = {.store = store, .request = request, .err = err};
@@ -295,20 +310,21 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
     if (error == 0 && count > 0) {
         pthread_mutex_lock(&store->append_lock);
         error = run_batch(&batch, kept, &blamed);
+        if (error == 0)
+            pthread_mutex_lock(&store->news_lock);
         pthread_mutex_unlock(&store->append_lock);
+        if (error == 0) {
+            give_news(&batch);
+            pthread_mutex_unlock(&store->news_lock);
+        }
     }
     if (error < 0 && err && request->session == 0 && blamed.text)
         note_session(store, blamed.text, blamed.len, err);
     free(kept);
     free(batch.buffer);
     free(batch.placed.at);
-    for (size_t i = 0; error == 0 && batch.told && i < batch.touched_count; i++) {
-        const struct told *told = &batch.told[i];
-        if (request->receipt)
-            request->receipt(request->receipt_context, &told->receipt);
-        if (store->options.news && (told->news.created || told->news.records))
-            store->options.news(store->options.news_context, &told->news);
-    }
+    for (size_t i = 0; error == 0 && request->receipt && batch.told && i < batch.touched_count; i++)
+        request->receipt(request->receipt_context, &batch.told[i].receipt);
     for (size_t i = 0; batch.told && i < batch.touched_count; i++)
         free(batch.told[i].documents);
     free(batch.told);

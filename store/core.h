@@ -14,6 +14,7 @@
  *   reindex_lock  one reindex at a time
  *   flush_lock    one flush or checkpoint at a time, or the end of a reindex
  *   append_lock   the tail of the log, seqs, the batch under way; taken for a whole append
+ *   news_lock     one batch's news at a time; taken before append_lock is let go, for their order
  *   sync_lock     one fdatasync of the log at a time, so that its error is seen by who asked first
  *   commit.lock   the queue of syncs
  *   env_lock      which index environment is current: shared while a view is open
@@ -138,6 +139,7 @@ struct hl_store {
     _Atomic bool dirty;        /* appended since the commit thread last looked */
     _Atomic int failed;        /* 0, or the errno for which appends are refused for good */
 
+    pthread_mutex_t news_lock;
     pthread_mutex_t sync_lock;
     struct commit commit;
     struct flusher flusher;

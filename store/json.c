@@ -545,19 +545,45 @@ enum json_result json_scan_value(const char *text, size_t len, enum json_type *t
     return finish(&scan, result, err);
 }
 
+/* Takes up a scan where the progress says, and notes there where it ended. */
+static void resume(struct scan *scan, const struct json_progress *progress, const char *text,
+                   size_t len)
+{
+    scan_init(scan, text, len);
+    scan->at += progress->at;
+    scan->state = (enum state)progress->state;
+    scan->depth = progress->depth;
+    memcpy(scan->nest, progress->nest, sizeof scan->nest);
+}
+
+static void note(struct json_progress *progress, const struct scan *scan)
+{
+    progress->at = (size_t)(scan->at - scan->text);
+    progress->state = (uint8_t)scan->state;
+    progress->depth = (uint16_t)scan->depth;
+    memcpy(progress->nest, scan->nest, sizeof progress->nest);
+}
+
 enum json_result json_scan_more(struct json_progress *progress, const char *text, size_t len,
                                 struct json_error *err)
 {
     struct scan scan;
-    scan_init(&scan, text, len);
-    scan.at += progress->at;
-    scan.state = (enum state)progress->state;
-    scan.depth = progress->depth;
-    memcpy(scan.nest, progress->nest, sizeof scan.nest);
+    resume(&scan, progress, text, len);
     enum json_result result = scan.state == BEFORE_OBJECT ? run_object(&scan) : run(&scan);
-    progress->at = (size_t)(scan.at - scan.text);
-    progress->state = (uint8_t)scan.state;
-    progress->depth = (uint16_t)scan.depth;
-    memcpy(progress->nest, scan.nest, sizeof progress->nest);
+    note(progress, &scan);
+    return finish(&scan, result, err);
+}
+
+enum json_result json_scan_value_more(struct json_progress *progress, const char *text, size_t len,
+                                      struct json_error *err)
+{
+    struct scan scan;
+    resume(&scan, progress, text, len);
+    scan.type = JSON_NULL; /* only a value that begins in this call sets it */
+    enum json_result result = run(&scan);
+    bool may_grow =
+        result == JSON_OK && scan.type == JSON_NUMBER && scan.end[-1] >= '0' && scan.end[-1] <= '9';
+    if (!may_grow)
+        note(progress, &scan);
     return finish(&scan, result, err);
 }

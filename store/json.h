@@ -73,6 +73,10 @@ struct json_progress {
 };
 enum json_result json_scan_more(struct json_progress *progress, const char *text, size_t len,
                                 struct json_error *err);
+/* The same for a value of any type. One that is a number may grow while nothing stands behind it.
+ */
+enum json_result json_scan_value_more(struct json_progress *progress, const char *text, size_t len,
+                                      struct json_error *err);
 
 /* Whether the bytes are UTF-8; if not, *bad (may be NULL) is the offset of the first byte that is
  * not. NUL and other control bytes are UTF-8. */

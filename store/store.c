@@ -106,6 +106,7 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     pthread_mutex_init(&store->reindex_lock, NULL);
     pthread_mutex_init(&store->flush_lock, NULL);
     pthread_mutex_init(&store->append_lock, NULL);
+    pthread_mutex_init(&store->news_lock, NULL);
     pthread_mutex_init(&store->sync_lock, NULL);
     pthread_mutex_init(&store->commit.lock, NULL);
     pthread_mutex_init(&store->flusher.lock, NULL);
@@ -142,6 +143,7 @@ void store_free(struct hl_store *store)
     pthread_mutex_destroy(&store->reindex_lock);
     pthread_mutex_destroy(&store->flush_lock);
     pthread_mutex_destroy(&store->append_lock);
+    pthread_mutex_destroy(&store->news_lock);
     pthread_mutex_destroy(&store->sync_lock);
     pthread_mutex_destroy(&store->commit.lock);
     pthread_mutex_destroy(&store->flusher.lock);

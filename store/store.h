@@ -77,8 +77,8 @@ struct hl_news {
     bool created;   /* the session is new */
     size_t records; /* 0: none, and first and last mean nothing */
     uint64_t first, last;
-    /* What it did to documents: the last HL_NEWS_DOCUMENTS of them, in order; none if the append
-     * was made by_file. */
+    bool by_file; /* hl_append.by_file */
+    /* What it did to documents: the last HL_NEWS_DOCUMENTS of them, in order. */
     const struct hl_document_news *documents;
     size_t document_count;
     uint64_t documents_skipped; /* that are left out */
@@ -96,10 +96,10 @@ struct hl_options {
     void (*report)(void *context, enum hl_severity severity, const char *sentence);
     void *report_context;
     /* News for those who watch: called once for each session to which a batch added records, or
-     * which it made, when they can be read already. From the appending thread, with no lock held;
-     * in a read-only store from one that looked for its writer's appends, with a lock held that
-     * reads of the store take: so it must not call the store. Calls for different batches may come
-     * in any order, and at once. NULL: none. */
+     * which it made, when they can be read already. One call at a time, in the order of the
+     * batches. From the appending thread, before hl_append() returns, or in a read-only store from
+     * one that looked for its writer's appends, with a lock held that appends and reads of the
+     * store take: so it must not call the store, nor wait. NULL: none. */
     void (*news)(void *context, const struct hl_news *news);
     void *news_context;
 };
@@ -197,6 +197,10 @@ struct hl_receipt {
     size_t id_len;
     uint64_t first, last;
     size_t records; /* how many lines of the batch went to it */
+    /* As in struct hl_news. They live as long as the call that hands out the receipt. */
+    const struct hl_document_news *documents;
+    size_t document_count;
+    uint64_t documents_skipped;
 };
 
 /* What must hold of a document for an append to be made; looked at when nothing can come between.
@@ -409,10 +413,39 @@ ssize_t hl_history_read(struct hl_store *store, uint32_t session, uint64_t numbe
 /*
  * Takes back the session's last `count` operations that were not undone yet, newest first, by as
  * many undo records in one batch. -EINVAL, and a sentence: there are not so many, or history does
- * not reach so far. Fills *receipt (may be NULL; id is not set).
+ * not reach so far. receipt (may be NULL) is called as by hl_append().
  */
-int hl_undo(struct hl_store *store, uint32_t session, uint64_t count, struct hl_receipt *receipt,
+int hl_undo(struct hl_store *store, uint32_t session, uint64_t count,
+            void (*receipt)(void *context, const struct hl_receipt *receipt), void *context,
             struct hl_error *err);
+
+/* ---- values -----------------------------------------------------------------------------------
+ *
+ * The JSON text that a document can be set to, as somebody writes it: with white space, and in
+ * pieces.
+ */
+
+/* How far a text was looked at; zero it to begin. It may be copied, to go back to. */
+struct hl_value {
+    size_t length; /* of the value so far, compact */
+    uint64_t opaque[16];
+};
+enum { HL_VALUE_UNFINISHED, HL_VALUE_WHOLE, HL_VALUE_ENDED /* whole, and a newline follows */ };
+
+/*
+ * Looks on in a text that grows at its end; text and len are all that there is of it so far, and it
+ * may have moved. Returns one of the above (err then says why it is unfinished); -EINVAL: no
+ * continuation can make it a value; -EMSGSIZE: it is longer than max once compact. After a failure
+ * *value is as it was before, so that what was added can be taken away again. When a piece goes on
+ * inside a key or a number of many pages, the answer may be that it is unfinished until that is
+ * over, or until it is asked for again without more text.
+ */
+int hl_value_check(struct hl_value *value, const char *text, size_t len, size_t max,
+                   struct hl_error *err);
+
+/* Writes a whole value on one line, without the white space between its parts; numbers and strings
+ * stay byte for byte. Returns its length, struct hl_value's. compact may be text itself. */
+size_t hl_value_compact(const char *text, size_t len, char *compact);
 
 /* ---- commands and state ------------------------------------------------------------------------
  */

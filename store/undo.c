@@ -58,16 +58,8 @@ static int collect(struct hl_store *store, uint32_t session, uint64_t count, str
     return 0;
 }
 
-static void take_receipt(void *context, const struct hl_receipt *receipt)
-{
-    struct hl_receipt *taken = context;
-    *taken = *receipt;
-    taken->id = NULL;
-    taken->id_len = 0;
-}
-
-static int append_undos(struct hl_store *store, uint32_t session, const struct chain *chain,
-                        struct hl_receipt *receipt, struct hl_error *err)
+static int append_undos(struct hl_store *store, struct hl_append *request,
+                        const struct chain *chain, struct hl_error *err)
 {
     char *lines = malloc((size_t)chain->count * LINE_MAX_BYTES);
     if (!lines)
@@ -76,20 +68,18 @@ static int append_undos(struct hl_store *store, uint32_t session, const struct c
     for (uint64_t i = 0; i < chain->count; i++)
         len += (size_t)snprintf(lines + len, LINE_MAX_BYTES,
                                 "{\"op\":\"undo\",\"undone_seq\":%" PRIu64 "}\n", chain->seqs[i]);
-    struct hl_append request = {.session = session,
-                                .data = lines,
-                                .len = len,
-                                .receipt = take_receipt,
-                                .receipt_context = receipt};
-    int error = hl_append(store, &request, err);
+    request->data = lines;
+    request->len = len;
+    int error = hl_append(store, request, err);
     free(lines);
     return error;
 }
 
-int hl_undo(struct hl_store *store, uint32_t session, uint64_t count, struct hl_receipt *receipt,
+int hl_undo(struct hl_store *store, uint32_t session, uint64_t count,
+            void (*receipt)(void *context, const struct hl_receipt *receipt), void *context,
             struct hl_error *err)
 {
-    struct hl_receipt unused;
+    struct hl_append request = {.session = session, .receipt = receipt, .receipt_context = context};
     int error = store_writable(store, err);
     if (error == 0 && count == 0)
         error = hl_fail(err, EINVAL, "the number of operations to undo must be at least 1");
@@ -103,7 +93,7 @@ int hl_undo(struct hl_store *store, uint32_t session, uint64_t count, struct hl_
         pthread_mutex_unlock(&store->append_lock);
         uint64_t newest = error == 0 ? chain.seqs[0] : 0;
         if (error == 0)
-            error = append_undos(store, session, &chain, receipt ? receipt : &unused, err);
+            error = append_undos(store, &request, &chain, err);
         free(chain.seqs);
         if (error == 0)
             return 0;

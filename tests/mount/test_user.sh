@@ -54,6 +54,9 @@ t_mount
 t_test "the root" python3 "$T_HERE/layout_cases.py" root_names "$MNT"
 t_test "all is his" py all_is_his
 t_test "root append checks the bits of each session" py root_append_checks_bits
+t_test "documents" python3 "$T_HERE/state_cases.py" in_pieces "$MNT"
+t_test "documents not set yet" python3 "$T_HERE/state_name_cases.py" not_set_yet "$MNT"
+t_test "temporary files renamed" python3 "$T_HERE/state_rename_cases.py" replace_before_close "$MNT"
 t_test "inotify is told of his" python3 "$T_HERE/inotify_cases.py" race "$MNT" 1
 t_test "his again after kill -9" after_a_kill
 t_unmount

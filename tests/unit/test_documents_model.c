@@ -232,12 +232,17 @@ static void do_batch(struct model *m)
         fail_msg("%s: %s", m->t.err.text, m->text);
 }
 
+static void take_receipt(void *context, const struct hl_receipt *receipt)
+{
+    *(struct hl_receipt *)context = *receipt;
+}
+
 static void do_undo(struct model *m)
 {
     uint64_t count = 1 + below(m, 3);
     struct hl_receipt receipt;
     struct hl_error err;
-    int error = hl_undo(m->t.store, m->session, count, &receipt, &err);
+    int error = hl_undo(m->t.store, m->session, count, take_receipt, &receipt, &err);
     if (count > m->depth) {
         assert_int_equal(error, -EINVAL);
         assert_true(strlen(err.text) > 0);

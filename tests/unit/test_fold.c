@@ -8,6 +8,7 @@ struct heard {
     struct hl_document_news documents[64];
     size_t count;
     uint64_t skipped, records;
+    bool by_file;
 };
 
 static struct heard heard;
@@ -20,6 +21,7 @@ static void hear(void *context, const struct hl_news *news)
         memcpy(heard.documents, news->documents, heard.count * sizeof *news->documents);
     heard.skipped = news->documents_skipped;
     heard.records = news->records;
+    heard.by_file = news->by_file;
 }
 
 static void begin(struct t_store *t, uint32_t *session)
@@ -70,7 +72,7 @@ static void test_news(void **state)
     expect_news(&t, s, "made c, made a");
     t_append(&t, s, "{\"op\":\"checkpoint\",\"state\":{\"d\":1,\"a\":2}}\n");
     expect_news(&t, s, "changed a, deleted c, made d");
-    assert_int_equal(hl_undo(t.store, s, 1, NULL, NULL), 0);
+    assert_int_equal(hl_undo(t.store, s, 1, NULL, NULL, NULL), 0);
     expect_news(&t, s, "changed a, made c, deleted d");
     t_append(&t, s, "{\"op\":\"archive\",\"name\":\"x\",\"keys\":[\"c\"]}\n");
     expect_news(&t, s, "deleted c");
@@ -83,9 +85,10 @@ static void test_news(void **state)
     const char line[] = "{\"op\":\"set\",\"key\":\"f\",\"value\":1}";
     struct hl_append request = {
         .session = s, .data = line, .len = sizeof line - 1, .by_file = true};
-    heard.count = 9;
+    assert_false(heard.by_file);
     assert_int_equal(hl_append(t.store, &request, NULL), 0);
-    assert_int_equal(heard.count, 0);
+    assert_true(heard.by_file);
+    expect_news(&t, s, "made f");
     assert_int_equal(heard.records, 1);
     t_store_free(&t);
 }
@@ -131,7 +134,7 @@ static void test_links(void **state)
     expect_line(&t, s, 2, "\"prev_seq\":null,\"prev_op\":1,");
     expect_line(&t, s, 4, "\"prev_seq\":1,\"prev_op\":2,");
     t_reopen(&t); /* from the index now */
-    assert_int_equal(hl_undo(t.store, s, 2, NULL, NULL), 0);
+    assert_int_equal(hl_undo(t.store, s, 2, NULL, NULL, NULL), 0);
     expect_line(&t, s, 5, "\"prev_op\":4,\"op\":\"undo\",\"undone_seq\":4}");
     expect_line(&t, s, 6, "\"prev_op\":2,\"op\":\"undo\",\"undone_seq\":2}");
     t_append(&t, s, "{\"op\":\"delete\",\"key\":\"b\"}\n");
@@ -209,13 +212,13 @@ static void test_archive_comes_back(void **state)
     t_append(&t, s, "{\"op\":\"restore\",\"name\":\"x\",\"keys\":[\"a\"]}\n");
     t_append(&t, s, "{\"op\":\"restore\",\"name\":\"x\",\"keys\":[]}\n"); /* rmdir */
     assert_int_equal(hl_document_find(t.store, s, HL_AREA_ARCHIVES, "x", 1, &archive), -ENOENT);
-    assert_int_equal(hl_undo(t.store, s, 1, NULL, NULL), 0);
+    assert_int_equal(hl_undo(t.store, s, 1, NULL, NULL, NULL), 0);
     assert_int_equal(hl_document_find(t.store, s, HL_AREA_ARCHIVES, "x", 1, &archive), 0);
     assert_int_equal(hl_document_find(t.store, s, archive.number, "a", 1, &document), 0);
     assert_int_equal(document.seq, 1);
     assert_int_equal(hl_document_find(t.store, s, HL_AREA_STATE, "a", 1, &document), -ENOENT);
-    assert_int_equal(hl_undo(t.store, s, 2, NULL, NULL), 0);
-    assert_int_equal(hl_undo(t.store, s, 1, NULL, &t.err), -EINVAL);
+    assert_int_equal(hl_undo(t.store, s, 2, NULL, NULL, NULL), 0);
+    assert_int_equal(hl_undo(t.store, s, 1, NULL, NULL, &t.err), -EINVAL);
     assert_string_equal(t.err.text, "there is nothing to undo");
     t_store_free(&t);
 }
@@ -242,7 +245,7 @@ static void test_refused_batch_leaves_nothing(void **state)
     assert_int_equal(hl_document_find(t.store, s, HL_AREA_STATE, "other", 5, &document), 0);
     assert_int_equal(document.number, 3);
     assert_int_equal(document.seq, 2);
-    assert_int_equal(hl_undo(t.store, s, 3, NULL, &t.err), -EINVAL);
+    assert_int_equal(hl_undo(t.store, s, 3, NULL, NULL, &t.err), -EINVAL);
     assert_string_equal(t.err.text, "there are only 2 operations to undo");
     t_store_free(&t);
 }

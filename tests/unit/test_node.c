@@ -37,8 +37,11 @@ static uint64_t next(uint64_t *chance)
 
 static const enum node_kind fixed[] = {NODE_ROOT,        NODE_CTL,      NODE_STATUS,
                                        NODE_ROOT_APPEND, NODE_ROOT_LOG, NODE_SESSIONS};
-static const enum node_kind of_session[] = {NODE_SESSION, NODE_APPEND, NODE_LOG, NODE_META,
-                                            NODE_LAST_ERROR};
+static const enum node_kind of_session[] = {NODE_SESSION,    NODE_APPEND, NODE_LOG,   NODE_META,
+                                            NODE_LAST_ERROR, NODE_FOLLOW, NODE_STATE, NODE_HISTORY,
+                                            NODE_ARCHIVES,   NODE_AT};
+static const enum node_kind numbered[] = {NODE_RECORD, NODE_DOCUMENT, NODE_HISTORY_KEY,
+                                          NODE_ARCHIVE, NODE_ARCHIVED};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* The id is computed, names the node again, is the inode number, and is no one else's. */
@@ -68,7 +71,7 @@ static void test_ids_are_distinct(void **state)
     (void)state;
     static const uint32_t sessions[] = {1, 2, 255, 256, 65536, (1U << 24) - 1};
     static const uint64_t seqs[] = {0, 1, 2, 16, 255, 256, (UINT64_C(1) << 36) - 1};
-    uint64_t ids[256];
+    uint64_t ids[512];
     size_t count = 0;
 
     for (size_t i = 0; i < COUNT(fixed); i++)
@@ -76,9 +79,10 @@ static void test_ids_are_distinct(void **state)
     for (size_t s = 0; s < COUNT(sessions); s++) {
         for (size_t i = 0; i < COUNT(of_session); i++)
             ids[count++] = round_trip((struct node){.kind = of_session[i], .session = sessions[s]});
-        for (size_t i = 0; i < COUNT(seqs); i++)
-            ids[count++] = round_trip(
-                (struct node){.kind = NODE_RECORD, .session = sessions[s], .a = seqs[i]});
+        for (size_t i = 0; i < COUNT(seqs) * COUNT(numbered); i++)
+            ids[count++] = round_trip((struct node){.kind = numbered[i % COUNT(numbered)],
+                                                    .session = sessions[s],
+                                                    .a = seqs[i / COUNT(numbered)]});
         ids[count++] = round_trip((struct node){.kind = NODE_LOG, .session = sessions[s], .a = 1});
     }
     ids[count++] = round_trip((struct node){.kind = NODE_ROOT_LOG, .a = (1U << 28) - 1});
@@ -95,11 +99,19 @@ static void test_what_does_not_fit(void **state)
         {.kind = NODE_RECORD, .session = 1, .a = UINT64_C(1) << 36},
         {.kind = NODE_RECORD, .session = 1, .a = HL_SEQ_MAX},
         {.kind = NODE_RECORD, .session = 1U << 24, .a = 1},
+        {.kind = NODE_DOCUMENT, .session = 1, .a = UINT64_C(1) << 36},
+        {.kind = NODE_DOCUMENT, .session = 1U << 24, .a = 2},
+        {.kind = NODE_SCRATCH, .session = 1, .a = 2},
+        {.kind = NODE_ARCHIVE, .session = 1, .a = UINT64_C(1) << 36},
         {.kind = NODE_LOG, .session = 1U << 24},
         {.kind = NODE_LOG, .session = 1, .a = 1U << 28},
         {.kind = NODE_RANGE, .session = 1, .a = 1, .b = 2},
         {.kind = NODE_RANGE, .session = 1, .a = 1, .b = HL_SEQ_MAX, .open = true},
         {.kind = NODE_RANGE, .session = 1, .a = 1, .b = HL_SEQ_MAX},
+        {.kind = NODE_AT_KEY, .session = 1, .a = 1, .b = 2},
+        {.kind = NODE_AT_KEY, .session = 1, .a = 2, .b = 2},
+        {.kind = NODE_AT_SEQ, .session = 1, .a = 1},
+        {.kind = NODE_ARCHIVED, .session = 1U << 24, .a = 2},
     };
     uint64_t id;
 
@@ -139,7 +151,9 @@ static void test_any_id(void **state)
     assert_false(node_from_id(node_table_id(0), &node));
     assert_false(node_from_id(node_table_id(1), &node));
     assert_false(node_from_id(UINT64_C(2) << 60, &node));      /* a record of session 0 */
+    assert_false(node_from_id(UINT64_C(3) << 60 | 2, &node));  /* a document of session 0 */
     assert_false(node_from_id(UINT64_C(1) << 60 | 16, &node)); /* session 0 */
+    assert_false(node_from_id(UINT64_C(4) << 60 | 2, &node));  /* a history of session 0 */
     assert_false(node_from_id(UINT64_C(1) << 36 | 1, &node));  /* a fixed node of session 1 */
     assert_false(node_from_id(UINT64_C(1) << 8 | 1, &node));   /* another generation of the root */
     assert_true(node_id_in_table(node_table_id(0)));
@@ -151,7 +165,8 @@ static void test_entries(void **state)
     size_t count;
     const struct node_entry *entries = node_entries(NODE_SESSION, &count);
 
-    static const char *const names[] = {"append", "log", "meta", "last_error"};
+    static const char *const names[] = {"append", "log",     "meta",   "last_error",
+                                        "state",  "history", "archive"};
     assert_int_equal(count, COUNT(names));
     for (size_t i = 0; i < count; i++)
         assert_string_equal(entries[i].name, names[i]);

@@ -54,6 +54,7 @@ static void test_defaults(void **state)
     assert_int_equal(o->history_ms, UINT64_C(30) * 24 * 3600 * 1000);
     assert_int_equal(o->backups, 3);
     assert_int_equal(o->pieces_max, 32 * MIB);
+    assert_int_equal(o->scratch_max, 32 * MIB);
     assert_string_equal(a.mount_options, "");
     arguments_free(&a);
 }
@@ -67,7 +68,7 @@ static void test_all_options(void **state)
                         "-osegment_size=1G,max_record=64K", "m", "-o",
                         "announce_max=0,,checkpoint_interval=2d,compact_interval=5m", "-o",
                         "compact_threshold=12345,history=7h,backups=0,"
-                        "pieces_max=128k")),
+                        "pieces_max=128k,scratch_max=0")),
         0);
     const struct fs_options *o = &a.options;
     assert_string_equal(o->dir, "d");
@@ -83,6 +84,7 @@ static void test_all_options(void **state)
     assert_int_equal(o->history_ms, UINT64_C(7) * 3600 * 1000);
     assert_int_equal(o->backups, 0);
     assert_int_equal(o->pieces_max, 131072);
+    assert_int_equal(o->scratch_max, 0);
     arguments_free(&a);
 }
 
@@ -320,6 +322,7 @@ static void test_pieces_follow_max_record(void **state)
     struct arguments a;
     assert_int_equal(parse(&a, WORDS("d", "m", "-o", "max_record=64M")), 0);
     assert_int_equal(a.options.pieces_max, 128 * MIB);
+    assert_int_equal(a.options.scratch_max, 128 * MIB);
     arguments_free(&a);
     assert_int_equal(parse(&a, WORDS("d", "m", "-o", "pieces_max=1M,max_record=1M")), 0);
     assert_int_equal(a.options.pieces_max, MIB);
@@ -384,7 +387,7 @@ static void test_help_and_table_agree(void **state)
         arguments_free(&a);
         listed++;
     }
-    assert_int_equal(listed, 15);
+    assert_int_equal(listed, 16);
     free(text);
 }
 

@@ -1,0 +1,42 @@
+/*
+ * ops.h - what the files of request handlers share: replies, and the handlers of ops_change.c.
+ *
+ *   ops.c         the table; names, attributes, open files, directories
+ *   ops_change.c  what makes, removes and renames names
+ */
+#ifndef HL_OPS_H
+#define HL_OPS_H
+
+#include "fs_internal.h"
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static inline struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* Answers 0, or the errno of a result. */
+void reply_result(fuse_req_t req, int result);
+/* What the kernel is told of a node, with a look-up counted. */
+int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry);
+/* Gives the kernel the node; the look-up is taken back if it did not want it any more. */
+void reply_node(fuse_req_t req, const struct node *node);
+/* Answers 0 when what was appended so far is on the disk. */
+void reply_synced(fuse_req_t req);
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *fi);
+void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+               const char *new_name, unsigned flags);
+
+#endif

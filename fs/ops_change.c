@@ -1,0 +1,191 @@
+/*
+ * ops_change.c - the requests that make, remove and rename names.
+ */
+#include "ops.h"
+
+#include "announce.h"
+#include "state.h"
+
+#include <errno.h>
+
+/* What nobody may do here: what is there stays, under its name. */
+static void refuse(fuse_req_t req)
+{
+    fuse_reply_err(req, fs_of(req)->options->read_only ? EROFS : EPERM);
+}
+
+/* Answers what changed documents, if the result is 0 and such a change is to be on the disk. */
+static void reply_changed(fuse_req_t req, int result)
+{
+    if (result == 0 && fs_of(req)->options->sync)
+        reply_synced(req);
+    else
+        reply_result(req, result);
+}
+
+/* Whether the announcing thread makes this name, and is to be given what is there. */
+static bool is_announced(fuse_req_t req, fuse_ino_t parent, const char *name, struct node *node)
+{
+    struct fs *fs = fs_of(req);
+    struct node directory;
+
+    return announcer_sent(fs->announcer, req) && fs_node(fs, parent, &directory) == 0 &&
+           fs_resolve(fs, &directory, name, node) == 0 && announcer_makes(fs->announcer, req, node);
+}
+
+/* ---- directories ------------------------------------------------------------------------------
+ */
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct fs *fs = fs_of(req);
+    const struct fuse_ctx *context = fuse_req_ctx(req);
+    struct node directory, node;
+    struct hl_session session;
+
+    if (is_announced(req, parent, name, &node)) {
+        reply_node(req, &node);
+        return;
+    }
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0 && directory.kind == NODE_ARCHIVES) {
+        result = archive_make(fs, &directory, name, &node);
+    } else if (result == 0) {
+        result = session_make(fs, &directory, name, context->uid, context->gid, mode, &session);
+        node = (struct node){.kind = NODE_SESSION, .session = session.number};
+    }
+    if (result < 0)
+        reply_result(req, result);
+    else
+        reply_node(req, &node);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct node directory;
+
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0 && directory.kind == NODE_ARCHIVES) {
+        reply_changed(req, archive_remove(fs, &directory, name));
+        return;
+    }
+    if (result == 0)
+        result = session_remove(fs, &directory, name);
+    reply_result(req, result);
+}
+
+/* ---- files ------------------------------------------------------------------------------------
+ */
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct node directory;
+
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0 && directory.kind != NODE_STATE) {
+        refuse(req);
+        return;
+    }
+    if (result == 0)
+        result = state_unlink(fs, req, &directory, name);
+    reply_changed(req, result);
+}
+
+/* What the announcing thread opens by making it, which it closes and no more. */
+static void reply_announced(fuse_req_t req, const struct node *node, struct fuse_file_info *fi)
+{
+    struct fuse_entry_param entry;
+
+    int result = fill_entry(fs_of(req), node, &entry);
+    if (result < 0) {
+        reply_result(req, result);
+        return;
+    }
+    fi->fh = 0;
+    fi->keep_cache = 1;
+    fi->noflush = 1;
+    if (fuse_reply_create(req, &entry, fi) != 0)
+        fs_forget(fs_of(req), entry.ino, 1);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct fuse_entry_param entry;
+    struct node directory, node;
+    struct handle *handle = NULL;
+    (void)mode; /* a document takes its bits from the session */
+
+    if (is_announced(req, parent, name, &node)) {
+        reply_announced(req, &node, fi);
+        return;
+    }
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0 && directory.kind != NODE_STATE) {
+        refuse(req);
+        return;
+    }
+    if (result == 0)
+        result = state_create(fs, req, &directory, name, fi->flags, &node, &handle);
+    if (result == 0) {
+        result = fill_entry(fs, &node, &entry);
+        if (result < 0)
+            handle->type->release(fs, handle);
+    }
+    if (result < 0) {
+        reply_result(req, result);
+        return;
+    }
+    fi->fh = (uint64_t)(uintptr_t)handle;
+    fi->direct_io = 1;
+    /* Not wanted any more: then neither forget nor release comes. */
+    if (fuse_reply_create(req, &entry, fi) != 0) {
+        handle->type->release(fs, handle);
+        fs_forget(fs, entry.ino, 1);
+    }
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+               const char *new_name, unsigned flags)
+{
+    struct fs *fs = fs_of(req);
+    struct node from, to;
+
+    int result = fs_node(fs, parent, &from);
+    if (result == 0)
+        result = fs_node(fs, new_parent, &to);
+    if (result == 0)
+        result = state_rename(fs, req, &from, name, &to, new_name, flags);
+    reply_changed(req, result);
+}
+
+/* ---- what is not to be had --------------------------------------------------------------------
+ */
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    (void)parent;
+    (void)name;
+    (void)mode;
+    (void)rdev;
+    refuse(req);
+}
+
+void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+    (void)link;
+    (void)parent;
+    (void)name;
+    refuse(req);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    (void)ino;
+    (void)parent;
+    (void)name;
+    refuse(req);
+}

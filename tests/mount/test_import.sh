@@ -5,8 +5,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export PYTHONDONTWRITEBYTECODE=1
 
-# 1: the sessions' state/ and archive/ are compared, too, and not only what their logs add up to.
-export STATE_IS_BUILT=${STATE_IS_BUILT:-0}
+# The directories of documents that the mount shows, of "state archive": their files are compared, too, and not only
+# what the log adds up to.
+export DOCUMENTS_ARE_FILES_IN=${DOCUMENTS_ARE_FILES_IN-}
 
 DATA=$T_ROOT/tests/data/opslog
 

@@ -10,10 +10,10 @@
  *
  * - If the refused line is the one that the piece began, it would spoil every later write, so it
  *   goes too, and the sentence says so. refused.h tells how the program's next tries at that line
- * are known from new lines.
+ *   are known from new lines.
  * - Else the piece stays, for a program that goes on where it was told that the write ended: what
- *   comes next then begins as the refused write did. If it does not, the program has given the
- * piece's line up, and the piece ends where it is, as at the last close.
+ *   comes next then begins as the refused write did. If it does not, the program has given up the
+ *   line, and the piece ends where it is, as at the last close.
  */
 #include "fs_internal.h"
 

@@ -10,16 +10,19 @@
  * What can be known is the bytes. So all that came of the line is kept, until something else was
  * taken, and this holds for what comes next:
  *
- * - What begins with '{' is judged by itself: no part of a JSON object that ends with it is one, so
- *   that nothing of a refused object passes; but a good line may stand behind another's remains.
+ * - What begins with '{' is judged by itself: no part of a JSON object that ends with it is one,
+ *   so that nothing of a refused object passes; but a good line may stand behind the remains of
+ *   another.
  * - What equals the refused write, or begins it, or goes on from it, is that write again.
  * - A text line is a part of the refused line if that ends with it; or, where the end was never
- *   seen, if the line begins with what the refused one ends with, or if it is what an object of
- * which more was due can end with: a '}'.
+ *   seen, if the line begins with what the refused one ends with, or if it ends as an object does
+ *   of which more was due: with a '}'.
  * - A part without its end is kept as any half line is, and judged when its end comes, or at the
- * last close; a long one that stands in the refused line is refused at once.
+ *   last close; a long one that stands in the refused line is refused at once.
  *
- * So a text line that is new is refused only if it could be told from the refused one by nobody.
+ * So a new text line is refused only if it cannot be told from a part of the refused one. What is
+ * not known for such is the rest of a refused line of text that no write had brought before, and a
+ * few bytes without a newline that are left at the last close.
  *
  * Not locked: its owner's lock guards it. Zero it to begin.
  */

@@ -39,6 +39,7 @@ struct scan {
     const char *text, *end;
     const char *at; /* where to begin; in the end where to go on, or where it went wrong */
     enum state state;
+    enum state grows; /* not 0: the text is a number up to its end, and may go on in this state */
     unsigned depth;
     uint64_t nest[JSON_DEPTH_MAX / 64];
     enum json_result result;
@@ -253,6 +254,8 @@ static inline const char *number(struct scan *scan, const char *p, enum state st
     }
     if (state == NUMBER_EXPONENT)
         p = skip_digits(p, end);
+    if (p == end && scan->depth == 0)
+        scan->grows = state;
     if (p == end && scan->depth > 0)
         return cut(scan, p, state, "the text ends inside a number or behind it");
     return p;
@@ -516,7 +519,7 @@ static void scan_init(struct scan *scan, const char *text, size_t len)
         text = "";
     scan->text = scan->at = text;
     scan->end = text + len;
-    scan->state = BEFORE_OBJECT;
+    scan->state = scan->grows = BEFORE_OBJECT;
     scan->depth = 0;
     scan->result = JSON_OK;
     scan->reason = NULL;
@@ -579,11 +582,9 @@ enum json_result json_scan_value_more(struct json_progress *progress, const char
 {
     struct scan scan;
     resume(&scan, progress, text, len);
-    scan.type = JSON_NULL; /* only a value that begins in this call sets it */
     enum json_result result = run(&scan);
-    bool may_grow =
-        result == JSON_OK && scan.type == JSON_NUMBER && scan.end[-1] >= '0' && scan.end[-1] <= '9';
-    if (!may_grow)
-        note(progress, &scan);
+    if (result == JSON_OK && scan.grows != BEFORE_OBJECT)
+        scan.state = scan.grows;
+    note(progress, &scan);
     return finish(&scan, result, err);
 }

@@ -15,9 +15,6 @@
 
 /* A value becomes a member of an operation, or a member of a member in a checkpoint. */
 #define DEPTH_MAX (JSON_DEPTH_MAX - 2)
-/* A key or a number that is not whole is scanned again from its beginning. Beyond this length only
- * each time that it grew by an eighth, so that the cost of all scans together stays linear. */
-#define RESCAN_ALWAYS 4096U
 
 struct squeeze {
     uint32_t depth, deepest;
@@ -105,17 +102,6 @@ size_t hl_value_compact(const char *text, size_t len, char *compact)
 
 /* ---- whether it is one ---- */
 
-/* Whether the scan can wait until there is more: then all that is known is that the text is not
- * ended. */
-static bool can_wait(const struct progress *progress, const char *text, size_t len)
-{
-    size_t again = progress->scanned - progress->json.at;
-    size_t more = len - progress->scanned;
-
-    return len > progress->looked && again > RESCAN_ALWAYS && more < again / 8 &&
-           text[len - 1] != '\n';
-}
-
 static int refuse(struct hl_error *err, const struct json_error *fault)
 {
     return hl_fail(err, EINVAL, "not JSON at byte %zu: %s", fault->offset + 1, fault->reason);
@@ -126,10 +112,6 @@ static int scan(struct progress *progress, const char *text, size_t len, struct 
     struct json_error fault;
     size_t before = progress->scanned;
 
-    if (can_wait(progress, text, len)) {
-        hl_fail(err, EINVAL, "not whole: the text ends inside a key or a number");
-        return HL_VALUE_UNFINISHED;
-    }
     enum json_result result = json_scan_value_more(&progress->json, text, len, &fault);
     if (result == JSON_INVALID)
         return refuse(err, &fault);

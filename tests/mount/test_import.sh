@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE=1
 
 # The directories of documents that the mount shows, of "state archive": their files are compared, too, and not only
 # what the log adds up to.
-export DOCUMENTS_ARE_FILES_IN=${DOCUMENTS_ARE_FILES_IN-}
+export DOCUMENTS_ARE_FILES_IN=${DOCUMENTS_ARE_FILES_IN-state archive}
 
 DATA=$T_ROOT/tests/data/opslog
 

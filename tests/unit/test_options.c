@@ -54,6 +54,8 @@ static void test_defaults(void **state)
     assert_int_equal(o->history_ms, UINT64_C(30) * 24 * 3600 * 1000);
     assert_int_equal(o->backups, 3);
     assert_int_equal(o->pieces_max, 32 * MIB);
+    assert_int_equal(o->spin_us, 50);
+    assert_false(o->io_uring);
     assert_string_equal(a.mount_options, "");
     arguments_free(&a);
 }
@@ -67,7 +69,7 @@ static void test_all_options(void **state)
                         "-osegment_size=1G,max_record=64K", "m", "-o",
                         "announce_max=0,,checkpoint_interval=2d,compact_interval=5m", "-o",
                         "compact_threshold=12345,history=7h,backups=0,"
-                        "pieces_max=128k")),
+                        "pieces_max=128k,spin=2ms")),
         0);
     const struct fs_options *o = &a.options;
     assert_string_equal(o->dir, "d");
@@ -83,6 +85,7 @@ static void test_all_options(void **state)
     assert_int_equal(o->history_ms, UINT64_C(7) * 3600 * 1000);
     assert_int_equal(o->backups, 0);
     assert_int_equal(o->pieces_max, 131072);
+    assert_int_equal(o->spin_us, 2000);
     arguments_free(&a);
 }
 
@@ -260,6 +263,10 @@ static void test_refusals(void **state)
         {"backups=3K", "option backups: \"3K\" is not a number"},
         {"backups=1001", "not between 0 and 1000"},
         {"pieces_max=8M", "option pieces_max: it must be at least max_record"},
+        {"spin=50", "option spin: \"50\" is not a time such as 50us or 1ms"},
+        {"spin=1s", "option spin: \"1s\""},
+        {"spin=11ms", "option spin: 11ms is not between 0 and 10ms"},
+        {"io_uring=1", "option io_uring takes no value"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct arguments a;
@@ -269,6 +276,22 @@ static void test_refusals(void **state)
                      cases[i].fragment);
         arguments_free(&a);
     }
+}
+
+/* Passed on where libfuse has it, refused by name where it has not. */
+static void test_io_uring(void **state)
+{
+    (void)state;
+    struct arguments a;
+    int result = parse(&a, WORDS("d", "m", "-o", "io_uring"));
+    if (fuse_version() >= 318) {
+        assert_int_equal(result, 0);
+        assert_true(a.options.io_uring);
+    } else {
+        assert_int_equal(result, -EINVAL);
+        assert_non_null(strstr(a.error, "option io_uring: it needs libfuse 3.18"));
+    }
+    arguments_free(&a);
 }
 
 static void test_usage_errors(void **state)
@@ -347,6 +370,11 @@ static void test_values(void **state)
     assert_false(options_parse_size("1KB", &value));
     assert_true(options_parse_count("18446744073709551615", &value));
     assert_false(options_parse_count("1ms", &value));
+    assert_true(options_parse_short_time("3ms", &value));
+    assert_int_equal(value, 3000);
+    assert_true(options_parse_short_time("20us", &value));
+    assert_int_equal(value, 20);
+    assert_false(options_parse_short_time("1s", &value));
 }
 
 /* Whatever parses must be in --help, and what --help lists must parse with the default it states.
@@ -384,7 +412,7 @@ static void test_help_and_table_agree(void **state)
         arguments_free(&a);
         listed++;
     }
-    assert_int_equal(listed, 15);
+    assert_int_equal(listed, fuse_version() >= 318 ? 17 : 16);
     free(text);
 }
 
@@ -401,6 +429,7 @@ int main(void)
         cmocka_unit_test(test_actions),
         cmocka_unit_test(test_paths_that_look_like_options),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_io_uring),
         cmocka_unit_test(test_usage_errors),
         cmocka_unit_test(test_long_words),
         cmocka_unit_test(test_pieces_follow_max_record),

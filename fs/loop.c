@@ -1,30 +1,31 @@
 /*
  * loop.c - the request loop; see loop.h.
  *
- * Most of what a small request costs is waking the thread that answers it. So one thread at a time
- * attends to the device, and the others sleep elsewhere, where a request does not wake them in
- * vain. The one that attends first looks for a while (it spins), since the next request of a
- * program often follows at once; then it sleeps in read(). It answers what it got itself, and goes
- * back.
+ * Most of what a small request costs is waking the thread that answers it. The loop has two ways:
  *
- * While it answers nobody attends. That is the cheapest for requests that take a few microseconds,
- * and must not be for those that take long, or wait for a disk:
+ * Shared, as libfuse's own loop: threads sleep in read(), the kernel wakes one for each request,
+ * and there is always one more, up to a limit, when all are at work.
  *
- *   - whoever has answered attends if nobody does, so the threads that are busy replace each other;
- *   - where several programs ask at once, and all of the last answers took long, another thread is
- *     called before the answer. (That one took long says little: the program that was answered may
- *     have run in place of this thread before it was done.)
- *   - the ticker, armed by the first request after a sleep, calls one when nobody has attended for
- *     a tick. It stops when the attending thread sleeps, so an idle mount does nothing at all.
+ * Alone: one thread attends to the device, looks out for the next request for a while (it spins),
+ * since that of a program often follows at once, then sleeps in read(), and answers what it got
+ * itself. The others sleep elsewhere, where no request wakes them in vain. This is the cheaper way
+ * while requests follow each other closely, answers take microseconds, and a second processor has
+ * nothing else to do.
  *
- * Spinning pays only where requests follow each other closely and a second processor has nothing
- * else to do: with one, it is off, and so it is, but for a try now and then, while most tries are
- * in vain. A spinning thread offers its processor to others at each look; when one of them took it,
- * the next try is put off, twice as long each time.
+ * So the loop begins shared and tries to look out now and then; when tries pay, it goes on alone.
+ * It goes back to sharing, and the next tries are put off,
  *
- * `attended` is a flag and no lock: taken by exchange, given up by a store. The ticker's sleep and
- * the wake-up of the attending thread order their stores and loads against each other (all of them
- * sequentially consistent), so that one of the two always sees the other.
+ *   - when tries do not pay any more;
+ *   - when another thread took the processor from the one that looked out, which offers it at each
+ *     look: then the processors are wanted elsewhere (twice as long each time);
+ *   - when requests of several programs wait for each other's long answers;
+ *   - when nobody has attended for a tick, because an answer waits for a disk, say. The ticker is
+ *     armed by the first request after a sleep and stops when the attending thread sleeps, so an
+ *     idle mount does nothing at all.
+ *
+ * `attended` is a flag and no lock: taken by exchange, given up by a store. Where one thread stores
+ * a flag and then looks at another's, and the other does the reverse (the ticker's sleep, a claim
+ * beside a thread that is about to read), both are sequentially consistent, so one sees the other.
  */
 #include "loop.h"
 
@@ -46,22 +47,21 @@
 #include "cpus.h"
 
 #define WORKERS_MAX 10
-#define WORKERS_FIRST 2
 #define TICK_NS 1000000
 #define ENDING_MS 5            /* between two interruptions of those that are to end */
-#define LONG_NS 20000          /* an answer that takes this long is worth another thread */
-#define CROWD 64               /* requests for which one that was found waiting is remembered */
-#define TRIES 32U              /* outcomes of spinning that are remembered */
-#define TRIES_WON_MIN 3        /* of these, for spinning to go on */
-#define TRY_EVERY 32U          /* requests, while it does not */
-#define TRY_SELDOM 8192U       /* likewise, at most, where others want the processor */
+#define LONG_NS 20000          /* what a long answer takes */
+#define TRIES 32U              /* outcomes of looking out that are remembered */
+#define TRIES_WON_MIN 3        /* of these, for it to pay */
+#define TRY_EVERY 16U          /* requests, while it does not */
+#define TRY_SELDOM 8192U       /* likewise, at most */
 #define TAKEN_NS 15000         /* a look that takes this long: another thread ran */
 #define CPUS_AGE_NS 1000000000 /* after which the processors are counted again */
 
 struct worker {
     pthread_t thread;
     struct loop *loop;
-    bool ended; /* guarded by the loop's lock */
+    _Atomic bool reading; /* sleeps in the device, or is about to */
+    bool ended;           /* guarded by the loop's lock */
 };
 
 struct loop {
@@ -70,25 +70,27 @@ struct loop {
     int wake;                 /* signal */
     int device, timer, event; /* descriptors; the last two are the ticker's */
 
-    _Atomic bool attended;  /* a thread spins on the device, or sleeps in it */
-    _Atomic bool asleep;    /* in read() */
-    _Atomic bool ticking;   /* the timer is armed */
-    _Atomic uint64_t taken; /* requests that were received */
-    _Atomic int result;     /* the first failure */
-    _Atomic bool may_spin;  /* there are processors for it */
+    _Atomic bool alone;       /* which way it goes */
+    _Atomic bool attended;    /* a thread looks out, or (alone) sleeps in read() */
+    _Atomic bool asleep;      /* the latter */
+    _Atomic bool ticking;     /* the timer is armed */
+    _Atomic uint64_t taken;   /* requests that were received */
+    _Atomic unsigned readers; /* threads that sleep in read(), or are about to */
+    _Atomic unsigned untried; /* requests since the last try */
+    _Atomic int result;       /* the first failure */
+    _Atomic bool may_spin;    /* there are processors for it */
 
     /* Of whoever attends; handed on with `attended`. */
-    uint32_t tries;    /* a bit for each spin, the newest lowest: whether it paid */
-    unsigned untried;  /* requests since the last one */
-    unsigned patience; /* requests between tries, while they do not pay */
+    uint32_t tries;    /* a bit for each time of looking out, the newest lowest: whether it paid */
     bool at_once;      /* the last look found a request at once */
     uint32_t sender;   /* of the last request */
-    unsigned crowd;    /* counts down from CROWD */
     uint64_t least_ns; /* what an answer takes at least, of late */
 
+    _Atomic unsigned patience; /* requests between tries */
+
     pthread_mutex_t lock; /* guards all below; a leaf */
-    pthread_cond_t called;
-    unsigned waiting, calls; /* threads that wait for a call; calls not taken yet */
+    pthread_cond_t shared;
+    unsigned waiting; /* threads that wait until it is shared */
     bool ending;
     unsigned count;
     struct worker workers[WORKERS_MAX];
@@ -117,27 +119,40 @@ static int start_worker(struct loop *loop)
     return -error;
 }
 
-/* Has another thread attend. If none can be had, those at work do when they are done. */
-static void call_another(struct loop *loop)
+/* From now on all threads sleep at the device. There must be one that is not at work, if any can be
+ * had. */
+static void share(struct loop *loop, unsigned patience)
 {
     pthread_mutex_lock(&loop->lock);
-    if (loop->waiting > loop->calls) {
-        loop->calls++;
-        pthread_cond_signal(&loop->called);
-    } else if (loop->calls == 0 && loop->count < WORKERS_MAX && !loop->ending) {
+    atomic_store(&loop->alone, false);
+    atomic_store(&loop->patience, patience < TRY_SELDOM ? patience : TRY_SELDOM);
+    atomic_store(&loop->untried, 0);
+    if (loop->waiting == 0 && loop->count < WORKERS_MAX && !loop->ending)
         start_worker(loop);
+    pthread_cond_broadcast(&loop->shared);
+    pthread_mutex_unlock(&loop->lock);
+}
+
+/* From now on whoever attends is alone. Others that sleep in the device are called away: one that
+ * the signal does not meet there is woken in vain, and goes when it gets a request. */
+static void claim(struct loop *loop, const struct worker *self)
+{
+    atomic_store(&loop->alone, true);
+    pthread_mutex_lock(&loop->lock);
+    for (unsigned i = 0; i < loop->count; i++) {
+        struct worker *worker = &loop->workers[i];
+        if (worker != self && atomic_load(&worker->reading))
+            pthread_kill(worker->thread, loop->wake);
     }
     pthread_mutex_unlock(&loop->lock);
 }
 
-static void wait_for_call(struct loop *loop)
+static void wait_until_shared(struct loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
     loop->waiting++;
-    while (loop->calls == 0 && !loop->ending)
-        pthread_cond_wait(&loop->called, &loop->lock);
-    if (loop->calls > 0)
-        loop->calls--;
+    while (atomic_load(&loop->alone) && !loop->ending)
+        pthread_cond_wait(&loop->shared, &loop->lock);
     loop->waiting--;
     pthread_mutex_unlock(&loop->lock);
 }
@@ -161,27 +176,12 @@ static bool is_ready(const struct loop *loop)
     return poll(&device, 1, 0) != 0;
 }
 
-static bool spinning_pays(struct loop *loop)
+/* Looks for a request for as long as it is worth it; says whether it still is. */
+static bool look_out(struct loop *loop)
 {
-    if (!atomic_load_explicit(&loop->may_spin, memory_order_relaxed))
-        return false;
-    if (__builtin_popcount(loop->tries) >= TRIES_WON_MIN)
-        return true;
-    if (++loop->untried < loop->patience)
-        return false;
-    loop->untried = 0;
-    return true;
-}
-
-/* Looks for a request for as long as it is worth it. */
-static void look_out(struct loop *loop)
-{
-    bool paid = is_ready(loop);
-    loop->at_once = paid;
-    if (!spinning_pays(loop))
-        return;
     uint64_t now = clock_ns(), end = now + loop->spin_ns;
-    bool lost = false;
+    bool paid = is_ready(loop), lost = false;
+    loop->at_once = paid;
     while (!paid && !lost && now < end && !fuse_session_exited(loop->session)) {
         uint64_t before = now;
         sched_yield();
@@ -189,14 +189,10 @@ static void look_out(struct loop *loop)
         now = clock_ns();
         lost = now - before > TAKEN_NS;
     }
-    if (lost) {
-        loop->tries = 0;
-        loop->patience = loop->patience < TRY_SELDOM ? loop->patience * 2 : TRY_SELDOM;
-        return;
-    }
-    loop->tries = loop->tries << 1 | paid;
-    if (loop->tries == UINT32_MAX)
-        loop->patience = TRY_EVERY;
+    loop->tries = lost ? 0 : loop->tries << 1 | paid;
+    if (lost)
+        share(loop, atomic_load(&loop->patience) * 2);
+    return !lost && __builtin_popcount(loop->tries) >= TRIES_WON_MIN;
 }
 
 static void arm(struct loop *loop)
@@ -205,71 +201,118 @@ static void arm(struct loop *loop)
     timerfd_settime(loop->timer, 0, &once, NULL);
 }
 
-/* Takes a request from the device, which may sleep. What fuse_session_receive_buf() says. */
-static int receive(struct loop *loop, struct fuse_buf *buffer)
+/* Takes a request, which may sleep: what fuse_session_receive_buf() says. */
+static int receive(struct worker *worker, struct fuse_buf *buffer)
 {
-    look_out(loop);
-    atomic_store(&loop->asleep, true);
+    struct loop *loop = worker->loop;
+    atomic_fetch_add(&loop->readers, 1);
+    atomic_store(&worker->reading, true);
     int got = fuse_session_receive_buf(loop->session, buffer);
-    atomic_store(&loop->asleep, false);
-    if (got > 0) {
-        atomic_fetch_add(&loop->taken, 1);
+    atomic_store(&worker->reading, false);
+    unsigned others = atomic_fetch_sub(&loop->readers, 1) - 1;
+    if (got <= 0)
+        return got;
+    atomic_fetch_add(&loop->taken, 1);
+    if (atomic_load(&loop->alone)) {
         if (!atomic_load(&loop->ticking) && !atomic_exchange(&loop->ticking, true))
             arm(loop);
+    } else if (others == 0) {
+        pthread_mutex_lock(&loop->lock);
+        if (loop->waiting == 0 && loop->count < WORKERS_MAX && !loop->ending)
+            start_worker(loop);
+        pthread_mutex_unlock(&loop->lock);
     }
     return got;
 }
 
-/* Whether another thread should attend while this one answers the request. */
-static bool wants_another(struct loop *loop, const struct fuse_buf *buffer, int got)
+/* Whether this request had to wait while that of another program got a long answer. */
+static bool is_crowded(struct loop *loop, const struct fuse_buf *buffer, int got)
 {
     struct fuse_in_header header;
     if ((size_t)got < sizeof header)
         return false;
     memcpy(&header, buffer->mem, sizeof header);
-    if (loop->at_once && header.pid != loop->sender)
-        loop->crowd = CROWD; /* it came while that of another program was answered */
+    bool other = header.pid != loop->sender;
     loop->sender = header.pid;
-    if (loop->crowd == 0)
-        return false;
-    loop->crowd--;
-    return loop->least_ns >= LONG_NS;
+    return loop->at_once && other && loop->least_ns >= LONG_NS;
 }
 
-/* Whoever attends next learns how long the answer took. */
+/* One request by the thread that attends; it gives the device up before it answers. */
+static int receive_alone(struct worker *worker, struct fuse_buf *buffer)
+{
+    struct loop *loop = worker->loop;
+    bool pays = atomic_load(&loop->may_spin) && look_out(loop);
+    if (!pays && atomic_load(&loop->alone))
+        share(loop, TRY_EVERY);
+    atomic_store(&loop->asleep, true);
+    int got = receive(worker, buffer);
+    atomic_store(&loop->asleep, false);
+    if (got > 0 && is_crowded(loop, buffer, got))
+        share(loop, TRY_SELDOM / 8);
+    return got;
+}
+
+/* Whether the next request should be looked out for, to see whether it pays; and if so, attends. */
+static bool tries_now(struct loop *loop)
+{
+    return atomic_load(&loop->may_spin) &&
+           atomic_fetch_add(&loop->untried, 1) >= atomic_load(&loop->patience) &&
+           !atomic_exchange(&loop->attended, true);
+}
+
+/* A try. When tries pay, the loop goes on alone. */
+static int receive_trying(struct worker *worker, struct fuse_buf *buffer)
+{
+    struct loop *loop = worker->loop;
+    atomic_store(&loop->untried, 0);
+    if (look_out(loop)) {
+        atomic_store(&loop->patience, TRY_EVERY);
+        claim(loop, worker);
+    }
+    return receive(worker, buffer);
+}
+
+/* Whoever attends next learns how long the answer took. (One that took long says little: the
+ * program that was answered may have run in place of this thread before it was done.) */
 static void note_time(struct loop *loop, uint64_t took)
 {
     uint64_t more = loop->least_ns + loop->least_ns / 4 + 100;
     loop->least_ns = took < more ? took : more;
 }
 
-static void serve(struct loop *loop)
+static void serve(struct worker *worker)
 {
+    struct loop *loop = worker->loop;
     struct fuse_buf buffer = {.mem = NULL};
     uint64_t took = 0;
     while (!fuse_session_exited(loop->session)) {
-        if (atomic_exchange(&loop->attended, true)) {
-            wait_for_call(loop);
-            took = 0;
-            continue;
+        bool alone = atomic_load(&loop->alone), attends;
+        int got;
+        if (alone) {
+            attends = !atomic_exchange(&loop->attended, true);
+            if (!attends) {
+                wait_until_shared(loop);
+                continue;
+            }
+            if (took > 0)
+                note_time(loop, took);
+            got = receive_alone(worker, &buffer);
+        } else {
+            attends = tries_now(loop);
+            got = attends ? receive_trying(worker, &buffer) : receive(worker, &buffer);
         }
-        if (took > 0)
-            note_time(loop, took);
+        if (attends)
+            atomic_store(&loop->attended, false);
         took = 0;
-        int got = receive(loop, &buffer);
-        bool another = got > 0 && wants_another(loop, &buffer, got);
-        atomic_store(&loop->attended, false);
         if (got == -EINTR || got == -EAGAIN)
             continue;
         if (got <= 0) { /* 0: unmounted */
             end(loop, got);
             break;
         }
-        if (another)
-            call_another(loop);
-        uint64_t began = clock_ns();
+        uint64_t began = alone ? clock_ns() : 0;
         fuse_session_process_buf(loop->session, &buffer);
-        took = clock_ns() - began;
+        took = alone ? clock_ns() - began : 0;
     }
     free(buffer.mem);
 }
@@ -278,7 +321,7 @@ static void *work(void *context)
 {
     struct worker *worker = context;
     struct loop *loop = worker->loop;
-    serve(loop);
+    serve(worker);
     pthread_mutex_lock(&loop->lock);
     worker->ended = true;
     pthread_mutex_unlock(&loop->lock);
@@ -302,13 +345,14 @@ static void count_cpus(struct loop *loop, uint64_t *counted)
 static bool tick(struct loop *loop, uint64_t *before)
 {
     uint64_t taken = atomic_load(&loop->taken);
-    if (atomic_load(&loop->asleep)) {
+    if (atomic_load(&loop->asleep) || !atomic_load(&loop->alone)) {
         atomic_store(&loop->ticking, false);
-        /* Who wakes from here on arms the timer. */
-        return !atomic_load(&loop->asleep) && !atomic_exchange(&loop->ticking, true);
+        /* Who wakes, or claims, from here on arms the timer with its next request. */
+        return !atomic_load(&loop->asleep) && atomic_load(&loop->alone) &&
+               !atomic_exchange(&loop->ticking, true);
     }
     if (!atomic_load(&loop->attended) && taken == *before)
-        call_another(loop);
+        share(loop, TRY_EVERY);
     *before = taken;
     return true;
 }
@@ -341,7 +385,7 @@ static void end_workers(struct loop *loop)
     eventfd_t count;
     pthread_mutex_lock(&loop->lock);
     loop->ending = true;
-    pthread_cond_broadcast(&loop->called);
+    pthread_cond_broadcast(&loop->shared);
     for (;;) {
         unsigned left = 0;
         for (unsigned i = 0; i < loop->count; i++) {
@@ -362,12 +406,10 @@ static void end_workers(struct loop *loop)
         pthread_join(loop->workers[i].thread, NULL);
 }
 
-static int start_workers(struct loop *loop)
+static int start_first(struct loop *loop)
 {
-    int error = 0;
     pthread_mutex_lock(&loop->lock);
-    while (loop->count < WORKERS_FIRST && error == 0)
-        error = start_worker(loop);
+    int error = start_worker(loop);
     pthread_mutex_unlock(&loop->lock);
     return error;
 }
@@ -381,20 +423,19 @@ int loop_run(struct fuse_session *session, uint64_t spin_us, int wake)
     loop->spin_ns = spin_us * 1000;
     loop->wake = wake;
     loop->device = fuse_session_fd(session);
-    loop->tries = UINT32_MAX; /* it is taken to pay until it does not */
-    loop->patience = TRY_EVERY;
+    atomic_init(&loop->patience, TRY_EVERY);
     loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     loop->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&loop->lock, NULL);
-    pthread_cond_init(&loop->called, NULL);
-    int result = loop->timer < 0 || loop->event < 0 ? -errno : start_workers(loop);
+    pthread_cond_init(&loop->shared, NULL);
+    int result = loop->timer < 0 || loop->event < 0 ? -errno : start_first(loop);
     if (result < 0)
         end(loop, result);
     else
         run_ticker(loop);
     end_workers(loop);
     result = atomic_load(&loop->result);
-    pthread_cond_destroy(&loop->called);
+    pthread_cond_destroy(&loop->shared);
     pthread_mutex_destroy(&loop->lock);
     if (loop->timer >= 0)
         close(loop->timer);

@@ -6,6 +6,7 @@ import random
 SESSIONS = 1000
 BATCH = (1 << 20) - 4096  # one write request, one batch
 LARGE = "large"
+NAMED_LARGE = b'"session_id":"large"'
 WORDS = "the tool has read a file and made of it what was asked so that the next step can begin at once".split()
 
 
@@ -34,12 +35,12 @@ def make_blocks(rng, count, share):
 
 
 def append_records(mount, count, large):
-    """Appends `count` records by root append, `large` of them to the large session."""
+    """Appends `count` records by root append, about `large` of them to the large session; returns how many it has."""
     blocks = make_blocks(random.Random(7), min(16, 1 + count // 5000), large / count)
     whole = [b"".join(lines) for lines in blocks]
     fd = os.open(f"{mount}/append", os.O_WRONLY)
     try:
-        at = 0
+        at = in_large = 0
         while count:
             lines, data = blocks[at % len(blocks)], whole[at % len(blocks)]
             at += 1
@@ -49,7 +50,9 @@ def append_records(mount, count, large):
             if os.write(fd, data) != len(data):
                 raise RuntimeError("a batch was not taken whole")
             count -= len(lines)
+            in_large += sum(NAMED_LARGE in line for line in lines)
         os.fsync(fd)
+        return in_large
     finally:
         os.close(fd)
 

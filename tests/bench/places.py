@@ -5,6 +5,7 @@ each place is put on a stack (contextlib.ExitStack) when it begins.
 """
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 OPSLOG = "@backloghq/opslog"
 WAIT_SECONDS = 120
+SPARE_FILES = 1000
 
 
 class Absent(Exception):
@@ -66,9 +68,13 @@ def disk_bytes(path):
 class Mount:
     """A mount of whatever is served by one process in the foreground."""
 
-    def __init__(self, point, command, stderr=None):
-        self.point, self.command, self.stderr, self.process = point, command, stderr, None
+    def __init__(self, point, command, stderr=None, files=0):
+        """files: descriptors that the process needs at once; 0: no more than usual."""
+        self.point, self.command, self.stderr, self.files, self.process = point, command, stderr, files, None
         os.makedirs(point, exist_ok=True)
+
+    def raise_limit(self):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.files, self.files))
 
     def is_there(self):
         try:
@@ -80,7 +86,8 @@ class Mount:
     def start(self):
         """Returns the seconds until it answers."""
         began = time.monotonic()
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=self.stderr)
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=self.stderr,
+                                        preexec_fn=self.raise_limit if self.files else None)
         wait_for(self.command[0], self.is_there, self.process)
         return time.monotonic() - began
 
@@ -99,7 +106,11 @@ class Mount:
         return self.start()
 
     def __enter__(self):
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # also when it is told to end
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
@@ -131,13 +142,20 @@ def null_mount(programs, top, records):
     return Mount(f"{top}/nullfs", [f"{programs}/nullfs", f"{top}/nullfs", str(records), str(1 << 33)])
 
 
-def passthrough_mount(programs, top, files):
-    """libfuse's own example over a directory; None: it did not come with the package."""
+def files_at_most(count):
+    """So many, or as many as a process may open here."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return count if hard < 0 else max(1, min(count, hard - SPARE_FILES))
+
+
+def passthrough_mount(programs, top, files, count):
+    """libfuse's own example over a directory of so many files, all of which it opens; None: it did not come with the
+    package."""
     program = f"{programs}/passthrough_ll"
     if not os.path.exists(program):
         return None
     return Mount(f"{top}/passthrough", [program, "-f", "-o", f"source={files},cache=always", f"{top}/passthrough"],
-                 subprocess.DEVNULL)  # it complains of its own default
+                 subprocess.DEVNULL, count + SPARE_FILES)  # it complains of its own default
 
 
 class Redis:
@@ -153,7 +171,11 @@ class Redis:
         self.process = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.dir, "--save", "", "--appendonly", "yes",
              "--appendfsync", self.policy], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for("redis-server", lambda: os.path.exists(self.socket), self.process)
+        try:
+            wait_for("redis-server", lambda: os.path.exists(self.socket), self.process)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):

@@ -359,11 +359,10 @@ class Grown:
 
     def measure(self):
         found = {}
-        large = max(1, self.count // 10)
         with self.make_mount(f"grown-{self.count}") as mount:
             with Memory(mount.process.pid) as memory:
                 began = time.monotonic()
-                fill.append_records(mount.point, self.count, large)
+                large = fill.append_records(mount.point, self.count, max(1, self.count // 10))
                 found["filled by root append, records/s"] = self.count / (time.monotonic() - began)
                 if self.documents:
                     fill.append_documents(mount.point, self.documents)

@@ -61,7 +61,7 @@ def cpu_ns(pid):
 def disk_bytes(path):
     total = 0
     for top, _, names in os.walk(path):
-        total += sum(os.lstat(os.path.join(top, name)).st_blocks * 512 for name in names)
+        total += sum(os.lstat(os.path.join(top, name)).st_size for name in names)
     return total
 
 
@@ -170,7 +170,7 @@ class Redis:
             raise Absent("redis-server is not installed")
         self.process = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.dir, "--save", "", "--appendonly", "yes",
-             "--appendfsync", self.policy], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+             "--appendfsync", self.policy, "--auto-aof-rewrite-percentage", "0"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             wait_for("redis-server", lambda: os.path.exists(self.socket), self.process)
         except BaseException:

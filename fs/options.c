@@ -428,8 +428,6 @@ void arguments_print_help(FILE *out)
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *option = &options[i];
         char left[64], initial[32];
-        if (option->offset == FIELD(io_uring) && fuse_version() < IO_URING_VERSION)
-            continue;
         if (option->kind == NULL) {
             fprintf(out, "  %-26s %s\n", option->name, option->help);
             continue;

@@ -52,7 +52,7 @@ STORE_SOURCES := $(sort $(wildcard store/*.c))
 FS_SOURCES := $(sort $(filter-out fs/main.c,$(wildcard fs/*.c)))
 TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 HELPER_SOURCES := $(sort $(filter-out $(TEST_SOURCES),$(wildcard tests/unit/*.c)))
-OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] tests/unit/*.[ch]))
+OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] tests/unit/*.[ch] tests/bench/*.[ch]))
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 STORE_OBJECTS := $(call objects,$(STORE_SOURCES))
@@ -61,6 +61,8 @@ MAIN_OBJECT := $(call objects,fs/main.c)
 TEST_OBJECTS := $(call objects,$(TEST_SOURCES))
 HELPER_OBJECTS := $(call objects,$(HELPER_SOURCES))
 TEST_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
+
+BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,nullfs load_file load_sqlite load_redis)
 
 STORE_ARCHIVE := $(BUILD)/libhotlog.a
 FS_ARCHIVE := $(BUILD)/libhotlogfs-fs.a
@@ -102,7 +104,7 @@ INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
 
 # ---- targets ----
 
-.PHONY: all check unit mount soak lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
+.PHONY: all check unit mount soak bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PROGRAM) ## build build/hotlogfs
@@ -147,18 +149,24 @@ deb: ## make a Debian package in build/deb (needs scripts/install-deps deb)
 deb-check: deb ## make the Debian package, check it, install it in an overlay, and boot systemd with it
 	BUILD=$(BUILD) tests/run -d $(TESTS)
 
-check: $(PROGRAM) $(TEST_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
+check: $(PROGRAM) $(TEST_PROGRAMS) $(BENCH_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
 	BUILD=$(BUILD) tests/run $(TESTS)
 
 unit: $(TEST_PROGRAMS) ## only the unit tests
 	BUILD=$(BUILD) tests/run -u $(TESTS)
 
-mount: $(PROGRAM) ## only the tests on real mounts
+mount: $(PROGRAM) $(BENCH_PROGRAMS) ## only the tests on real mounts
 	BUILD=$(BUILD) tests/run -m $(TESTS)
 
 MINUTES ?= 10
 soak: $(PROGRAM) ## everything at once on mounts that come and go, for MINUTES=10
 	BUILD=$(BUILD) SOAK_SECONDS=$$(($(MINUTES) * 60)) TIME_LIMIT=$$(($(MINUTES) * 60 + 600)) tests/run -v -m test_soak
+
+BENCH_SIZE := $(if $(QUICK),quick,full)
+bench: ## measure beside what people would pick instead; QUICK=1: in two minutes
+	scripts/install-deps run bench
+	$(MAKE) --no-print-directory BUILD=$(BUILD) all bench-programs
+	tests/bench/run $(BUILD)/bench $(PROGRAM) --size $(BENCH_SIZE) --json $(BUILD)/bench/result.json $(BENCH_OPTIONS)
 
 lint: format-check cppcheck tidy ## clang-format --dry-run, cppcheck, clang-tidy
 
@@ -207,6 +215,30 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(HELPER_OBJECTS) $(FS_ARCHIVE) $(
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) -o $@ $< $(HELPER_OBJECTS) $(FS_ARCHIVE) $(STORE_ARCHIVE) \
 		$(LIBS) $(TEST_LIBS)
+
+# ---- what is measured beside us, and what works on it ----
+
+BENCH_FLAGS = $(filter-out -MMD -MP,$(OUR_CFLAGS)) $(OPTIMIZE)
+bench_headers = $(call system_headers,$(1)) -Itests/bench
+bench_libs = $(shell $(PKG_CONFIG) --libs $(1))
+
+bench-programs: $(BENCH_PROGRAMS)
+	@# libfuse's own example, where the package brings it.
+	@example=/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c; [ ! -f $$example ] || \
+		$(CC) -O2 -w -pthread $(call system_headers,fuse3) -o $(BUILD)/bench/passthrough_ll $$example $(call bench_libs,fuse3)
+
+$(BUILD)/bench/nullfs: tests/bench/nullfs.c
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_FLAGS) $(call bench_headers,fuse3) -o $@ $< $(call bench_libs,fuse3)
+$(BUILD)/bench/load_file: tests/bench/load_file.c tests/bench/load.c tests/bench/load.h
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_FLAGS) -Itests/bench -o $@ $(filter %.c,$^)
+$(BUILD)/bench/load_sqlite: tests/bench/load_sqlite.c tests/bench/load.c tests/bench/load.h
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_FLAGS) $(call bench_headers,sqlite3) -o $@ $(filter %.c,$^) $(call bench_libs,sqlite3)
+$(BUILD)/bench/load_redis: tests/bench/load_redis.c tests/bench/load.c tests/bench/load.h
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_FLAGS) $(call bench_headers,hiredis) -o $@ $(filter %.c,$^) $(call bench_libs,hiredis)
 
 $(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)

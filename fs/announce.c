@@ -14,7 +14,8 @@
 
 #include "teller.h"
 
-#define TURN_MS 10 /* the rest after a turn */
+#define TURN_MS 10      /* the rest after a turn */
+#define TURN_BUSY_MS 50 /* the same while more comes than can be told */
 
 struct announcer {
     struct fs *fs;
@@ -140,9 +141,20 @@ static void fill_turn(struct announcer *announcer, struct turn *turn)
     }
 }
 
+/* Where some of what waited was skipped since the last time, the writers are not held up for the
+ * rest: it would be skipped sooner or later, and each item told is work for the same processors. */
+static uint64_t rest_after_turn(struct announcer *announcer, uint64_t *skipped)
+{
+    uint64_t waiting, before = *skipped;
+
+    news_queue_counts(announcer->queue, &waiting, skipped);
+    return *skipped > before ? TURN_BUSY_MS : TURN_MS;
+}
+
 static void *run(void *context)
 {
     struct announcer *announcer = context;
+    uint64_t skipped = 0;
     struct turn *turn = calloc(1, sizeof *turn);
     const char *why = turn ? NULL : "out of memory";
 
@@ -158,7 +170,7 @@ static void *run(void *context)
     while (!why && wait_for_news(announcer)) {
         fill_turn(announcer, turn);
         set_state(announcer, true, teller_tell(announcer->teller, turn));
-        rest(announcer, TURN_MS);
+        rest(announcer, rest_after_turn(announcer, &skipped));
     }
     teller_end(announcer->teller);
     free(turn);

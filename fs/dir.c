@@ -9,7 +9,6 @@
 #include "state.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #define OFFSET_FIRST 64
 #define OFFSET_SCRATCH ((off_t)1 << 62)
@@ -125,10 +124,14 @@ static bool add_record(void *context, const struct hl_record *record)
     struct listing *listing = context;
     struct node node = {.kind = NODE_RECORD, .session = listing->session->number, .a = record->seq};
     struct fs_attr attr;
-    char name[24];
+    char digits[24], *name = digits + sizeof digits - 1;
+    uint64_t rest = record->seq;
 
     fs_attr_record(listing->fs, listing->session, record, &attr);
-    snprintf(name, sizeof name, "%llu", (unsigned long long)record->seq);
+    *name = '\0';
+    do /* a million of them may be listed */
+        *--name = (char)('0' + rest % 10);
+    while ((rest /= 10) > 0);
     return add(listing, name, &node, &attr, (off_t)(record->seq + 1 + OFFSET_FIRST));
 }
 

@@ -17,6 +17,10 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
+/* How fuse_version() counts: 314 is 3.14. */
+#define LIBFUSE_MAJOR 100
+#define IO_URING_VERSION 318
+
 struct unit {
     const char *name;
     uint64_t factor;
@@ -24,6 +28,7 @@ struct unit {
 
 static const struct unit time_units[] = {{"d", DAY},    {"h", HOUR}, {"m", MINUTE},
                                          {"s", SECOND}, {"ms", 1},   {NULL, 0}};
+static const struct unit short_units[] = {{"ms", 1000}, {"us", 1}, {NULL, 0}};
 static const struct unit size_units[] = {{"G", GIB}, {"M", MIB}, {"K", KIB}, {"", 1}, {NULL, 0}};
 static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
 
@@ -36,6 +41,8 @@ struct kind {
 
 static const struct kind time_kind = {"a time such as 500ms, 10s, 5m, 1h or 30d", "TIME",
                                       time_units, options_parse_time};
+static const struct kind short_kind = {"a time such as 50us or 1ms", "TIME", short_units,
+                                       options_parse_short_time};
 static const struct kind size_kind = {"a size such as 4096, 64K, 16M or 1G", "SIZE", size_units,
                                       options_parse_size};
 static const struct kind count_kind = {"a number", "N", count_units, options_parse_count};
@@ -78,6 +85,10 @@ static const struct option options[] = {
      "half lines and half documents kept for all open handles together"},
     {"scratch_max", &size_kind, FIELD(scratch_max), 32 * MIB, 0, GIB,
      "memory for all scratch files in state/ together"},
+    {"spin", &short_kind, FIELD(spin_us), 50, 0, 10000,
+     "look out for the next request before sleeping, 0: never"},
+    {"io_uring", NULL, FIELD(io_uring), true, 0, 0,
+     "requests by io_uring (libfuse 3.18, where the kernel allows it)"},
 };
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
 
@@ -119,6 +130,11 @@ static bool parse_number(const char *text, const struct unit *units, uint64_t *v
 bool options_parse_time(const char *text, uint64_t *ms)
 {
     return parse_number(text, time_units, ms);
+}
+
+bool options_parse_short_time(const char *text, uint64_t *us)
+{
+    return parse_number(text, short_units, us);
 }
 
 bool options_parse_size(const char *text, uint64_t *bytes)
@@ -347,6 +363,10 @@ static int reconcile(struct arguments *arguments, const bool given[OPTION_COUNT]
     /* The longest document can be written by way of a scratch file, unless somebody said no. */
     if (target->scratch_max < target->max_record && !is_given(given, FIELD(scratch_max)))
         target->scratch_max = 2 * target->max_record;
+    int version = fuse_version();
+    if (target->io_uring && version < IO_URING_VERSION)
+        return refuse(arguments, "option io_uring: it needs libfuse 3.18, and this is %d.%d",
+                      version / LIBFUSE_MAJOR, version % LIBFUSE_MAJOR);
     if (target->pieces_max >= target->max_record)
         return 0;
     /* A line that comes in pieces is kept until it is whole. */

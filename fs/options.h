@@ -42,10 +42,12 @@ void arguments_free(struct arguments *arguments);
 void arguments_print_help(FILE *out);
 
 /*
- * A time such as 250ms, 1s, 10m, 1h or 30d, in milliseconds (0 needs no unit); a size such as 4096,
+ * A time such as 250ms, 1s, 10m, 1h or 30d, in milliseconds (0 needs no unit); a short one such as
+ * 50us or 1ms, in microseconds; a size such as 4096,
  * 64K, 16M or 1G, in bytes; a plain number. False if text is not exactly one, or overflows 64 bits.
  */
 bool options_parse_time(const char *text, uint64_t *ms);
+bool options_parse_short_time(const char *text, uint64_t *us);
 bool options_parse_size(const char *text, uint64_t *bytes);
 bool options_parse_count(const char *text, uint64_t *count);
 

@@ -1,13 +1,14 @@
 /*
  * serve.c - a mounted session.
  *
- * libfuse's loop runs in a thread of its own. The thread that calls serve_wait() sleeps in poll()
- * on three things: signals, changes of the table of mounts, and the end of the loop. So a lazy
- * unmount is noticed while files are still open, and an idle mount costs nothing.
+ * The loop (loop.h; libfuse's own with io_uring) runs in a thread of its own. The thread that calls
+ * serve_wait() sleeps in poll() on three things: signals, changes of the table of mounts, and the
+ * end of the loop. So a lazy unmount is noticed while files are still open, and an idle mount costs
+ * nothing.
  *
- * The loop waits on a semaphore that fuse_session_exit() does not post; it looks at the flag again
- * when a signal interrupts it. WAKE is sent until the loop has ended, so a signal that comes just
- * before it sleeps is not missed for good.
+ * A loop that sleeps does not see fuse_session_exit(); it looks at the flag again when a signal
+ * interrupts it. WAKE is sent until the loop has ended, so a signal that comes just before it
+ * sleeps is not missed for good.
  */
 #include "serve.h"
 
@@ -23,11 +24,12 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "loop.h"
 #include "mount.h"
 
 #define WAKE SIGUSR1
 #define WAKE_INTERVAL_MS 5
-#define THREADS_MAX 10
+#define THREADS_MAX 10 /* of libfuse's loop */
 
 struct serve {
     const struct fs_options *options;
@@ -112,6 +114,8 @@ static char *session_options(const struct arguments *arguments)
     good = good && fuse_opt_add_opt(&list, "subtype=hotlogfs,default_permissions") == 0;
     if (options->allow_other)
         good = good && fuse_opt_add_opt(&list, "allow_other") == 0;
+    if (options->io_uring)
+        good = good && fuse_opt_add_opt(&list, "io_uring") == 0;
     if (arguments->mount_options[0] != '\0')
         good = good && fuse_opt_add_opt(&list, arguments->mount_options) == 0;
     free(source);
@@ -188,6 +192,18 @@ bool serve_device(const struct serve *serve, dev_t *device)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
+static int run_loop_of_libfuse(struct fuse_session *session)
+{
+    struct fuse_loop_config *config = fuse_loop_cfg_create();
+    if (config == NULL)
+        return -ENOMEM;
+    fuse_loop_cfg_set_max_threads(config, THREADS_MAX);
+    fuse_loop_cfg_set_idle_threads(config, THREADS_MAX);
+    int result = fuse_session_loop_mt(session, config);
+    fuse_loop_cfg_destroy(config);
+    return result;
+}
+
 static void *run_loop(void *context)
 {
     struct serve *serve = context;
@@ -195,15 +211,9 @@ static void *run_loop(void *context)
     sigemptyset(&set);
     sigaddset(&set, WAKE);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    int result = -ENOMEM;
-    struct fuse_loop_config *config = fuse_loop_cfg_create();
-    if (config != NULL) {
-        fuse_loop_cfg_set_max_threads(config, THREADS_MAX);
-        fuse_loop_cfg_set_idle_threads(config, THREADS_MAX);
-        result = fuse_session_loop_mt(serve->session, config);
-        fuse_loop_cfg_destroy(config);
-    }
-    serve->loop_result = result;
+    serve->loop_result = serve->options->io_uring
+                             ? run_loop_of_libfuse(serve->session)
+                             : loop_run(serve->session, serve->options->spin_us, WAKE);
     eventfd_write(serve->ended_fd, 1);
     return NULL;
 }

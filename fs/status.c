@@ -50,6 +50,7 @@ static void write_options(struct json_writer *writer, const struct fs_options *o
     json_number(writer, "backups", options->backups);
     json_number(writer, "pieces_max", options->pieces_max);
     json_number(writer, "scratch_max", options->scratch_max);
+    json_number(writer, "spin_us", options->spin_us);
     json_close(writer, '}');
 }
 

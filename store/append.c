@@ -86,31 +86,33 @@ static int check_line(const struct hl_append *request, uint64_t max_record, cons
     return error;
 }
 
-/* The first pass. Keeps up to LINES_KEPT parsed lines in *kept (the caller's to free). */
-static int check_lines(struct hl_store *store, const struct hl_append *request, struct line **kept,
-                       size_t *count, struct blamed *blamed, struct hl_error *err)
+/* The first pass. Keeps up to LINES_KEPT parsed lines in batch->memory. */
+static int check_lines(struct batch *batch, size_t *count, struct blamed *blamed)
 {
+    const struct hl_append *request = batch->request;
+    struct batch_memory *memory = batch->memory;
     struct lines lines = {.data = request->data, .len = request->len};
     const char *text;
-    size_t len, capacity = 0;
+    size_t len;
     struct line spare;
     *count = 0;
-    *kept = NULL;
     while (next_line(&lines, &text, &len)) {
         struct line *line = &spare;
         if (*count < LINES_KEPT) {
-            if (*count == capacity) {
-                capacity = capacity ? capacity * 4 : 16;
-                struct line *more = realloc(*kept, capacity * sizeof *more);
+            if (*count == memory->line_capacity) {
+                size_t capacity = memory->line_capacity ? memory->line_capacity * 4 : 16;
+                struct line *more = realloc(memory->lines, capacity * sizeof *more);
                 if (!more)
-                    return hl_fail(err, ENOMEM, "out of memory");
-                *kept = more;
+                    return hl_fail(batch->err, ENOMEM, "out of memory");
+                memory->lines = more;
+                memory->line_capacity = capacity;
             }
-            line = &(*kept)[*count];
+            line = &memory->lines[*count];
         }
-        int error = check_line(request, store->options.max_record, text, len, line, err);
+        int error =
+            check_line(request, batch->store->options.max_record, text, len, line, batch->err);
         if (error < 0)
-            return blame(blamed, &lines, text, len, err, error);
+            return blame(blamed, &lines, text, len, batch->err, error);
         ++*count;
     }
     return 0;
@@ -119,14 +121,14 @@ static int check_lines(struct hl_store *store, const struct hl_append *request, 
 /* ---- the whole ---- */
 
 /* The second pass: append_lock is held. */
-static int add_lines(struct batch *batch, const struct line *kept, struct blamed *blamed)
+static int add_lines(struct batch *batch, struct blamed *blamed)
 {
     struct lines lines = {.data = batch->request->data, .len = batch->request->len};
     const char *text;
     size_t len, n = 0;
     while (next_line(&lines, &text, &len)) {
         struct line parsed;
-        const struct line *line = n < LINES_KEPT ? &kept[n] : &parsed;
+        const struct line *line = n < LINES_KEPT ? &batch->memory->lines[n] : &parsed;
         int error = 0;
         if (n++ >= LINES_KEPT)
             error = line_parse(text, len, batch->store->options.max_record, &parsed, batch->err);
@@ -140,14 +142,18 @@ static int add_lines(struct batch *batch, const struct line *kept, struct blamed
 
 static int make_receipts(struct batch *batch)
 {
-    if (batch->touched_count == 0)
-        return 0;
-    batch->told = calloc(batch->touched_count, sizeof *batch->told);
-    if (!batch->told)
-        return hl_fail(batch->err, ENOMEM, "out of memory");
+    struct batch_memory *memory = batch->memory;
+    if (batch->touched_count > memory->told_capacity) {
+        struct told *more = realloc(memory->told, batch->touched_count * sizeof *more);
+        if (!more)
+            return hl_fail(batch->err, ENOMEM, "out of memory");
+        memory->told = more;
+        memory->told_capacity = batch->touched_count;
+    }
     for (size_t i = 0; i < batch->touched_count; i++) {
-        const struct mem_session *session = batch->touched[i];
-        struct told *told = &batch->told[i];
+        const struct mem_session *session = memory->touched[i];
+        struct told *told = &memory->told[batch->told_count++];
+        told->documents = NULL;
         size_t documents = 0;
         uint64_t skipped = 0;
         if ((batch->store->options.news || batch->request->receipt) &&
@@ -202,7 +208,7 @@ static int publish(struct batch *batch)
         line_bytes += placed->entry.length;
     }
     for (size_t i = 0; i < batch->touched_count; i++) {
-        struct mem_session *session = batch->touched[i];
+        struct mem_session *session = batch->memory->touched[i];
         if (error < 0) {
             memtable_take_back(store->table, session, &session->batch_before);
         } else {
@@ -233,7 +239,7 @@ static void undo(struct batch *batch)
         log_cut_back(store);
     pthread_rwlock_wrlock(&store->mem_lock);
     for (size_t i = 0; i < batch->touched_count; i++)
-        fold_take_back(store, batch->touched[i]);
+        fold_take_back(store, batch->memory->touched[i]);
     /* Looking sessions up may have added rows after these: they are the newest hidden ones. */
     for (size_t i = store->table->session_count; i > 0 && batch->created > 0; i--) {
         if (!store->table->sessions[i - 1]->hidden)
@@ -245,7 +251,7 @@ static void undo(struct batch *batch)
     pthread_rwlock_unlock(&store->mem_lock);
 }
 
-static int run_batch(struct batch *batch, const struct line *kept, struct blamed *blamed)
+static int run_batch(struct batch *batch, struct blamed *blamed)
 {
     struct hl_store *store = batch->store;
     int error = log_prepare(store, batch->err);
@@ -265,7 +271,7 @@ static int run_batch(struct batch *batch, const struct line *kept, struct blamed
     for (size_t i = 0; error == 0 && i < request->expectation_count; i++)
         error = fold_expect(store, request->session, &request->expectations[i], batch->err);
     if (error == 0)
-        error = add_lines(batch, kept, blamed);
+        error = add_lines(batch, blamed);
     if (error == 0)
         error = make_receipts(batch);
     if (error == 0)
@@ -288,8 +294,8 @@ static int run_batch(struct batch *batch, const struct line *kept, struct blamed
 static void give_news(const struct batch *batch)
 {
     const struct hl_options *options = &batch->store->options;
-    for (size_t i = 0; options->news && batch->told && i < batch->touched_count; i++) {
-        const struct hl_news *news = &batch->told[i].news;
+    for (size_t i = 0; options->news && i < batch->told_count; i++) {
+        const struct hl_news *news = &batch->memory->told[i].news;
         if (news->created || news->records)
             options->news(options->news_context, news);
     }
@@ -299,17 +305,23 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
 {
     struct batch batch = {.store = store, .request = request, .err = err};
     struct blamed blamed = {NULL, 0};
-    struct line *kept;
     size_t count;
     if (err)
         *err = (struct hl_error){0};
     int error = store_writable(store, err);
     if (error < 0)
         return error;
-    error = check_lines(store, request, &kept, &count, &blamed, err);
+    batch.memory = batch_memory_take(store);
+    if (!batch.memory)
+        return hl_fail(err, ENOMEM, "out of memory");
+    batch.placed = (struct placed_list){
+        .at = batch.memory->placed,
+        .capacity = batch.memory->placed_capacity,
+    };
+    error = check_lines(&batch, &count, &blamed);
     if (error == 0 && count > 0) {
         pthread_mutex_lock(&store->append_lock);
-        error = run_batch(&batch, kept, &blamed);
+        error = run_batch(&batch, &blamed);
         if (error == 0)
             pthread_mutex_lock(&store->news_lock);
         pthread_mutex_unlock(&store->append_lock);
@@ -318,17 +330,16 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
             pthread_mutex_unlock(&store->news_lock);
         }
     }
+    batch.memory->placed = batch.placed.at;
+    batch.memory->placed_capacity = batch.placed.capacity;
     if (error < 0 && err && request->session == 0 && blamed.text)
         note_session(store, blamed.text, blamed.len, err);
-    free(kept);
-    free(batch.buffer);
-    free(batch.placed.at);
-    for (size_t i = 0; error == 0 && request->receipt && batch.told && i < batch.touched_count; i++)
-        request->receipt(request->receipt_context, &batch.told[i].receipt);
-    for (size_t i = 0; batch.told && i < batch.touched_count; i++)
-        free(batch.told[i].documents);
-    free(batch.told);
-    free(batch.touched);
+    for (size_t i = 0; i < batch.told_count; i++) {
+        if (error == 0 && request->receipt)
+            request->receipt(request->receipt_context, &batch.memory->told[i].receipt);
+        free(batch.memory->told[i].documents);
+    }
+    batch_memory_put(store, batch.memory);
     return error;
 }
 

@@ -15,13 +15,14 @@ int batch_touch(struct batch *batch, struct mem_session *session)
 {
     if (session->batch == batch->store->batch)
         return 0;
-    if (batch->touched_count == batch->touched_capacity) {
-        size_t capacity = batch->touched_capacity ? batch->touched_capacity * 2 : 8;
-        struct mem_session **touched = realloc(batch->touched, capacity * sizeof(*touched));
+    struct batch_memory *memory = batch->memory;
+    if (batch->touched_count == memory->touched_capacity) {
+        size_t capacity = memory->touched_capacity ? memory->touched_capacity * 2 : 8;
+        struct mem_session **touched = realloc(memory->touched, capacity * sizeof(*touched));
         if (!touched)
             return hl_fail(batch->err, ENOMEM, "out of memory");
-        batch->touched = touched;
-        batch->touched_capacity = capacity;
+        memory->touched = touched;
+        memory->touched_capacity = capacity;
     }
     if (!session->id_json) {
         session->id_json = malloc(JSON_ESCAPE_MAX((size_t)session->row.id_len));
@@ -30,7 +31,7 @@ int batch_touch(struct batch *batch, struct mem_session *session)
         session->id_json_len =
             (uint32_t)json_escape(session->row.id, session->row.id_len, session->id_json);
     }
-    batch->touched[batch->touched_count++] = session;
+    batch->memory->touched[batch->touched_count++] = session;
     session->batch = batch->store->batch;
     session->batch_before = session->row;
     session->batch_has_seq = session->row.has_seq;
@@ -101,14 +102,14 @@ static int resolve(struct batch *batch, const struct line *line, struct mem_sess
             return hl_fail(batch->err, EINVAL, "\"session_id\" is over %d bytes", HL_ID_MAX);
     }
     if (request->session != 0) {
-        struct mem_session *own = batch->touched[0];
+        struct mem_session *own = batch->memory->touched[0];
         *session = own;
         if (len == 0 || (len == own->row.id_len && memcmp(id, own->row.id, len) == 0))
             return 0;
         return hl_fail(batch->err, EINVAL, "\"session_id\" is not the id of this session");
     }
     if (batch->touched_count > 0) { /* most often the same as the line before */
-        struct mem_session *last = batch->touched[batch->touched_count - 1];
+        struct mem_session *last = batch->memory->touched[batch->touched_count - 1];
         if (len == last->row.id_len && memcmp(id, last->row.id, len) == 0) {
             *session = last;
             return 0;
@@ -169,7 +170,7 @@ static int read_placed(struct batch *batch, const struct index_entry *entry, cha
     if (!*copy)
         return -ENOMEM;
     if (body >= batch->base) {
-        memcpy(*copy, batch->buffer + (body - batch->base), entry->length);
+        memcpy(*copy, batch->memory->buffer + (body - batch->base), entry->length);
         return 0;
     }
     ssize_t n = hl_io_read(batch->store->io, batch->store->active->fd, *copy, entry->length, body);

@@ -19,7 +19,7 @@ static void finish_open(struct batch *batch, uint16_t flags)
     if (!batch->open)
         return;
     batch->frame.flags |= flags;
-    frame_finish(batch->buffer + batch->open_at, batch->store->active->salt,
+    frame_finish(batch->memory->buffer + batch->open_at, batch->store->active->salt,
                  batch->base + batch->open_at, &batch->frame);
     batch->open = false;
 }
@@ -29,7 +29,8 @@ static int write_out(struct batch *batch)
     if (batch->used == 0)
         return 0;
     struct hl_store *store = batch->store;
-    int error = hl_io_write(store->io, store->active->fd, batch->buffer, batch->used, batch->base);
+    int error =
+        hl_io_write(store->io, store->active->fd, batch->memory->buffer, batch->used, batch->base);
     if (error < 0)
         return hl_fail(batch->err, -error, "cannot write to segment %s: %s", store->active->name,
                        strerror(-error));
@@ -51,17 +52,17 @@ int batch_frame_begin(struct batch *batch, size_t bound, char **body)
     }
     if (batch->base + batch->used + size > UINT32_MAX - SEGMENT_ROOM)
         return hl_fail(batch->err, EMSGSIZE, "the batch is too large for one segment");
-    if (batch->used + size > batch->capacity) {
+    if (batch->used + size > batch->memory->buffer_capacity) {
         size_t capacity = batch->used + size;
         if (capacity < BUFFER_BYTES)
             capacity = capacity < BUFFER_SMALL ? BUFFER_SMALL : BUFFER_BYTES;
-        uint8_t *buffer = realloc(batch->buffer, capacity);
+        uint8_t *buffer = realloc(batch->memory->buffer, capacity);
         if (!buffer)
             return hl_fail(batch->err, ENOMEM, "out of memory");
-        batch->buffer = buffer;
-        batch->capacity = capacity;
+        batch->memory->buffer = buffer;
+        batch->memory->buffer_capacity = capacity;
     }
-    *body = (char *)batch->buffer + batch->used + FRAME_HEADER_SIZE;
+    *body = (char *)batch->memory->buffer + batch->used + FRAME_HEADER_SIZE;
     return 0;
 }
 

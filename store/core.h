@@ -58,6 +58,8 @@ struct sync_request {
     void *context;
 };
 
+struct batch_memory; /* batch.h */
+
 struct commit {
     pthread_t thread;
     bool running;
@@ -65,6 +67,7 @@ struct commit {
     pthread_cond_t wake;
     struct sync_request *first, *last;
     bool stop, hurry;
+    unsigned small_syncs; /* in a row; of the commit thread alone */
 };
 
 /* The flush thread also makes up for an index that opening had no room for. */
@@ -123,6 +126,7 @@ struct hl_store {
     uint32_t
         highest_number; /* of all segment files there are, also of those without a good header */
     uint64_t tail;      /* offset in it where the next frame goes */
+    uint64_t zeros_end; /* its file holds zeros from the tail up to here, if this is beyond it */
     bool seal_written;  /* active is sealed and synced: the next one is to be made */
     uint64_t clock_ms;  /* the highest recorded_ms given */
     uint32_t next_session;
@@ -132,6 +136,8 @@ struct hl_store {
     uint64_t unsynced_bytes;   /* since the commit thread was last woken for their number */
     struct unmended *unmended; /* what recovery had no room to do to the tail; NULL: nothing */
     int flush_error;           /* of the last flush: 0, or why the memtable stays full */
+
+    struct batch_memory *_Atomic batch_memory; /* for the next append to take; or NULL */
 
     _Atomic uint64_t position; /* of the published tail */
     _Atomic uint64_t synced;   /* everything below is on the disk; written under sync_lock */
@@ -183,6 +189,11 @@ int log_prepare(struct hl_store *store, struct hl_error *err);
 /* Cuts the file back to the tail after a write that failed. If that fails too, appends end for
  * good. */
 void log_cut_back(struct hl_store *store);
+/* Fills the file with zeros for a little way behind the tail, so that a sync of what is appended
+ * next finds its blocks and its size there. Without room for that, nothing is filled. */
+void log_fill_ahead(struct hl_store *store);
+/* Cuts off what log_fill_ahead() left. */
+int log_end_zeros(struct hl_store *store);
 /* Moves the tail to `end`, after all below it was written, and has it synced in time. */
 void log_advance(struct hl_store *store, uint64_t end);
 /* Seals the active segment if it is full (or in any case, if forced and it holds a frame) and makes

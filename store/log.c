@@ -10,6 +10,10 @@
 #include "seal.h"
 #include "session.h"
 
+#define FILL_BYTES (UINT64_C(256) << 10) /* of zeros ahead, when they are made */
+#define FILL_LOW (UINT64_C(16) << 10)    /* more are made when fewer are left */
+#define FILL_PIECE (64U << 10)
+
 uint64_t log_clock(struct hl_store *store)
 {
     uint64_t now = now_ms();
@@ -21,6 +25,7 @@ uint64_t log_clock(struct hl_store *store)
 void log_cut_back(struct hl_store *store)
 {
     int error = hl_io_truncate(store->io, store->active->fd, store->tail);
+    store->zeros_end = 0;
     if (error < 0) {
         atomic_store(&store->failed, EIO);
         store_report(
@@ -29,6 +34,36 @@ void log_cut_back(struct hl_store *store)
             " after a failed write (%s): appends are refused until the store is opened again",
             store->active->name, store->tail, strerror(-error));
     }
+}
+
+void log_fill_ahead(struct hl_store *store)
+{
+    static const uint8_t zeros[FILL_PIECE];
+    uint64_t from = store->zeros_end > store->tail ? store->zeros_end : store->tail;
+    uint64_t end = store->tail + FILL_BYTES;
+    if (end > store->options.segment_size)
+        end = store->options.segment_size;
+    if (from >= store->tail + FILL_LOW || store->seal_written)
+        return;
+    for (uint64_t at = from; at < end;) {
+        size_t size = end - at < FILL_PIECE ? (size_t)(end - at) : FILL_PIECE;
+        if (hl_io_write(store->io, store->active->fd, zeros, size, at) < 0) {
+            log_cut_back(store); /* what was to be gained is not worth the last room there is */
+            return;
+        }
+        at += size;
+        store->zeros_end = at;
+    }
+}
+
+int log_end_zeros(struct hl_store *store)
+{
+    if (store->zeros_end <= store->tail)
+        return 0;
+    int error = hl_io_truncate(store->io, store->active->fd, store->tail);
+    if (error == 0)
+        store->zeros_end = 0;
+    return error;
 }
 
 void log_advance(struct hl_store *store, uint64_t end)
@@ -47,8 +82,12 @@ void log_advance(struct hl_store *store, uint64_t end)
         commit_wake(store, hurry);
 }
 
+/* The seal is the end of the file. A crash may leave zeros behind it, which recovery cuts off. */
 static int write_seal(struct hl_store *store)
 {
+    int error = log_end_zeros(store);
+    if (error < 0)
+        return error;
     uint8_t bytes[FRAME_HEADER_SIZE + SEAL_TEXT_MAX + FRAME_ALIGN];
     struct segment *active = store->active;
     struct seal seal = {
@@ -65,7 +104,7 @@ static int write_seal(struct hl_store *store)
         .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
     };
     uint64_t size = frame_finish(bytes, active->salt, store->tail, &frame);
-    int error = hl_io_write(store->io, active->fd, bytes, size, store->tail);
+    error = hl_io_write(store->io, active->fd, bytes, size, store->tail);
     if (error < 0) {
         log_cut_back(store);
         return error;
@@ -101,6 +140,7 @@ static int begin_next(struct hl_store *store)
     segment_put(&store->segments, store->active);
     store->active = taken;
     store->tail = SEGMENT_HEADER_REGION;
+    store->zeros_end = 0;
     store->next_point = SEGMENT_HEADER_REGION + POINT_SPACING;
     store->seal_written = false;
     store->unsynced_bytes = 0;

@@ -9,6 +9,7 @@
 #include "core.h"
 #include "line.h"
 
+#define LIST_ENTRIES 128U          /* looked up at a time for a listing */
 #define GATHER_ENTRIES 256U        /* looked up at a time for a stream */
 #define GATHER_BYTES (256U * 1024) /* read from a segment at a time, if more than one frame */
 #define CURSOR_REACH (64U * 1024)  /* a cursor this near before the wanted byte is still of use */
@@ -118,32 +119,6 @@ ssize_t hl_record_read(struct hl_store *store, uint32_t session, uint64_t seq, v
     return (ssize_t)n;
 }
 
-int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool details,
-                   hl_record_each *each, void *context)
-{
-    struct index_entry entries[64];
-    follow_writer(store);
-    for (;;) {
-        ssize_t n = lookup_entries(store, session, from, entries, 64);
-        if (n <= 0)
-            return (int)n;
-        for (ssize_t i = 0; i < n; i++) {
-            struct hl_record record;
-            struct frame frame;
-            uint8_t *buffer = NULL;
-            int error =
-                details ? read_frame(store, session, &entries[i], &buffer, &frame) : -EBADMSG;
-            if (error < 0 && error != -EBADMSG)
-                return error;
-            describe(&record, &entries[i], error == 0 ? &frame : NULL);
-            free(buffer);
-            if (!each(context, &record))
-                return 0;
-        }
-        from = entries[n - 1].seq + 1;
-    }
-}
-
 int hl_log_extent(struct hl_store *store, uint32_t session, uint64_t from, uint64_t to,
                   uint64_t *begin, uint64_t *end)
 {
@@ -209,6 +184,85 @@ static size_t group(const struct index_entry *entries, size_t count, uint64_t *s
     return n;
 }
 
+/* Reads what group() found. *bytes is the caller's to free, *segment to be put; returns the bytes
+ * read. */
+static ssize_t read_group(struct hl_store *store, const struct index_entry *entries, uint64_t size,
+                          struct segment **segment, uint8_t **bytes)
+{
+    int error = segment_get(&store->segments, position_segment(entries[0].position), segment);
+    if (error < 0)
+        return error == -ENOENT ? -EIO : error;
+    ssize_t n = -ENOMEM;
+    *bytes = malloc(size);
+    if (*bytes)
+        n = hl_io_read(store->io, (*segment)->fd, *bytes, size,
+                       position_offset(entries[0].position));
+    if (n < 0) {
+        free(*bytes);
+        segment_put(&store->segments, *segment);
+    }
+    return n;
+}
+
+/* ---- listing ---- */
+
+/* Tells the entries, from frames that are read in one go; *more is false when each() wants no more.
+ */
+static int list_group(struct hl_store *store, uint32_t session, const struct index_entry *entries,
+                      size_t count, uint64_t size, hl_record_each *each, void *context, bool *more)
+{
+    struct segment *segment;
+    uint8_t *bytes;
+    uint64_t offset = position_offset(entries[0].position);
+    ssize_t n = read_group(store, entries, size, &segment, &bytes);
+    if (n < 0)
+        return (int)n;
+    for (size_t i = 0; i < count && *more; i++) {
+        uint64_t at = position_offset(entries[i].position) - offset;
+        size_t available = at < (uint64_t)n ? (size_t)((uint64_t)n - at) : 0;
+        struct hl_record record;
+        struct frame frame;
+        bool good =
+            check_frame(store, segment, session, &entries[i], bytes + at, available, &frame) == 0;
+        describe(&record, &entries[i], good ? &frame : NULL);
+        *more = each(context, &record);
+    }
+    free(bytes);
+    segment_put(&store->segments, segment);
+    return 0;
+}
+
+int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool details,
+                   hl_record_each *each, void *context)
+{
+    struct index_entry entries[LIST_ENTRIES];
+    bool more = true;
+    follow_writer(store);
+    while (more) {
+        ssize_t n = lookup_entries(store, session, from, entries, LIST_ENTRIES);
+        if (n <= 0)
+            return (int)n;
+        for (size_t i = 0; i < (size_t)n && more;) {
+            uint64_t size;
+            size_t count = 1;
+            int error = 0;
+            if (details) {
+                count = group(entries + i, (size_t)n - i, &size);
+                error = list_group(store, session, entries + i, count, size, each, context, &more);
+            } else {
+                struct hl_record record;
+                describe(&record, &entries[i], NULL);
+                more = each(context, &record);
+            }
+            if (error < 0)
+                return error;
+            i += count;
+        }
+        from = entries[n - 1].seq + 1;
+    }
+    return 0;
+}
+
 /* Where a stream goes on: the record that comes next, and where its line begins in the stream. */
 struct place {
     uint64_t seq, begin;
@@ -219,13 +273,12 @@ static int put_group(struct hl_store *store, uint32_t session, const struct inde
                      size_t count, uint64_t size, struct place *place, struct window *window)
 {
     struct segment *segment;
+    uint8_t *bytes;
     uint64_t offset = position_offset(entries[0].position);
-    int error = segment_get(&store->segments, position_segment(entries[0].position), &segment);
-    if (error < 0)
-        return error == -ENOENT ? -EIO : error;
-    uint8_t *bytes = malloc(size);
-    ssize_t n = bytes ? hl_io_read(store->io, segment->fd, bytes, size, offset) : -ENOMEM;
-    for (size_t i = 0; i < count && n >= 0 && window->filled < window->size; i++) {
+    ssize_t n = read_group(store, entries, size, &segment, &bytes);
+    if (n < 0)
+        return (int)n;
+    for (size_t i = 0; i < count && window->filled < window->size; i++) {
         uint64_t at = position_offset(entries[i].position) - offset;
         size_t available = at < (uint64_t)n ? (size_t)((uint64_t)n - at) : 0;
         struct frame frame;
@@ -239,7 +292,7 @@ static int put_group(struct hl_store *store, uint32_t session, const struct inde
     }
     free(bytes);
     segment_put(&store->segments, segment);
-    return n < 0 ? (int)n : 0;
+    return 0;
 }
 
 /* Finds the record that holds the window's first byte: near the cursor, or by the index. */

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "core.h"
 
 #define LOCK_TURNS 10000U /* of looking whether only readers hold the lock */
@@ -136,6 +137,7 @@ void store_free(struct hl_store *store)
     free(store->voids);
     memtable_free(store->table);
     memtable_free(store->frozen);
+    batch_memory_free(atomic_load(&store->batch_memory));
     free(store->target.segments);
     hl_io_close(store->io, store->logfd);
     hl_io_close(store->io, store->dirfd);
@@ -409,6 +411,8 @@ int hl_store_close(struct hl_store *store)
     if (!store->options.read_only) {
         flush_stop(store);
         commit_stop(store);
+        if (!atomic_load(&store->failed))
+            (void)log_end_zeros(store); /* else the next opening does it */
         pthread_mutex_lock(&store->flush_lock);
         result = keep_first(result, flush_all(store));
         if (result == 0 && store->index &&

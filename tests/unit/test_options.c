@@ -55,6 +55,8 @@ static void test_defaults(void **state)
     assert_int_equal(o->backups, 3);
     assert_int_equal(o->pieces_max, 32 * MIB);
     assert_int_equal(o->scratch_max, 32 * MIB);
+    assert_int_equal(o->spin_us, 50);
+    assert_false(o->io_uring);
     assert_string_equal(a.mount_options, "");
     arguments_free(&a);
 }
@@ -68,7 +70,7 @@ static void test_all_options(void **state)
                         "-osegment_size=1G,max_record=64K", "m", "-o",
                         "announce_max=0,,checkpoint_interval=2d,compact_interval=5m", "-o",
                         "compact_threshold=12345,history=7h,backups=0,"
-                        "pieces_max=128k,scratch_max=0")),
+                        "pieces_max=128k,scratch_max=0,spin=2ms")),
         0);
     const struct fs_options *o = &a.options;
     assert_string_equal(o->dir, "d");
@@ -85,6 +87,7 @@ static void test_all_options(void **state)
     assert_int_equal(o->backups, 0);
     assert_int_equal(o->pieces_max, 131072);
     assert_int_equal(o->scratch_max, 0);
+    assert_int_equal(o->spin_us, 2000);
     arguments_free(&a);
 }
 
@@ -262,6 +265,10 @@ static void test_refusals(void **state)
         {"backups=3K", "option backups: \"3K\" is not a number"},
         {"backups=1001", "not between 0 and 1000"},
         {"pieces_max=8M", "option pieces_max: it must be at least max_record"},
+        {"spin=50", "option spin: \"50\" is not a time such as 50us or 1ms"},
+        {"spin=1s", "option spin: \"1s\""},
+        {"spin=11ms", "option spin: 11ms is not between 0 and 10ms"},
+        {"io_uring=1", "option io_uring takes no value"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct arguments a;
@@ -271,6 +278,22 @@ static void test_refusals(void **state)
                      cases[i].fragment);
         arguments_free(&a);
     }
+}
+
+/* Passed on where libfuse has it, refused by name where it has not. */
+static void test_io_uring(void **state)
+{
+    (void)state;
+    struct arguments a;
+    int result = parse(&a, WORDS("d", "m", "-o", "io_uring"));
+    if (fuse_version() >= 318) {
+        assert_int_equal(result, 0);
+        assert_true(a.options.io_uring);
+    } else {
+        assert_int_equal(result, -EINVAL);
+        assert_non_null(strstr(a.error, "option io_uring: it needs libfuse 3.18"));
+    }
+    arguments_free(&a);
 }
 
 static void test_usage_errors(void **state)
@@ -350,6 +373,11 @@ static void test_values(void **state)
     assert_false(options_parse_size("1KB", &value));
     assert_true(options_parse_count("18446744073709551615", &value));
     assert_false(options_parse_count("1ms", &value));
+    assert_true(options_parse_short_time("3ms", &value));
+    assert_int_equal(value, 3000);
+    assert_true(options_parse_short_time("20us", &value));
+    assert_int_equal(value, 20);
+    assert_false(options_parse_short_time("1s", &value));
 }
 
 /* Whatever parses must be in --help, and what --help lists must parse with the default it states.
@@ -383,11 +411,12 @@ static void test_help_and_table_agree(void **state)
         } else {
             snprintf(option, sizeof(option), "%s", word);
         }
-        assert_int_equal(parse(&a, WORDS("d", "m", "-o", option)), 0);
+        bool refused = strcmp(option, "io_uring") == 0 && fuse_version() < 318;
+        assert_int_equal(parse(&a, WORDS("d", "m", "-o", option)), refused ? -EINVAL : 0);
         arguments_free(&a);
         listed++;
     }
-    assert_int_equal(listed, 16);
+    assert_int_equal(listed, 18);
     free(text);
 }
 
@@ -404,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_actions),
         cmocka_unit_test(test_paths_that_look_like_options),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_io_uring),
         cmocka_unit_test(test_usage_errors),
         cmocka_unit_test(test_long_words),
         cmocka_unit_test(test_pieces_follow_max_record),

@@ -1,0 +1,45 @@
+/* batch_memory.c - what a batch is put together in, kept between appends; see batch.h. */
+#include <stdlib.h>
+
+#include "batch.h"
+
+/* More than this of one kind goes back to the system. */
+#define KEPT_BYTES ((size_t)1 << 20)
+
+struct batch_memory *batch_memory_take(struct hl_store *store)
+{
+    struct batch_memory *memory = atomic_exchange(&store->batch_memory, NULL);
+    return memory ? memory : calloc(1, sizeof *memory);
+}
+
+static void *keep(void *at, size_t *capacity, size_t size)
+{
+    if (*capacity * size <= KEPT_BYTES)
+        return at;
+    free(at);
+    *capacity = 0;
+    return NULL;
+}
+
+void batch_memory_put(struct hl_store *store, struct batch_memory *memory)
+{
+    memory->lines = keep(memory->lines, &memory->line_capacity, sizeof *memory->lines);
+    memory->buffer = keep(memory->buffer, &memory->buffer_capacity, 1);
+    memory->placed = keep(memory->placed, &memory->placed_capacity, sizeof *memory->placed);
+    memory->touched = keep(memory->touched, &memory->touched_capacity, sizeof(*memory->touched));
+    memory->told = keep(memory->told, &memory->told_capacity, sizeof *memory->told);
+    /* Two appends at once leave two: the newer stays. */
+    batch_memory_free(atomic_exchange(&store->batch_memory, memory));
+}
+
+void batch_memory_free(struct batch_memory *memory)
+{
+    if (!memory)
+        return;
+    free(memory->lines);
+    free(memory->buffer);
+    free(memory->placed);
+    free(memory->touched);
+    free(memory->told);
+    free(memory);
+}

@@ -124,19 +124,31 @@ static void rest(struct announcer *announcer, uint64_t ms)
 /* ---- turns ------------------------------------------------------------------------------------
  */
 
-/* Takes what waits into a turn; what no path leads to, or is gone, is not told. */
+/* Completes an order; false: no path leads to what it is about, or that is gone. */
+static bool find_names(struct hl_store *store, struct order *order)
+{
+    struct hl_session session;
+    struct hl_document document;
+
+    if (hl_session_by_number(store, order->item.session, &session) < 0 ||
+        name_encode(session.id, session.id_len, order->name) == 0)
+        return false;
+    return order->item.kind != NEWS_DOCUMENT ||
+           (hl_document_name(store, session.number, order->item.number, &document) == 0 &&
+            name_encode(document.key, document.key_len, order->key) != 0);
+}
+
+/* Takes what waits into a turn. */
 static void fill_turn(struct announcer *announcer, struct turn *turn)
 {
     struct hl_store *store = announcer->fs->store;
-    struct hl_session session;
 
     turn->count = 0;
     for (int i = 0; i < TURN_ITEMS; i++) {
         struct order *next = &turn->orders[turn->count];
         if (!news_queue_take(announcer->queue, store, &next->item))
             break;
-        if (hl_session_by_number(store, next->item.session, &session) == 0 &&
-            name_encode(session.id, session.id_len, next->name) != 0)
+        if (find_names(store, next))
             turn->count++;
     }
 }
@@ -170,6 +182,7 @@ static void *run(void *context)
     while (!why && wait_for_news(announcer)) {
         fill_turn(announcer, turn);
         set_state(announcer, true, teller_tell(announcer->teller, turn));
+        news_queue_told(announcer->queue);
         rest(announcer, rest_after_turn(announcer, &skipped));
     }
     teller_end(announcer->teller);
@@ -285,6 +298,16 @@ bool announcer_hides(struct announcer *announcer, fuse_req_t req, const struct n
 bool announcer_makes(struct announcer *announcer, fuse_req_t req, const struct node *node)
 {
     return teller_makes(announcer->teller, req, node);
+}
+
+int announcer_document(struct announcer *announcer, const struct node *directory, struct node *node)
+{
+    return teller_document(announcer->teller, directory, node);
+}
+
+bool announcer_tells(struct announcer *announcer, enum hl_change change, struct node *node)
+{
+    return teller_tells(announcer->teller, change, node);
 }
 
 void announcer_status(struct announcer *announcer, struct json_writer *writer)

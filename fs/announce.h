@@ -6,6 +6,11 @@
  * close(). The request handlers know that thread by the id its requests come with, deny it the name
  * until it has made it, and answer that with the record that is there.
  *
+ * Documents that operations changed are told in the same way, each change in its turn: made,
+ * written to or removed by that thread, which changes nothing. What was changed by files the kernel
+ * has told already. So when a document is changed by files while changes of it by operations wait,
+ * these are overtaken: what they led to is gone, and is not told any more.
+ *
  * What waits to be told is bounded by announce_max; beyond it the oldest is skipped and counted.
  * Nobody ever waits for the thread but the end of the mount.
  */
@@ -44,6 +49,17 @@ bool announcer_hides(struct announcer *announcer, fuse_req_t req, const struct n
 /* The announcing thread makes the node: whether that is to be answered with what is there. */
 bool announcer_makes(struct announcer *announcer, fuse_req_t req, const struct node *node);
 
+/*
+ * For requests of the announcing thread alone. A name that it looks up in a state/ is that of the
+ * document whose turn it is: 0 and *node, also if the document is gone; or -ENOENT, since it is to
+ * be made.
+ */
+int announcer_document(struct announcer *announcer, const struct node *directory,
+                       struct node *node);
+/* Whether the document whose turn it is, *node, is to be told to have changed so. What was
+ * overtaken is not. */
+bool announcer_tells(struct announcer *announcer, enum hl_change change, struct node *node);
+
 /* The members "announcing" and "announcements_…" of .status. */
 void announcer_status(struct announcer *announcer, struct json_writer *writer);
 
@@ -52,20 +68,27 @@ void announcer_status(struct announcer *announcer, struct json_writer *writer);
 
 struct news_queue;
 
-/* One thing to tell: that a session was made, or a record. */
+/* One thing to tell. */
+enum news_kind { NEWS_SESSION, NEWS_RECORD, NEWS_DOCUMENT };
 struct news_item {
+    enum news_kind kind; /* of a session that it was made, of a record too */
     uint32_t session;
-    bool made;
-    uint64_t seq; /* if not made */
+    uint64_t number;        /* a record's seq, a document's number */
+    enum hl_change change;  /* of a document */
+    _Atomic bool overtaken; /* the document was changed by files since, of which the kernel told */
 };
+#define NEWS_TAKEN_MAX 32 /* items taken and not told yet */
 
 struct news_queue *news_queue_new(size_t most);
 void news_queue_free(struct news_queue *queue);
 /* Adds news, and skips the oldest beyond what may wait. Returns whether there was nothing before.
  */
 bool news_queue_add(struct news_queue *queue, const struct hl_news *news);
-/* Takes the oldest. False: there is none. Calls the store; with none of the caller's locks held. */
+/* Takes the oldest. False: there is none. Calls the store; with none of the caller's locks held.
+ * What was taken stays where it is until news_queue_told(), since it may be overtaken. */
 bool news_queue_take(struct news_queue *queue, struct hl_store *store, struct news_item *item);
+/* All that was taken was told, or will not be. */
+void news_queue_told(struct news_queue *queue);
 /* Skips all that waits. */
 void news_queue_skip(struct news_queue *queue);
 void news_queue_counts(struct news_queue *queue, uint64_t *waiting, uint64_t *skipped);

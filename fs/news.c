@@ -3,11 +3,13 @@
  *
  * It holds ranges of seqs in a ring. Appends one record at a time make one range, so a burst costs
  * no more than its last record does. A range has gaps if its seqs were given so; the seqs in it are
- * looked up when they are taken.
+ * looked up when they are taken. Among the ranges stand changes of documents, one each.
  *
  * What holds: no two ranges share a record, since two are joined only when they touch; all records
- * of the session from first to last were news of one range; a range has at least one record or says
- * that the session was made; waiting is the sum over all of them, at most `most`.
+ * of the session from first to last were news of one range; an entry has at least one record, or
+ * says that the session was made, or a change of a document, or was overtaken; waiting is the sum
+ * over all of them, at most `most`. News of a session comes in order, so the changes of a document
+ * that wait, and those that were taken before, lead from one to the next.
  */
 #include "announce.h"
 
@@ -19,7 +21,9 @@ struct range {
     bool made;
     uint64_t first, last;
     uint64_t records;
-    uint64_t skip; /* as many of its oldest records are not told; only if it has gaps */
+    uint64_t skip;     /* as many of its oldest records are not told; only if it has gaps */
+    uint64_t document; /* not 0: no range, but a change of the document with this number */
+    enum hl_change change;
 };
 
 struct news_queue {
@@ -28,6 +32,9 @@ struct news_queue {
     struct range *ring;
     size_t capacity, begin, count; /* capacity: a power of two, or 0 */
     uint64_t waiting, skipped, serial;
+    size_t documents;                        /* changes of them that wait */
+    struct news_item *taken[NEWS_TAKEN_MAX]; /* and not told yet */
+    size_t taken_count;
 };
 
 struct news_queue *news_queue_new(size_t most)
@@ -56,7 +63,7 @@ static struct range *at(struct news_queue *queue, size_t n)
 
 static uint64_t units(const struct range *range)
 {
-    return range->records + range->made;
+    return range->records + range->made + (range->document != 0);
 }
 
 static bool has_gaps(const struct range *range)
@@ -66,6 +73,7 @@ static bool has_gaps(const struct range *range)
 
 static void drop_first(struct news_queue *queue)
 {
+    queue->documents -= at(queue, 0)->document != 0;
     queue->begin = (queue->begin + 1) & (queue->capacity - 1);
     queue->count--;
 }
@@ -127,28 +135,90 @@ static bool extend(struct news_queue *queue, const struct hl_news *news)
     return true;
 }
 
+/* Puts an entry at the end, or skips what it says if there is no room for it. */
+static void push(struct news_queue *queue, const struct range *range)
+{
+    if (!grow(queue)) {
+        queue->skipped += units(range);
+        return;
+    }
+    struct range *added = at(queue, queue->count++);
+    *added = *range;
+    added->serial = queue->serial++;
+    queue->waiting += units(range);
+    queue->documents += range->document != 0;
+}
+
+/* What was taken is overtaken too, but for a making of what was written to. */
+static void overtake_taken(struct news_queue *queue, uint32_t session,
+                           const struct hl_document_news *news)
+{
+    for (size_t i = 0; i < queue->taken_count; i++) {
+        struct news_item *item = queue->taken[i];
+        if (item->session == session && item->number == news->number &&
+            (news->change != HL_DOCUMENT_CHANGED || item->change != HL_DOCUMENT_MADE))
+            atomic_store(&item->overtaken, true);
+    }
+}
+
+/*
+ * A document was changed by files, and the kernel has told of it. What waits to be told of it is
+ * overtaken; but if that begins with its making, and what was written to was a file already, nobody
+ * has been told of the making, and it waits on.
+ */
+static void overtake(struct news_queue *queue, uint32_t session,
+                     const struct hl_document_news *news)
+{
+    bool first = true, unknown = false;
+
+    overtake_taken(queue, session, news);
+    for (size_t i = 0, left = queue->documents; left > 0 && i < queue->count; i++) {
+        struct range *range = at(queue, i);
+        left -= range->document != 0;
+        if (range->document != news->number || range->session != session)
+            continue;
+        if (first)
+            unknown = range->change == HL_DOCUMENT_MADE && news->change == HL_DOCUMENT_CHANGED;
+        first = false;
+        range->document = 0;
+        queue->documents--;
+        queue->waiting--;
+    }
+    if (unknown)
+        push(queue, &(struct range){
+                        .session = session, .document = news->number, .change = HL_DOCUMENT_MADE});
+}
+
+static void add_records(struct news_queue *queue, const struct hl_news *news)
+{
+    if (extend(queue, news))
+        queue->waiting += news->records;
+    else if (news->records > 0 || news->created)
+        push(queue, &(struct range){.session = news->session,
+                                    .made = news->created,
+                                    .first = news->first,
+                                    .last = news->last,
+                                    .records = news->records});
+}
+
 bool news_queue_add(struct news_queue *queue, const struct hl_news *news)
 {
     pthread_mutex_lock(&queue->lock);
-    bool empty = queue->count == 0;
-    bool extended = extend(queue, news);
-    uint64_t number = news->records + news->created;
-    if (!extended && grow(queue)) {
-        *at(queue, queue->count++) = (struct range){.serial = queue->serial++,
-                                                    .session = news->session,
-                                                    .made = news->created,
-                                                    .first = news->first,
-                                                    .last = news->last,
-                                                    .records = news->records};
-        extended = true;
+    bool empty = queue->waiting == 0;
+    add_records(queue, news);
+    for (size_t i = 0; i < news->document_count; i++) {
+        if (news->by_file)
+            overtake(queue, news->session, &news->documents[i]);
+        else
+            push(queue, &(struct range){.session = news->session,
+                                        .document = news->documents[i].number,
+                                        .change = news->documents[i].change});
     }
-    if (extended)
-        queue->waiting += number;
-    else
-        queue->skipped += number;
+    if (!news->by_file)
+        queue->skipped += news->documents_skipped;
     if (queue->waiting > queue->most)
         skip(queue, queue->waiting - queue->most);
-    empty = empty && queue->count > 0;
+    empty = empty && queue->waiting > 0;
     pthread_mutex_unlock(&queue->lock);
     return empty;
 }
@@ -198,40 +268,76 @@ static void advance(struct news_queue *queue, struct range *range, uint64_t seq)
         drop_first(queue);
 }
 
+/* Looks at the oldest entry that says anything. A change of a document is taken at once: *taken. */
+static bool look_at_first(struct news_queue *queue, struct range *range, struct news_item *item,
+                          bool *taken)
+{
+    pthread_mutex_lock(&queue->lock);
+    while (queue->count > 0 && units(at(queue, 0)) == 0)
+        drop_first(queue);
+    bool any = queue->count > 0 && queue->taken_count < NEWS_TAKEN_MAX;
+    if (any)
+        *range = *at(queue, 0);
+    *taken = any && range->document != 0;
+    if (*taken) {
+        item->kind = NEWS_DOCUMENT;
+        item->session = range->session;
+        item->number = range->document;
+        item->change = range->change;
+        atomic_store(&item->overtaken, false);
+        queue->taken[queue->taken_count++] = item;
+        queue->waiting--;
+        drop_first(queue);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return any;
+}
+
+/* Takes what was found, if the oldest range is still as it was looked at. */
+static bool take_first(struct news_queue *queue, const struct range *range, bool found,
+                       uint64_t seq, struct news_item *item)
+{
+    bool taken = false;
+
+    pthread_mutex_lock(&queue->lock);
+    struct range *first = queue->count > 0 ? at(queue, 0) : NULL;
+    if (first && first->serial == range->serial && first->skip == range->skip &&
+        first->made == range->made && first->first == range->first) {
+        if (!found) { /* what is left of it was dropped */
+            queue->waiting -= units(first);
+            drop_first(queue);
+        } else {
+            item->kind = first->made ? NEWS_SESSION : NEWS_RECORD;
+            item->session = first->session;
+            item->number = seq;
+            advance(queue, first, seq);
+            taken = true;
+        }
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return taken;
+}
+
 bool news_queue_take(struct news_queue *queue, struct hl_store *store, struct news_item *item)
 {
-    bool taken = false, none = false;
+    struct range range;
+    bool taken = false;
 
-    while (!taken && !none) {
-        bool found = true;
-        struct range range = {0};
-        pthread_mutex_lock(&queue->lock);
-        none = queue->count == 0;
-        if (!none)
-            range = *at(queue, 0);
-        pthread_mutex_unlock(&queue->lock);
-        if (none)
+    while (!taken && look_at_first(queue, &range, item, &taken)) {
+        if (taken)
             break;
         uint64_t seq = range.first;
-        if (!range.made && has_gaps(&range))
-            found = find_seq(store, &range, &seq);
-
-        pthread_mutex_lock(&queue->lock);
-        struct range *first = queue->count > 0 ? at(queue, 0) : NULL;
-        if (first && first->serial == range.serial && first->skip == range.skip &&
-            first->made == range.made && first->first == range.first) {
-            if (!found) { /* what is left of it was dropped */
-                queue->waiting -= units(first);
-                drop_first(queue);
-            } else {
-                *item = (struct news_item){range.session, range.made, seq};
-                advance(queue, first, seq);
-                taken = true;
-            }
-        }
-        pthread_mutex_unlock(&queue->lock);
+        bool found = range.made || !has_gaps(&range) || find_seq(store, &range, &seq);
+        taken = take_first(queue, &range, found, seq, item);
     }
     return taken;
+}
+
+void news_queue_told(struct news_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->taken_count = 0;
+    pthread_mutex_unlock(&queue->lock);
 }
 
 void news_queue_skip(struct news_queue *queue)

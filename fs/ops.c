@@ -29,17 +29,21 @@ static void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
         fuse_reply_buf(req, buffer, (size_t)len);
 }
 
+int entry_from_attr(struct fs *fs, const struct node *node, const struct fs_attr *attr,
+                    struct fuse_entry_param *entry)
+{
+    *entry = (struct fuse_entry_param){
+        .attr = attr->st, .attr_timeout = attr->attr_keep, .entry_timeout = attr->entry_keep};
+    entry->ino = fs_id(fs, node);
+    return entry->ino == 0 ? -ENOMEM : 0;
+}
+
 int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry)
 {
     struct fs_attr attr;
 
     int result = fs_attr(fs, node, &attr);
-    if (result < 0)
-        return result;
-    *entry = (struct fuse_entry_param){
-        .attr = attr.st, .attr_timeout = attr.attr_keep, .entry_timeout = attr.entry_keep};
-    entry->ino = fs_id(fs, node);
-    return entry->ino == 0 ? -ENOMEM : 0;
+    return result < 0 ? result : entry_from_attr(fs, node, &attr, entry);
 }
 
 void reply_node(fuse_req_t req, const struct node *node)
@@ -102,6 +106,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     int result = fs_node(fs, parent, &directory);
     if (result == 0 && directory.kind == NODE_ROOT && announcer_is_asked(fs->announcer, req, name))
         result = -ENOENT;
+    if (result == 0 && directory.kind == NODE_STATE && announcer_sent(fs->announcer, req)) {
+        announced_lookup(req, &directory);
+        return;
+    }
     if (result == 0)
         result = fs_resolve(fs, &directory, name, &node);
     if (result == -ENOENT && directory.kind == NODE_STATE)
@@ -137,6 +145,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     int result = fs_node(fs_of(req), ino, &node);
     if (result < 0)
         reply_result(req, result);
+    else if (announcer_sent(fs_of(req)->announcer, req))
+        announced_getattr(req, &node);
     else
         reply_attr(req, &node, fi ? handle_of(fi) : NULL);
 }
@@ -251,6 +261,10 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     struct handle *handle = NULL;
 
     int result = fs_node(fs, ino, &node);
+    if (result == 0 && announcer_sent(fs->announcer, req)) {
+        announced_open(req, &node, fi);
+        return;
+    }
     if (result == 0)
         result = node_open(fs, req, &node, fi, &handle);
     if (result < 0) {
@@ -311,7 +325,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
     struct handle *handle = handle_of(fi);
     (void)ino;
 
-    if (!handle || !handle->type->write)
+    if (!handle && announcer_sent(fs_of(req)->announcer, req))
+        fuse_reply_write(req, size);
+    else if (!handle || !handle->type->write)
         fuse_reply_err(req, EBADF);
     else if (offset < 0)
         fuse_reply_err(req, EINVAL);

@@ -3,6 +3,7 @@
  *
  *   ops.c         the table; names, attributes, open files, directories
  *   ops_change.c  what makes, removes and renames names
+ *   ops_announced.c  what the announcing thread asks
  */
 #ifndef HL_OPS_H
 #define HL_OPS_H
@@ -23,10 +24,22 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 void reply_result(fuse_req_t req, int result);
 /* What the kernel is told of a node, with a look-up counted. */
 int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry);
+/* The same with attributes that are at hand. */
+int entry_from_attr(struct fs *fs, const struct node *node, const struct fs_attr *attr,
+                    struct fuse_entry_param *entry);
 /* Gives the kernel the node; the look-up is taken back if it did not want it any more. */
 void reply_node(fuse_req_t req, const struct node *node);
 /* Answers 0 when what was appended so far is on the disk. */
 void reply_synced(fuse_req_t req);
+
+/* What the announcing thread asks. Nothing is changed. */
+void announced_lookup(fuse_req_t req, const struct node *directory); /* in a state/ */
+void announced_getattr(fuse_req_t req, const struct node *node);
+void announced_mkdir(fuse_req_t req, const struct node *directory, const char *name);
+void announced_create(fuse_req_t req, const struct node *directory, const char *name,
+                      struct fuse_file_info *fi);
+void announced_open(fuse_req_t req, const struct node *node, struct fuse_file_info *fi);
+void announced_unlink(fuse_req_t req, const struct node *directory, const char *name);
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);

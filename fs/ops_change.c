@@ -23,16 +23,6 @@ static void reply_changed(fuse_req_t req, int result)
         reply_result(req, result);
 }
 
-/* Whether the announcing thread makes this name, and is to be given what is there. */
-static bool is_announced(fuse_req_t req, fuse_ino_t parent, const char *name, struct node *node)
-{
-    struct fs *fs = fs_of(req);
-    struct node directory;
-
-    return announcer_sent(fs->announcer, req) && fs_node(fs, parent, &directory) == 0 &&
-           fs_resolve(fs, &directory, name, node) == 0 && announcer_makes(fs->announcer, req, node);
-}
-
 /* ---- directories ------------------------------------------------------------------------------
  */
 
@@ -43,11 +33,11 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
     struct node directory, node;
     struct hl_session session;
 
-    if (is_announced(req, parent, name, &node)) {
-        reply_node(req, &node);
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0 && announcer_sent(fs->announcer, req)) {
+        announced_mkdir(req, &directory, name);
         return;
     }
-    int result = fs_node(fs, parent, &directory);
     if (result == 0 && directory.kind == NODE_ARCHIVES) {
         result = archive_make(fs, &directory, name, &node);
     } else if (result == 0) {
@@ -84,6 +74,10 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct node directory;
 
     int result = fs_node(fs, parent, &directory);
+    if (result == 0 && announcer_sent(fs->announcer, req)) {
+        announced_unlink(req, &directory, name);
+        return;
+    }
     if (result == 0 && directory.kind != NODE_STATE) {
         refuse(req);
         return;
@@ -91,23 +85,6 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (result == 0)
         result = state_unlink(fs, req, &directory, name);
     reply_changed(req, result);
-}
-
-/* What the announcing thread opens by making it, which it closes and no more. */
-static void reply_announced(fuse_req_t req, const struct node *node, struct fuse_file_info *fi)
-{
-    struct fuse_entry_param entry;
-
-    int result = fill_entry(fs_of(req), node, &entry);
-    if (result < 0) {
-        reply_result(req, result);
-        return;
-    }
-    fi->fh = 0;
-    fi->keep_cache = 1;
-    fi->noflush = 1;
-    if (fuse_reply_create(req, &entry, fi) != 0)
-        fs_forget(fs_of(req), entry.ino, 1);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -119,11 +96,11 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     struct handle *handle = NULL;
     (void)mode; /* a document takes its bits from the session */
 
-    if (is_announced(req, parent, name, &node)) {
-        reply_announced(req, &node, fi);
+    int result = fs_node(fs, parent, &directory);
+    if (result == 0 && announcer_sent(fs->announcer, req)) {
+        announced_create(req, &directory, name, fi);
         return;
     }
-    int result = fs_node(fs, parent, &directory);
     if (result == 0 && directory.kind != NODE_STATE) {
         refuse(req);
         return;

@@ -102,6 +102,14 @@ void state_attr_document(struct fs *fs, const struct hl_session *session,
     fs_attr_size(attr, (uint64_t)document->length + 1);
 }
 
+void state_attr_gone(struct fs *fs, const struct hl_session *session, const struct node *node,
+                     uint64_t size, struct fs_attr *attr)
+{
+    begin(fs, node, session, session->changed_ms, attr);
+    fs_attr_size(attr, size);
+    attr->st.st_nlink = 0;
+}
+
 /* A document that is not there any more is a file without a name, for those who have it open. */
 static int attr_document(struct fs *fs, const struct node *node, const struct hl_session *session,
                          struct fs_attr *attr)
@@ -118,9 +126,7 @@ static int attr_document(struct fs *fs, const struct node *node, const struct hl
         return result;
     if (!document_is_open(fs, node, &size))
         return -ESTALE; /* the kernel looks its name up again */
-    begin(fs, node, session, session->changed_ms, attr);
-    fs_attr_size(attr, size);
-    attr->st.st_nlink = 0;
+    state_attr_gone(fs, session, node, size, attr);
     return 0;
 }
 
@@ -232,6 +238,30 @@ static int make(struct fs *fs, uint32_t session, const struct state_name *parsed
     return result;
 }
 
+/* With the session's lock held. NULL: nobody makes it. */
+static struct draft *find_unborn(struct fs *fs, uint32_t session, const struct state_name *parsed)
+{
+    struct draft *draft = NULL;
+
+    do {
+        draft = draft_next_named(fs, session, DRAFT_DOCUMENT, parsed->key, parsed->key_len, draft);
+    } while (draft && !draft->unborn);
+    return draft;
+}
+
+bool state_is_being_made(struct fs *fs, const struct node *directory, const char *name)
+{
+    struct state_name parsed;
+
+    state_name(&parsed, name);
+    if (!parsed.is_key)
+        return false;
+    drafts_lock(fs, directory->session);
+    bool made = find_unborn(fs, directory->session, &parsed) != NULL;
+    drafts_unlock(fs, directory->session);
+    return made;
+}
+
 /* With the session's lock held. -EEXIST: there is a document of that name. */
 static int create(struct fs *fs, uint32_t session, const struct state_name *parsed, int flags,
                   pid_t who, struct node *node, struct handle **handle)
@@ -247,10 +277,7 @@ static int create(struct fs *fs, uint32_t session, const struct state_name *pars
     if (parsed->is_scratch) {
         draft = find_scratch(fs, session, parsed->name);
     } else if (flags & O_EXCL) {
-        do {
-            draft =
-                draft_next_named(fs, session, DRAFT_DOCUMENT, parsed->key, parsed->key_len, draft);
-        } while (draft && !draft->unborn);
+        draft = find_unborn(fs, session, parsed);
     }
     if (draft && (flags & O_EXCL))
         return -EEXIST;

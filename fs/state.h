@@ -29,6 +29,9 @@ int state_resolve(struct fs *fs, const struct node *directory, const char *name,
 int state_resolve_unborn(struct fs *fs, const struct node *directory, const char *name, pid_t who,
                          struct node *node);
 
+/* Whether somebody makes a document of that name, and has not set it yet. */
+bool state_is_being_made(struct fs *fs, const struct node *directory, const char *name);
+
 /* Whether the sender of the request may change names and documents of the session now: 0, -EROFS,
  * -EACCES. */
 int state_may_change(struct fs *fs, fuse_req_t req, uint32_t session);
@@ -38,6 +41,9 @@ int state_attr(struct fs *fs, const struct node *node, const struct hl_session *
                struct fs_attr *attr);
 void state_attr_document(struct fs *fs, const struct hl_session *session,
                          const struct hl_document *document, struct fs_attr *attr);
+/* Those of a document that is not there any more. */
+void state_attr_gone(struct fs *fs, const struct hl_session *session, const struct node *node,
+                     uint64_t size, struct fs_attr *attr);
 
 /* Scratch files of a session for listing: the one with the lowest number above *number, which is
  * then its. False: there is none. */

@@ -22,10 +22,12 @@
 #define SECRET_BYTES 16
 #define SECRET_PREFIX ".hotlogfs-announcer-"
 
-/* The session's directories that a turn has open, to tell of their logs at its end. */
+/* The directories of a session that a turn has open. */
 struct told {
     uint32_t session;
-    int fd;
+    int fd;       /* the session's */
+    int state_fd; /* -1: not opened */
+    bool records; /* were made: its log is told of, too */
 };
 
 struct teller {
@@ -43,6 +45,7 @@ struct teller {
     bool started, ends;
     bool hiding; /* `item` is denied to the thread until it makes it */
     struct node item;
+    const struct news_item *document; /* whose turn it is; NULL: none */
     pthread_t thread;
 };
 
@@ -142,10 +145,10 @@ static void show(struct teller *teller)
 /* 0, or the errno. */
 static int tell_record(struct teller *teller, int directory, const struct news_item *item)
 {
-    struct node node = {.kind = NODE_RECORD, .session = item->session, .a = item->seq};
+    struct node node = {.kind = NODE_RECORD, .session = item->session, .a = item->number};
     char name[24];
 
-    snprintf(name, sizeof name, "%" PRIu64, item->seq);
+    snprintf(name, sizeof name, "%" PRIu64, item->number);
     hide(teller, &node);
     int fd = open_below(directory, name, O_WRONLY | O_CREAT | O_EXCL);
     int error = fd < 0 ? errno : 0;
@@ -169,6 +172,35 @@ static int tell_session(struct teller *teller, int mount, uint32_t session, cons
     return error;
 }
 
+static void set_document(struct teller *teller, const struct news_item *document)
+{
+    pthread_mutex_lock(&teller->lock);
+    teller->document = document;
+    pthread_mutex_unlock(&teller->lock);
+}
+
+/* Makes the file, opens it or removes it, and writes a byte if it is there, which goes nowhere. So
+ * the kernel tells what it tells of a file that is made, written or removed. */
+static int tell_document(struct teller *teller, int state, const struct order *order)
+{
+    enum hl_change change = order->item.change;
+    int fd = -1, error = 0;
+
+    set_document(teller, &order->item);
+    if (change == HL_DOCUMENT_DELETED) {
+        error = unlinkat(state, order->key, 0) != 0 ? errno : 0;
+    } else {
+        fd = open_below(state, order->key,
+                        O_WRONLY | (change == HL_DOCUMENT_MADE ? O_CREAT | O_EXCL : 0));
+        if (fd < 0 || syscall(SYS_write, fd, "\n", 1) != 1)
+            error = errno;
+    }
+    set_document(teller, NULL);
+    if (fd >= 0)
+        let_go(fd);
+    return error;
+}
+
 /* With only the time of the last change set, the kernel says that it was changed. */
 static void tell_log(int directory)
 {
@@ -184,21 +216,50 @@ static void tell_log(int directory)
 /* ---- turns ------------------------------------------------------------------------------------
  */
 
-/* The session's directory, from now on open until the turn ends; or -errno. */
-static int directory_of(struct told *told, size_t *count, int mount, const struct order *order)
+/* The session's directories, from now on open until the turn ends; or NULL, and errno. */
+static struct told *directory_of(struct told *told, size_t *count, int mount,
+                                 const struct order *order)
 {
     char path[sizeof "sessions/" + NODE_NAME_MAX];
 
     for (size_t i = 0; i < *count; i++) {
         if (told[i].session == order->item.session)
-            return told[i].fd;
+            return &told[i];
     }
     snprintf(path, sizeof path, "sessions/%s", order->name);
     int fd = open_below(mount, path, O_PATH | O_DIRECTORY);
     if (fd < 0)
-        return -errno;
-    told[(*count)++] = (struct told){order->item.session, fd};
-    return fd;
+        return NULL;
+    told[*count] = (struct told){.session = order->item.session, .fd = fd, .state_fd = -1};
+    return &told[(*count)++];
+}
+
+/* 0, or the errno. */
+static int tell_in(struct teller *teller, struct told *directory, const struct order *order)
+{
+    if (order->item.kind == NEWS_RECORD) {
+        directory->records = true;
+        return tell_record(teller, directory->fd, &order->item);
+    }
+    if (directory->state_fd < 0)
+        directory->state_fd = open_below(directory->fd, "state", O_PATH | O_DIRECTORY);
+    return directory->state_fd < 0 ? errno : tell_document(teller, directory->state_fd, order);
+}
+
+/* Tells that logs grew, and closes all. Returns whether any did. */
+static bool end_turn(const struct told *told, size_t count)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (told[i].records)
+            tell_log(told[i].fd);
+        any = any || told[i].records;
+        if (told[i].state_fd >= 0)
+            let_go(told[i].state_fd);
+        let_go(told[i].fd);
+    }
+    return any;
 }
 
 static void perform(struct teller *teller, struct turn *turn)
@@ -213,22 +274,18 @@ static void perform(struct teller *teller, struct turn *turn)
     for (size_t i = 0; i < turn->count && !atomic_load(&teller->hurried); i++) {
         const struct order *order = &turn->orders[i];
         int error;
-        if (order->item.made) {
+        if (order->item.kind == NEWS_SESSION) {
             error = tell_session(teller, mount, order->item.session, order->name);
         } else {
-            int directory = directory_of(told, &told_count, mount, order);
-            error = directory < 0 ? -directory : tell_record(teller, directory, &order->item);
+            struct told *directory = directory_of(told, &told_count, mount, order);
+            error = directory ? tell_in(teller, directory, order) : errno;
         }
         if (error == 0)
             atomic_fetch_add(&teller->told, 1);
         else if (error != ENOENT) /* it is there, but the kernel would not have it made */
             atomic_fetch_add(&teller->failed, 1);
     }
-    for (size_t i = 0; i < told_count; i++) {
-        tell_log(told[i].fd);
-        let_go(told[i].fd);
-    }
-    if (told_count > 0)
+    if (end_turn(told, told_count))
         tell_log(mount);
     let_go(mount);
 }
@@ -370,4 +427,29 @@ bool teller_makes(struct teller *teller, fuse_req_t req, const struct node *node
     if (hidden)
         show(teller); /* from now on the name is there */
     return hidden;
+}
+
+int teller_document(struct teller *teller, const struct node *directory, struct node *node)
+{
+    int result = -ENOENT;
+
+    pthread_mutex_lock(&teller->lock);
+    const struct news_item *item = teller->document;
+    if (item && item->session == directory->session && item->change != HL_DOCUMENT_MADE) {
+        *node = (struct node){.kind = NODE_DOCUMENT, .session = item->session, .a = item->number};
+        result = 0;
+    }
+    pthread_mutex_unlock(&teller->lock);
+    return result;
+}
+
+bool teller_tells(struct teller *teller, enum hl_change change, struct node *node)
+{
+    pthread_mutex_lock(&teller->lock);
+    const struct news_item *item = teller->document;
+    bool tells = item && item->change == change && !atomic_load(&item->overtaken);
+    if (tells)
+        *node = (struct node){.kind = NODE_DOCUMENT, .session = item->session, .a = item->number};
+    pthread_mutex_unlock(&teller->lock);
+    return tells;
 }

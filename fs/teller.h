@@ -14,12 +14,13 @@
 
 #include "announce.h"
 
-#define TURN_ITEMS 32
+#define TURN_ITEMS NEWS_TAKEN_MAX
 
-/* Something to tell, with the name of its session as it stands in sessions/. */
+/* Something to tell, with the names of its session in sessions/ and of its document in state/. */
 struct order {
     struct news_item item;
     char name[NODE_NAME_MAX + 1];
+    char key[NODE_NAME_MAX + 1];
 };
 
 /* What the thread does in one go, with the mount in use meanwhile. */
@@ -51,5 +52,7 @@ bool teller_is_asked(struct teller *teller, fuse_req_t req, const char *name);
 bool teller_sent(struct teller *teller, fuse_req_t req);
 bool teller_hides(struct teller *teller, fuse_req_t req, const struct node *node);
 bool teller_makes(struct teller *teller, fuse_req_t req, const struct node *node);
+int teller_document(struct teller *teller, const struct node *directory, struct node *node);
+bool teller_tells(struct teller *teller, enum hl_change change, struct node *node);
 
 #endif

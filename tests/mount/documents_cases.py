@@ -227,6 +227,7 @@ def at_diff(mount):
             op(s, delete_op(f"k{n % 7}"))
     last = last_seq(s)
     assert diff(f"{s}/at/{last}", f"{s}/at/{last}") == ""
+    assert diff(f"{s}/at/{last}", f"{s}/state") == ""
     assert diff(f"{s}/at/{last - 1}", f"{s}/at/{last}")
     said = diff(f"{s}/at/9", f"{s}/at/10")  # the tenth record deletes k1
     assert said == f"Only in {s}/at/9: k1\n", said
@@ -357,6 +358,31 @@ def archive_is_read_only(mount):
     process = subprocess.run(["rm", "-rf", f"{s}/archive/x"], capture_output=True, check=False)
     assert process.returncode != 0
     assert read(path) == b"1\n" and hl.log_of(s) == before
+
+
+@case
+def by_age(mount):
+    """What was not set for long is found by its time, and archived by mv."""
+    s = hl.new_session(mount, "age")
+    now = int(time.time() * 1000)
+    for n in range(300):
+        op(s, {**set_op(f"k{n}", n), "ts_ms": now - (100 if n % 3 else 10) * 86400000})
+    before = tree(f"{s}/state")
+    os.mkdir(f"{s}/archive/2026-Q1")
+    subprocess.run(["find", "state", "-type", "f", "-mtime", "+90", "-exec", "mv", "-t", "archive/2026-Q1", "{}", "+"],
+                   check=True, cwd=s)
+    assert tree(f"{s}/state") == {f"k{n}": b"%d\n" % n for n in range(0, 300, 3)}
+    assert tree(f"{s}/archive/2026-Q1") == {f"k{n}": b"%d\n" % n for n in range(300) if n % 3}
+    old = os.stat(f"{s}/archive/2026-Q1/k1")
+    assert abs(old.st_mtime * 1000 - now + 100 * 86400000) < 1000, old
+    assert read(f"{s}/history/k1").count(b"\n") == 2
+    # And back, also under other names.
+    subprocess.run("mv archive/2026-Q1/* state/", shell=True, check=True, cwd=s)
+    assert tree(f"{s}/state") == before and os.listdir(f"{s}/archive/2026-Q1") == []
+    subprocess.run("mv state/k1 archive/2026-Q1/other; rmdir archive/2026-Q1 && exit 1; mv archive/2026-Q1/other state/k2;"
+                   "rmdir archive/2026-Q1", shell=True, check=True, cwd=s, stderr=subprocess.DEVNULL)
+    assert read(f"{s}/state/k2") == b"1\n" and not os.path.exists(f"{s}/state/k1")
+    assert tree(f"{s}/at/{last_seq(s)}") == tree(f"{s}/state")
 
 
 # ---- all of them ------------------------------------------------------------------------------------------

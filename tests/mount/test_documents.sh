@@ -24,6 +24,7 @@ t_test "at/: which seqs there are" py at_bounds "$MNT"
 t_test "archive/: what operations put there" py archive "$MNT"
 t_test "archive/: mkdir and rmdir" py archive_directories "$MNT"
 t_test "archive/: nothing can be changed in it" py archive_is_read_only "$MNT"
+t_test "archive/: find -mtime and mv" py by_age "$MNT"
 t_test "permissions come from the session's directory" py permissions "$MNT"
 t_test "large values" py large "$MNT"
 t_test "many keys" py many "$MNT" 3000

@@ -58,6 +58,7 @@ t_test "documents" python3 "$T_HERE/state_cases.py" in_pieces "$MNT"
 t_test "documents not set yet" python3 "$T_HERE/state_name_cases.py" not_set_yet "$MNT"
 t_test "temporary files renamed" python3 "$T_HERE/state_rename_cases.py" replace_before_close "$MNT"
 t_test "inotify is told of his" python3 "$T_HERE/inotify_cases.py" race "$MNT" 1
+t_test "and of what becomes of his documents" python3 "$T_HERE/inotify_document_cases.py" each "$MNT"
 t_test "his again after kill -9" after_a_kill
 t_unmount
 t_test "in the background" in_the_background

@@ -156,6 +156,10 @@ t_test "the same with what is not JSON" py rename replace_with_bad
 t_test "open files go with their names" py rename files_go_with_their_names
 t_test "open scratch files become documents" py rename scratch_becomes_a_document
 t_test "rename while others set" py rename while_others_set
+t_test "to archive/ and back" py archive there_and_back
+t_test "to archive/ and back, by mv" py archive by_mv
+t_test "what cannot be archived" py archive not_so
+t_test "to archive/ while open" py archive open_files
 t_test "large values" py load large
 t_test "readers see whole values" py load readers_see_whole_values
 t_test "many documents" py load many

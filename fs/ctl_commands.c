@@ -6,40 +6,44 @@
 #include <errno.h>
 #include <string.h>
 
+typedef int command_runner(struct fs *fs, const char *argument, struct hl_progress *progress,
+                           struct text *members, struct hl_error *err);
+
 struct command_type {
     const char *name;
+    const char *argument; /* what it takes, for people; NULL: nothing */
     const char *help;
-    /* NULL: asked for by a barrier, see ctl.c. */
-    int (*run)(struct fs *fs, struct hl_progress *progress, struct text *members,
-               struct hl_error *err);
+    command_runner *run; /* NULL: asked for by a barrier, see ctl.c */
 };
 
-static int run_help(struct fs *fs, struct hl_progress *progress, struct text *members,
-                    struct hl_error *err);
+static command_runner run_help;
 
 static void add_number(struct text *members, const char *name, uint64_t value)
 {
     text_format(members, ",\"%s\":%llu", name, (unsigned long long)value);
 }
 
-static int run_checkpoint(struct fs *fs, struct hl_progress *progress, struct text *members,
-                          struct hl_error *err)
+static int run_checkpoint(struct fs *fs, const char *argument, struct hl_progress *progress,
+                          struct text *members, struct hl_error *err)
 {
+    (void)argument;
     (void)members;
     return hl_checkpoint(fs->store, progress, err);
 }
 
-static int run_rotate(struct fs *fs, struct hl_progress *progress, struct text *members,
-                      struct hl_error *err)
+static int run_rotate(struct fs *fs, const char *argument, struct hl_progress *progress,
+                      struct text *members, struct hl_error *err)
 {
+    (void)argument;
     (void)progress;
     (void)members;
     return hl_rotate(fs->store, err);
 }
 
-static int run_verify(struct fs *fs, struct hl_progress *progress, struct text *members,
-                      struct hl_error *err)
+static int run_verify(struct fs *fs, const char *argument, struct hl_progress *progress,
+                      struct text *members, struct hl_error *err)
 {
+    (void)argument;
     struct hl_verify_report report = {0};
 
     int result = hl_verify(fs->store, &report, progress, err);
@@ -57,26 +61,41 @@ static int run_verify(struct fs *fs, struct hl_progress *progress, struct text *
     return 0;
 }
 
-static int run_reindex(struct fs *fs, struct hl_progress *progress, struct text *members,
-                       struct hl_error *err)
+static int run_reindex(struct fs *fs, const char *argument, struct hl_progress *progress,
+                       struct text *members, struct hl_error *err)
 {
+    (void)argument;
     (void)members;
     return hl_reindex(fs->store, progress, err);
 }
 
+static int run_snapshot(struct fs *fs, const char *argument, struct hl_progress *progress,
+                        struct text *members, struct hl_error *err)
+{
+    int result = hl_snapshot(fs->store, argument, progress, err);
+    if (result < 0)
+        return result;
+    text_format(members, ",\"snapshot\":");
+    text_json_string(members, argument, strlen(argument));
+    return 0;
+}
+
 static const struct command_type commands[] = {
-    {"help", "lists the commands", run_help},
-    {"sync", "returns when all that was appended before it is on the disk", NULL},
-    {"checkpoint", "writes a checksummed copy of the index to checkpoints/", run_checkpoint},
-    {"rotate", "seals the segment that is written to and begins the next", run_rotate},
-    {"verify", "checks every frame of the log, and the index against them", run_verify},
-    {"reindex", "builds the index again from the log, while appends and reads go on", run_reindex},
+    {"help", NULL, "lists the commands", run_help},
+    {"sync", NULL, "returns when all that was appended before it is on the disk", NULL},
+    {"checkpoint", NULL, "writes a checksummed copy of the index to checkpoints/", run_checkpoint},
+    {"rotate", NULL, "seals the segment that is written to and begins the next", run_rotate},
+    {"verify", NULL, "checks every frame of the log, and the index against them", run_verify},
+    {"reindex", NULL, "builds the index again from the log, while appends and reads go on",
+     run_reindex},
+    {"snapshot", "NAME", "makes a consistent copy of the store in snapshots/NAME", run_snapshot},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
-static int run_help(struct fs *fs, struct hl_progress *progress, struct text *members,
-                    struct hl_error *err)
+static int run_help(struct fs *fs, const char *argument, struct hl_progress *progress,
+                    struct text *members, struct hl_error *err)
 {
+    (void)argument;
     (void)fs;
     (void)progress;
     (void)err;
@@ -84,6 +103,10 @@ static int run_help(struct fs *fs, struct hl_progress *progress, struct text *me
     for (size_t i = 0; i < COMMANDS; i++) {
         text_format(members, "%s{\"name\":", i ? "," : "");
         text_json_string(members, commands[i].name, strlen(commands[i].name));
+        if (commands[i].argument) {
+            text_format(members, ",\"argument\":");
+            text_json_string(members, commands[i].argument, strlen(commands[i].argument));
+        }
         text_format(members, ",\"help\":");
         text_json_string(members, commands[i].help, strlen(commands[i].help));
         text_format(members, "}");
@@ -107,10 +130,13 @@ static const struct command_type *find(const char *name, size_t len)
 int command_parse(const char *data, size_t len, struct command *command, struct hl_error *err)
 {
     command->type = NULL;
+    command->argument = "";
     if (len > 0 && data[len - 1] == '\n')
         len--;
     size_t shown = len < COMMAND_MAX ? len : COMMAND_MAX;
     memcpy(command->text, data, shown);
+    while (shown > 0 && (command->text[shown - 1] == ' ' || command->text[shown - 1] == '\t'))
+        shown--;
     command->text[shown] = '\0';
     if (len > COMMAND_MAX)
         return hl_fail(err, EINVAL, "a command is at most %d bytes", COMMAND_MAX);
@@ -125,8 +151,11 @@ int command_parse(const char *data, size_t len, struct command *command, struct 
     if (!type)
         return hl_fail(err, EINVAL, "there is no command `%.*s`; `help` lists them",
                        (int)(word_len < 80 ? word_len : 80), word);
-    if (word[word_len + strspn(word + word_len, " \t")] != '\0')
+    command->argument = word + word_len + strspn(word + word_len, " \t");
+    if (!type->argument && command->argument[0] != '\0')
         return hl_fail(err, EINVAL, "`%s` takes no argument", type->name);
+    if (type->argument && command->argument[0] == '\0')
+        return hl_fail(err, EINVAL, "`%s` takes %s", type->name, type->argument);
     command->type = type;
     return 0;
 }
@@ -144,7 +173,7 @@ int command_run(struct fs *fs, const struct command *command, struct hl_progress
 {
     if (atomic_load(&progress->cancel))
         return hl_fail(err, EINTR, "interrupted before it began");
-    int result = command->type->run(fs, progress, members, err);
+    int result = command->type->run(fs, command->argument, progress, members, err);
     if (result == -EINTR)
         return hl_fail(err, EINTR, "interrupted; nothing was changed");
     return result;

@@ -13,6 +13,7 @@ struct command_type;
 struct command {
     const struct command_type *type; /* NULL: it is none */
     char text[COMMAND_MAX + 1];      /* as written, for the result */
+    const char *argument; /* in text, from its first byte to its last; "": none is taken */
 };
 
 /* Reads one command, its newline optional. 0 or -EINVAL; either way text can be shown. */

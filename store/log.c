@@ -108,28 +108,34 @@ static int begin_next(struct hl_store *store)
     return 0;
 }
 
+int log_seal(struct hl_store *store, struct hl_error *err)
+{
+    if (store->seal_written)
+        return 0;
+    int error = write_seal(store);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot seal segment %s: %s", store->active->name,
+                       strerror(-error));
+    /* Sealed means synced: the next segment's first frame must not be on the disk before this. */
+    error =
+        commit_sync_file(store, store->active, position_make(store->active->first, store->tail));
+    if (error < 0)
+        return hl_fail(err, -error, "cannot sync segment %s: %s", store->active->name,
+                       strerror(-error));
+    atomic_store(&store->active->sealed, true);
+    store->seal_written = true;
+    return 0;
+}
+
 int log_rotate(struct hl_store *store, bool forced, struct hl_error *err)
 {
-    int error = 0;
-    if (!store->seal_written) {
-        bool wanted = store->tail >= store->options.segment_size ||
-                      (forced && store->tail > SEGMENT_HEADER_REGION);
-        if (!wanted)
-            return 0;
-        error = write_seal(store);
-        if (error < 0)
-            return hl_fail(err, -error, "cannot seal segment %s: %s", store->active->name,
-                           strerror(-error));
-        /* Sealed means synced: the next segment's first frame must not be on the disk before this.
-         */
-        error = commit_sync_file(store, store->active,
-                                 position_make(store->active->first, store->tail));
-        if (error < 0)
-            return hl_fail(err, -error, "cannot sync segment %s: %s", store->active->name,
-                           strerror(-error));
-        atomic_store(&store->active->sealed, true);
-        store->seal_written = true;
-    }
+    bool wanted = store->seal_written || store->tail >= store->options.segment_size ||
+                  (forced && store->tail > SEGMENT_HEADER_REGION);
+    if (!wanted)
+        return 0;
+    int error = log_seal(store, err);
+    if (error < 0)
+        return error;
     error = begin_next(store);
     if (error < 0)
         return hl_fail(err, -error, "cannot make the segment after %s: %s", store->active->name,

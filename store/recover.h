@@ -81,7 +81,8 @@ int recover_adopt_index(struct hl_store *store, struct hl_error *err);
 /*
  * Makes the unsealed segment fit to be appended to, after it was replayed from offset `from`:
  * regions without a whole batch are voided, the torn tail is cut, what was replayed is written
- * again, and all is synced. file_size: as it was found. What a full disk keeps it from is put off
+ * again, and all is synced. A file with more than one link is never written to: a copy takes its
+ * place first. file_size: as it was found. What a full disk keeps it from is put off
  * (tail_mend()), with a report; *settled says whether what was replayed is on the disk. Takes
  * last's regions.
  */

@@ -328,3 +328,37 @@ void segment_put(struct segment_set *set, struct segment *segment)
     segment->users--;
     pthread_mutex_unlock(&set->lock);
 }
+
+int segment_links(const struct segment_set *set, const struct segment *segment, uint64_t *links)
+{
+    struct stat st;
+    int error = set->io->fstat(set->io->context, segment->fd, &st);
+    if (error == 0)
+        *links = st.st_nlink;
+    return error;
+}
+
+int segment_make_own(struct segment_set *set, struct segment *segment)
+{
+    const struct hl_io *io = set->io;
+    char temporary[SEGMENT_NAME_MAX + 8];
+    uint64_t size;
+    snprintf(temporary, sizeof temporary, "%s.tmp", segment->name);
+    int error = hl_io_size(io, segment->fd, &size);
+    if (error < 0)
+        return error;
+    int fd = hl_io_open(io, set->dirfd, temporary, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    if (fd < 0)
+        return fd;
+    error = hl_io_copy(io, segment->fd, 0, size, fd, 0);
+    if (error == 0)
+        error = hl_io_fsync(io, fd);
+    if (error == 0)
+        error = io->rename(io->context, set->dirfd, temporary, set->dirfd, segment->name);
+    if (error < 0)
+        io->unlink(io->context, set->dirfd, temporary, 0);
+    else /* whoever reads from the descriptor reads the same bytes, before and after */
+        error = io->dup3(io->context, fd, segment->fd, O_CLOEXEC);
+    hl_io_close(io, fd);
+    return error < 0 ? error : hl_io_fsync(io, set->dirfd);
+}

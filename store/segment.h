@@ -89,4 +89,11 @@ int segment_get_by_line(struct segment_set *set, uint64_t offset, struct segment
                         uint64_t *before);
 void segment_put(struct segment_set *set, struct segment *segment); /* NULL is fine */
 
+/* How many links the segment's file has. */
+int segment_links(const struct segment_set *set, const struct segment *segment, uint64_t *links);
+/* Puts a synced copy of the file, with one link, in its place: whoever has another link to the old
+ * one, a snapshot or a backup, keeps it as it is. The segment is taken;
+ * others may be reading it. */
+int segment_make_own(struct segment_set *set, struct segment *segment);
+
 #endif

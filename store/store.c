@@ -380,6 +380,8 @@ int hl_store_open(const char *dir, const struct hl_options *options, struct hl_s
     if (error == 0)
         error = recover(store, err);
     if (error == 0) {
+        if (!options->read_only)
+            snapshot_clean(store);
         store->checkpoint_position = checkpoint_newest(store);
         error = start_threads(store, err);
     }
@@ -416,7 +418,7 @@ int hl_store_close(struct hl_store *store)
         index_close(store->index);
         store->index = NULL;
         if (result == 0)
-            result = clean_mark_write(store);
+            result = clean_mark_write(store, store->dirfd);
     }
     store_free(store);
     return result;

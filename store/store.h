@@ -430,6 +430,18 @@ int hl_rotate(struct hl_store *store,
 /* Brings the index up to date and writes a checksummed copy of it to DIR/checkpoints. */
 int hl_checkpoint(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
 
+/*
+ * Makes DIR/snapshots/NAME: a store of its own that holds what was appended before some instant
+ * during the call, synced when it returns. The segment that is appended to is sealed for it; sealed
+ * ones are shared by hard link (or copied where the file system refuses that), and never written to
+ * again by either store. It keeps the store's id, which stands in the shared files: the id says of
+ * what lineage a file is, and each segment's salt, which file it is; nothing is locked or named by
+ * the id, so both may be open at once. A failed or interrupted call leaves nothing behind.
+ * -EINVAL, -ENAMETOOLONG: not a name (one component of a path, UTF-8, not hidden). -EEXIST.
+ */
+int hl_snapshot(struct hl_store *store, const char *name, struct hl_progress *progress,
+                struct hl_error *err);
+
 struct hl_verify_report {
     uint64_t segments, frames, records, bytes; /* looked at, and found good */
     uint64_t damaged_gaps, damaged_bytes;      /* in the log */

@@ -200,7 +200,7 @@ static void test_of_idle_stores(void **state)
     shows(&t, "rotated", &image);
     hl_store_status(t.store, &status);
     for (int i = 0; i < 3; i++) {
-        char name[8];
+        char name[24];
         snprintf(name, sizeof name, "%d", i);
         take(&t, name);
         shows(&t, name, &image);
@@ -367,7 +367,7 @@ static void test_copied_where_links_cannot_be(void **state)
     t_store_watch(&t);
     t_open(&t);
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
-        char name[8], path[T_PATH];
+        char name[24], path[T_PATH];
         struct stat st;
         snprintf(name, sizeof name, "%zu", i);
         t_io_fail(&t.io, 1U << T_LINK, NULL, 2, UINT64_MAX, errors[i]);
@@ -597,7 +597,7 @@ static void test_while_others_append(void **state)
     }
     assert_true(rounds <= 32);
     for (unsigned round = 0; round < rounds; round++) {
-        char name[8];
+        char name[24];
         uint64_t sum = 0, goal = 0;
         for (int i = 0; i < WRITERS; i++)
             goal += atomic_load(&writers[i].batches);
@@ -618,7 +618,7 @@ static void test_while_others_append(void **state)
     for (unsigned round = 0; round < rounds; round++) {
         struct t_store s;
         struct t_image image;
-        char name[8];
+        char name[24];
         snprintf(name, sizeof name, "%u", round);
         snapshot_init(&s, &t, name);
         s.options.read_only = round % 2;

@@ -296,6 +296,56 @@ int checkpoint_restore(struct hl_store *store, unsigned *skip, const char *name)
     return error < 0 ? error : restored ? 0 : -ENOENT;
 }
 
+/* ---- checking ---- */
+
+static int check_one(struct hl_store *store, int dir, const char *name)
+{
+    uint64_t size;
+    int fd = hl_io_open(store->io, dir, name, O_RDONLY, 0);
+    int error = fd < 0 ? fd : check_file(store, fd, &size);
+    hl_io_close(store->io, fd);
+    return error;
+}
+
+int checkpoint_check(struct hl_store *store,
+                     void (*each)(void *context, const char *name, int result), void *context)
+{
+    struct names names = {.count = 0};
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    if (dir < 0)
+        return dir == -ENOENT ? 0 : dir;
+    int error = store->io->list(store->io->context, dir, collect_name, &names);
+    for (size_t i = 0; i < names.count && error == 0; i++) {
+        char path[64];
+        int result = check_one(store, dir, names.at[i]);
+        snprintf(path, sizeof path, "checkpoints/%s", names.at[i]);
+        if (result == 0 || result == -EBADMSG)
+            each(context, path, result);
+        else
+            error = result;
+    }
+    hl_io_close(store->io, dir);
+    return error;
+}
+
+int checkpoint_remove(struct hl_store *store, bool all)
+{
+    struct names names = {.count = 0};
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    if (dir < 0)
+        return dir == -ENOENT ? 0 : dir;
+    int error = store->io->list(store->io->context, dir, collect_name, &names);
+    for (size_t i = 0; i < names.count && error == 0; i++) {
+        int result = all ? -EBADMSG : check_one(store, dir, names.at[i]);
+        error = result == -EBADMSG ? store->io->unlink(store->io->context, dir, names.at[i], 0)
+                                   : result;
+    }
+    if (error == 0)
+        error = hl_io_fsync(store->io, dir);
+    hl_io_close(store->io, dir);
+    return error;
+}
+
 /* ---- the mark of a clean end ---- */
 
 #define CLEAN_NAME "clean"

@@ -7,7 +7,8 @@
  * the memtable to the index   checkpoint.c: copies of the index lookup.c   where sessions and
  * records are found              read.c: records, session logs rootlog.c  the log of the whole
  * store                        status.c recover.c  format.md's Opening; replay.c applies frames
- * follow_writer.c: read-only beside one
+ * follow_writer.c: read-only beside one; snapshot.c; verify.c and check.h: frames held against the
+ * index, in an open store and in one that is not
  *
  * Lock order, outermost first; a thread takes only what stands further down than what it holds:
  *
@@ -163,6 +164,13 @@ struct hl_store {
 struct hl_store *store_new(const struct hl_options *options, const char *path);
 void store_free(struct hl_store *store); /* closes what is open; threads have ended */
 
+/* Opens the directory, takes its lock, opens log/. A check (not for writing) keeps writers out
+ * while it lasts; other read-only stores only look whether there is one. */
+int store_begin(struct hl_store *store, bool check, struct hl_holder *holder, struct hl_error *err);
+/* Brings the index up to date, makes a checkpoint, closes the index with the mark of a clean end.
+ * Threads have ended, or never began. */
+int store_finish(struct hl_store *store);
+
 uint64_t now_ms(void); /* of the wall clock */
 uint64_t monotonic_ms(void);
 void store_report(const struct hl_store *store, enum hl_severity severity, const char *format, ...)
@@ -230,6 +238,11 @@ uint64_t checkpoint_newest(struct hl_store *store);
 int checkpoint_copy_index(struct hl_store *store, int to, struct hl_progress *progress,
                           void (*begun)(void *context), void *context, uint64_t *size,
                           uint64_t *crc);
+/* Checks each file of checkpoints/: each() gets its name below DIR and 0, or -EBADMSG. */
+int checkpoint_check(struct hl_store *store,
+                     void (*each)(void *context, const char *name, int result), void *context);
+/* Removes those that are damaged, or all. */
+int checkpoint_remove(struct hl_store *store, bool all);
 /* The clean-end mark: what index/data.mdb was like when the store was closed (index/clean). dirfd:
  * of the directory that holds index/. */
 int clean_mark_write(struct hl_store *store, int dirfd);

@@ -298,6 +298,14 @@ int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool cre
     return hl_io_open(io, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
 }
 
+int hl_io_open_new(const struct hl_io *io, int dirfd, const char *name)
+{
+    int error = io->unlink(io->context, dirfd, name, 0);
+    if (error < 0 && error != -ENOENT)
+        return error;
+    return hl_io_open(io, dirfd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+}
+
 int hl_io_put_file(const struct hl_io *io, int dirfd, const char *name, const void *data,
                    size_t len)
 {

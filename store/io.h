@@ -72,6 +72,10 @@ int hl_io_copy(const struct hl_io *io, int from, uint64_t offset, uint64_t size,
  * NULL) says whether it was made; the parent then wants a sync. */
 int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create, bool *made);
 
+/* Opens a file of this name that is new, for writing and reading. One that is there is unlinked,
+ * and not written to: it may have other links. */
+int hl_io_open_new(const struct hl_io *io, int dirfd, const char *name);
+
 /* Writes a whole small file as name.tmp, syncs it, renames it to name and syncs the directory. */
 int hl_io_put_file(const struct hl_io *io, int dirfd, const char *name, const void *data,
                    size_t len);

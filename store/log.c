@@ -49,7 +49,7 @@ void log_advance(struct hl_store *store, uint64_t end)
 
 static int write_seal(struct hl_store *store)
 {
-    uint8_t bytes[FRAME_HEADER_SIZE + SEAL_TEXT_MAX + FRAME_ALIGN];
+    uint8_t bytes[SEAL_FRAME_MAX];
     struct segment *active = store->active;
     struct seal seal = {
         .records = atomic_load(&active->records),
@@ -57,14 +57,7 @@ static int write_seal(struct hl_store *store)
         .end = store->tail,
         .recorded_ms = log_clock(store),
     };
-    size_t len = seal_encode(&seal, (char *)bytes + FRAME_HEADER_SIZE);
-    struct frame frame = {
-        .length = (uint32_t)len,
-        .recorded_ms = seal.recorded_ms,
-        .type = FRAME_SEAL,
-        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
-    };
-    uint64_t size = frame_finish(bytes, active->salt, store->tail, &frame);
+    uint64_t size = seal_frame(bytes, active->salt, &seal);
     int error = hl_io_write(store->io, active->fd, bytes, size, store->tail);
     if (error < 0) {
         log_cut_back(store);

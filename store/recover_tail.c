@@ -22,25 +22,9 @@ static int void_region(struct hl_store *store, const struct segment *segment,
     store_damage(store, position_make(segment->first, region->offset), what);
     int error = quarantine(store, segment, region->offset, region->size,
                            "no whole batch, between whole ones; a void frame took its place");
-    for (uint64_t done = 0; error == 0 && region->size - done >= FRAME_HEADER_SIZE;) {
-        uint64_t size = region->size - done;
-        if (size > FRAME_BODY_LIMIT / 2)
-            size = FRAME_BODY_LIMIT / 4;
-        uint8_t *bytes = malloc(size);
-        if (!bytes)
-            return -ENOMEM;
-        struct frame frame = {
-            .length = (uint32_t)(size - FRAME_HEADER_SIZE),
-            .type = FRAME_VOID,
-            .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
-        };
-        memset(bytes + FRAME_HEADER_SIZE, ' ', frame.length);
-        frame_finish(bytes, segment->salt, region->offset + done, &frame);
-        error = hl_io_write(store->io, segment->fd, bytes, size, region->offset + done);
-        free(bytes);
-        done += size;
-    }
-    return error;
+    return error < 0 ? error
+                     : segment_write_void(store->io, segment->fd, segment->salt, region->offset,
+                                          region->size);
 }
 
 /* The page cache may hold as clean what the disk never got: writing the same bytes makes it dirty.

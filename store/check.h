@@ -66,6 +66,8 @@ struct checking {
     struct seen **seen; /* pages, by session number */
     uint32_t highest;   /* session number that was seen */
 
+    uint32_t last; /* number of the newest segment */
+
     /* Of the segment under way. */
     const struct segment *segment;
     bool newest;
@@ -76,7 +78,7 @@ struct checking {
     uint64_t torn_at, torn_end; /* of the newest; torn_at 0: it is not torn */
     uint64_t broken_at;         /* of the newest: told of when it turns out not to be its end */
     struct point *points;
-    size_t point_count;
+    size_t point_count, point_capacity;
     uint64_t ticked;
 };
 

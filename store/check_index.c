@@ -108,7 +108,7 @@ int check_open_index(struct checking *checking)
 int check_points_begin(struct checking *checking)
 {
     struct index_view *view;
-    size_t capacity = 0;
+    checking->point_count = 0;
     if (!checking->store->index)
         return 0;
     int error = index_view_begin(checking->store->index, &view);
@@ -121,14 +121,15 @@ int check_points_begin(struct checking *checking)
                                  &point.offset);
         if (error < 0)
             break;
-        if (checking->point_count == capacity) {
-            capacity = capacity ? capacity * 2 : 64;
+        if (checking->point_count == checking->point_capacity) {
+            size_t capacity = checking->point_capacity ? checking->point_capacity * 2 : 64;
             void *points = realloc(checking->points, capacity * sizeof *checking->points);
             if (!points) {
                 error = -ENOMEM;
                 break;
             }
             checking->points = points;
+            checking->point_capacity = capacity;
         }
         checking->points[checking->point_count++] = point;
         if (point.line_bytes == 0)

@@ -328,36 +328,31 @@ static int check_whole(struct checking *checking)
     return content ? add_content_fault(checking) : 0;
 }
 
-static int check_one(struct checking *checking, const struct segment *segment, bool newest)
+static int begin_segment(void *context, const struct segment *segment, uint64_t end)
 {
+    struct checking *checking = context;
     checking->segment = segment;
-    checking->newest = newest;
+    checking->newest = segment->first == checking->last;
+    checking->end = end;
     checking->records = checking->line_bytes = checking->damaged = checking->ticked = 0;
     checking->sealed = checking->seal_wrong = checking->behind_seal = false;
     checking->torn_at = checking->torn_end = checking->broken_at = 0;
-    int error = hl_io_size(checking->store->io, segment->fd, &checking->end);
-    if (error == 0)
-        error = check_points_begin(checking);
-    if (error == 0)
-        error = inspect_segment(&checking->inspect, segment, checking->end);
-    if (error == 0)
-        error = check_whole(checking);
-    if (error == 0)
-        error = check_points_end(checking);
-    free(checking->points);
-    checking->points = NULL;
-    checking->point_count = 0;
-    if (error < 0)
-        return hl_fail(checking->err, -error, "cannot read segment %s: %s", segment->name,
-                       error == -EINTR ? "interrupted" : strerror(-error));
-    return 0;
+    return check_points_begin(checking);
+}
+
+static int end_segment(void *context)
+{
+    struct checking *checking = context;
+    int error = check_whole(checking);
+    return error == 0 ? check_points_end(checking) : error;
 }
 
 int check_segments(struct checking *checking)
 {
     struct hl_store *store = checking->store;
-    struct segment_set *set = &store->segments;
-    uint32_t last = set->at[set->count - 1]->first;
+    const struct segment *newest = store->segments.at[store->segments.count - 1];
+    char at[SEGMENT_NAME_MAX] = "";
+    checking->last = newest->first;
     checking->inspect = (struct inspect){
         .store = store,
         .report = &checking->report->log,
@@ -366,22 +361,18 @@ int check_segments(struct checking *checking)
         .damaged = take_damaged,
         .broken = take_broken,
         .frame = take_frame,
+        .begin = begin_segment,
+        .end = end_segment,
         .entry = take_entry,
         .context = checking,
     };
-    int error = inspect_init(&checking->inspect);
-    for (uint32_t after = 0; error == 0 && after < last;) {
-        struct segment *segment;
-        error = segment_get_next(set, after, &segment);
-        if (error < 0) {
-            hl_fail(checking->err, -error, "cannot open a segment: %s", strerror(-error));
-            break;
-        }
-        after = segment->first;
-        error = check_one(checking, segment, after == last);
-        segment_put(set, segment);
-    }
-    inspect_free(&checking->inspect);
+    int error = inspect_segments(&checking->inspect, checking->last, newest->size, at);
     checking->segment = NULL;
-    return error;
+    free(checking->points);
+    checking->points = NULL;
+    if (error == -EINTR)
+        return hl_fail(checking->err, EINTR, "interrupted");
+    return error < 0
+               ? hl_fail(checking->err, -error, "cannot read segment %s: %s", at, strerror(-error))
+               : 0;
 }

@@ -3,28 +3,22 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "scan_ahead.h"
 
 /* A session's records come in order, so its next entries are looked up some at a time. */
-#define AHEAD_SLOTS 1024U
-#define AHEAD_ENTRIES 64U
+#define LOOK_UP_SLOTS 1024U
+#define LOOK_UP_ENTRIES 64U
 
-struct inspect_ahead {
+#define READ_AHEAD_MAX 4U /* segments read at once */
+
+struct inspect_looked_up {
     uint32_t session; /* 0: none */
     uint32_t count, next;
-    struct index_entry entries[AHEAD_ENTRIES];
+    struct index_entry entries[LOOK_UP_ENTRIES];
 };
-
-int inspect_init(struct inspect *inspect)
-{
-    inspect->ahead = calloc(AHEAD_SLOTS, sizeof *inspect->ahead);
-    return inspect->ahead ? 0 : -ENOMEM;
-}
-
-void inspect_free(struct inspect *inspect)
-{
-    free(inspect->ahead);
-    inspect->ahead = NULL;
-}
 
 /* ---- batches ---- */
 
@@ -76,12 +70,12 @@ static void take_damage(struct inspect *inspect, const struct segment *segment,
 static int find_entry(struct inspect *inspect, uint32_t session, uint64_t seq,
                       struct index_entry *entry)
 {
-    struct inspect_ahead *ahead = &inspect->ahead[session % AHEAD_SLOTS];
+    struct inspect_looked_up *ahead = &inspect->looked_up[session % LOOK_UP_SLOTS];
     bool at_hand = ahead->session == session && ahead->next < ahead->count &&
                    ahead->entries[ahead->next].seq == seq;
     if (!at_hand) {
         ahead->session = 0;
-        ssize_t n = lookup_entries(inspect->store, session, seq, ahead->entries, AHEAD_ENTRIES);
+        ssize_t n = lookup_entries(inspect->store, session, seq, ahead->entries, LOOK_UP_ENTRIES);
         if (n < 0)
             return (int)n;
         ahead->session = session;
@@ -136,16 +130,67 @@ static int check_item(struct inspect *inspect, const struct segment *segment,
     return error == 0 && ask ? check_entry(inspect, segment, item) : error;
 }
 
-int inspect_segment(struct inspect *inspect, const struct segment *segment, uint64_t end)
+/* ---- segments ---- */
+
+/* A segment, taken, that is read or about to be. */
+struct coming {
+    struct segment *segment;
+    uint64_t end;
+    struct scan_ahead *ahead; /* NULL: no thread could be had */
+};
+
+/* Takes the segments that come next, as many as are read at once. */
+struct queue {
+    struct inspect *inspect;
+    uint32_t after, last; /* what was taken up to here, and what to take up to */
+    uint64_t end;         /* of the last */
+    struct coming at[READ_AHEAD_MAX];
+    size_t count, most;
+};
+
+static int queue_fill(struct queue *queue)
+{
+    struct hl_store *store = queue->inspect->store;
+    while (queue->count < queue->most && queue->after < queue->last) {
+        struct coming coming = {.segment = NULL};
+        int error = segment_get_next(&store->segments, queue->after, &coming.segment);
+        if (error == -ENOENT || (error == 0 && coming.segment->first > queue->last)) {
+            if (error == 0)
+                segment_put(&store->segments, coming.segment);
+            queue->after = queue->last;
+            return 0;
+        }
+        if (error < 0)
+            return error;
+        const struct segment *segment = coming.segment;
+        queue->after = segment->first;
+        coming.end = segment->first == queue->last ? queue->end : (uint64_t)segment->size;
+        coming.ahead = scan_ahead_start(store->io, segment->fd, segment->salt,
+                                        SEGMENT_HEADER_REGION, coming.end);
+        queue->at[queue->count++] = coming;
+    }
+    return 0;
+}
+
+static void queue_drop(struct queue *queue)
+{
+    scan_ahead_stop(queue->at[0].ahead);
+    segment_put(&queue->inspect->store->segments, queue->at[0].segment);
+    memmove(queue->at, queue->at + 1, --queue->count * sizeof queue->at[0]);
+}
+
+static int walk(struct inspect *inspect, const struct coming *coming)
 {
     struct scan scan;
     struct scan_item item;
-    int error = 0;
+    const struct segment *segment = coming->segment;
+    int error = inspect->begin ? inspect->begin(inspect->context, segment, coming->end) : 0;
     inspect->in_batch = inspect->after_gap = inspect->after_void = false;
     inspect->report->segments++;
-    scan_init(&scan, inspect->store->io, segment->fd, segment->salt, SEGMENT_HEADER_REGION, end);
+    scan_init(&scan, inspect->store->io, segment->fd, segment->salt, SEGMENT_HEADER_REGION,
+              coming->end);
     while (error == 0) {
-        error = scan_next(&scan, &item);
+        error = coming->ahead ? scan_ahead_next(coming->ahead, &item) : scan_next(&scan, &item);
         if (error < 0 || item.kind == SCAN_END)
             break;
         error = check_item(inspect, segment, &item);
@@ -155,8 +200,33 @@ int inspect_segment(struct inspect *inspect, const struct segment *segment, uint
                 error = -EINTR;
         }
     }
+    scan_free(&scan);
     if (error == 0 && inspect->in_batch)
         count_broken(inspect, segment, inspect->batch_at);
-    scan_free(&scan);
+    return error == 0 && inspect->end ? inspect->end(inspect->context) : error;
+}
+
+int inspect_segments(struct inspect *inspect, uint32_t last, uint64_t end,
+                     char at[SEGMENT_NAME_MAX])
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct queue queue = {.inspect = inspect, .last = last, .end = end};
+    queue.most = cores < 2 ? 1 : cores > READ_AHEAD_MAX ? READ_AHEAD_MAX : (size_t)cores;
+    inspect->looked_up = calloc(LOOK_UP_SLOTS, sizeof *inspect->looked_up);
+    if (!inspect->looked_up)
+        return -ENOMEM;
+    int error = queue_fill(&queue);
+    while (error == 0 && queue.count > 0) {
+        if (at)
+            memcpy(at, queue.at[0].segment->name, SEGMENT_NAME_MAX);
+        error = walk(inspect, &queue.at[0]);
+        queue_drop(&queue);
+        if (error == 0)
+            error = queue_fill(&queue);
+    }
+    while (queue.count > 0)
+        queue_drop(&queue);
+    free(inspect->looked_up);
+    inspect->looked_up = NULL;
     return error;
 }

@@ -19,7 +19,7 @@ enum inspect_entry {
     ENTRY_LATER    /* not there, and need not be yet */
 };
 
-struct inspect_ahead;
+struct inspect_looked_up;
 
 struct inspect {
     /* Given by the caller; functions may be NULL. What they get lives until they return. */
@@ -33,21 +33,27 @@ struct inspect {
     /* Each good frame, before the index is asked for it; false: do not ask. */
     int (*frame)(void *context, const struct segment *segment, const struct scan_item *item,
                  bool *ask);
+    /* Before and, if nothing failed, after a segment's frames. */
+    int (*begin)(void *context, const struct segment *segment, uint64_t end);
+    int (*end)(void *context);
     void (*entry)(void *context, const struct scan_item *item, enum inspect_entry entry);
     void *context;
 
     uint64_t matched; /* entries */
 
     /* Inside. */
-    struct inspect_ahead *ahead;
+    struct inspect_looked_up *looked_up;
     bool in_batch, after_gap, after_void;
     uint64_t batch_at; /* where the open batch begins */
 };
 
-int inspect_init(struct inspect *inspect); /* the caller has filled in the upper part; -ENOMEM */
-void inspect_free(struct inspect *inspect);
-
-/* Walks a segment (taken by the caller) up to an offset. -EINTR: cancelled. */
-int inspect_segment(struct inspect *inspect, const struct segment *segment, uint64_t end);
+/*
+ * Walks all segments up to the one that begins with number `last`, and that one up to an offset;
+ * the next ones are read ahead meanwhile, in threads of their own. Only session frames and seals
+ * have a body. -EINTR: cancelled. *at (may be NULL) is the name of the segment that an error is
+ * about.
+ */
+int inspect_segments(struct inspect *inspect, uint32_t last, uint64_t end,
+                     char at[SEGMENT_NAME_MAX]);
 
 #endif

@@ -15,30 +15,6 @@ static void tell_damage(void *context, const struct segment *segment, const stru
     store_damage(context, position_make(segment->first, item->offset), what);
 }
 
-static int check_segments(struct inspect *inspect, uint64_t position, struct hl_error *err)
-{
-    struct segment_set *set = &inspect->store->segments;
-    struct segment *segment;
-    uint32_t after = 0;
-    for (;;) {
-        int error = segment_get_next(set, after, &segment);
-        if (error == -ENOENT)
-            return 0;
-        if (error < 0)
-            return hl_fail(err, -error, "cannot open a segment: %s", strerror(-error));
-        after = segment->first;
-        bool newest = segment->first >= position_segment(position);
-        uint64_t end = newest ? position_offset(position) : (uint64_t)segment->size;
-        if (segment->first <= position_segment(position))
-            error = inspect_segment(inspect, segment, end);
-        segment_put(set, segment);
-        if (error < 0)
-            return hl_fail(err, -error, "%s", error == -EINTR ? "interrupted" : strerror(-error));
-        if (newest)
-            return 0;
-    }
-}
-
 int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl_progress *progress,
               struct hl_error *err)
 {
@@ -61,11 +37,13 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
         hl_store_status(store, &status);
         atomic_store(&progress->total, status.log_bytes);
     }
-    int error = inspect_init(&inspect);
+    char at[SEGMENT_NAME_MAX] = "";
+    int error =
+        inspect_segments(&inspect, position_segment(position), position_offset(position), at);
+    if (error == -EINTR)
+        return hl_fail(err, EINTR, "interrupted");
     if (error < 0)
-        return hl_fail(err, ENOMEM, "out of memory");
-    error = check_segments(&inspect, position, err);
-    inspect_free(&inspect);
+        return hl_fail(err, -error, "cannot read segment %s: %s", at, strerror(-error));
     report->index_dangling = records > inspect.matched ? records - inspect.matched : 0;
-    return error;
+    return 0;
 }

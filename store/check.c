@@ -97,6 +97,8 @@ static int check_log_and_index(struct checking *checking)
     error = check_segments(checking);
     if (error == 0)
         error = check_index_sessions(checking);
+    if (error == 0)
+        error = check_documents_of_sessions(checking);
     return error;
 }
 
@@ -123,7 +125,8 @@ static int check_once(struct hl_store *store, const struct hl_check *request,
         free(checking.seen);
         return hl_fail(err, ENOMEM, "out of memory");
     }
-    checking.store->options.report = NULL; /* all of it is told here */
+    checking.store->options.report = NULL;     /* all of it is told here */
+    checking.store->options.read_only = false; /* there is no writer whose news it could miss */
     int error = check_files(&checking, &usable);
     memcpy(store->store_id, checking.store->store_id, sizeof store->store_id);
     memcpy(report->store_id, checking.store->store_id, sizeof report->store_id);

@@ -3,6 +3,7 @@
  *
  *   check.c        the whole: locking, checking, mending, checking again
  *   check_log.c    segment files and their frames, over inspect.h
+ *   check_documents.c  documents against the records that hold their values
  *   check_index.c  the index, the checkpoints, and the index against what the log was found to hold
  *   mend.c         segment files made good or set aside
  *   mend_restore.c segments put back from backup/ and snapshots/
@@ -39,8 +40,9 @@ struct faults {
 /* What the log was found to hold of a session. */
 struct seen {
     uint64_t last_seq;
-    uint64_t matched, missing; /* entries of the index */
-    bool known;                /* something of it was seen */
+    uint64_t matched, missing;             /* entries of the index */
+    uint64_t operations, early_operations; /* all, and those below the watermark */
+    bool known;                            /* something of it was seen */
     bool has_frame, has_seq;
     bool early; /* its beginning is below the watermark */
 };
@@ -110,6 +112,11 @@ int check_points_end(struct checking *checking);
 /* After all were read: its sessions against those of the log. */
 int check_index_sessions(struct checking *checking);
 int check_checkpoints(struct checking *checking);
+
+/* ---- check_documents.c ---- */
+
+/* After all segments were read: documents against the records that hold their values. */
+int check_documents_of_sessions(struct checking *checking);
 
 /* ---- mend_restore.c, mend.c ---- */
 

@@ -267,6 +267,10 @@ static int take_frame(void *context, const struct segment *segment, const struct
     if (frame->type == FRAME_SESSION)
         return take_session(checking, item, seen);
     take_record(checking, item, seen, ask);
+    if (frame->type == FRAME_OPERATION) {
+        seen->operations++;
+        seen->early_operations += position < checking->inspect.complete;
+    }
     return 0;
 }
 

@@ -135,6 +135,36 @@ struct victim {
     uint64_t chance;
 };
 
+static void some_operations(struct t_store *t, int round)
+{
+    t_append_format(t, 0,
+                    "{\"session_id\":\"d\",\"op\":\"set\",\"key\":\"one\",\"value\":[%d]}\n"
+                    "{\"session_id\":\"d\",\"op\":\"set\",\"key\":\"k%d\",\"value\":{\"r\":%d}}\n",
+                    round, round, round);
+    if (round == 1)
+        t_append(
+            t, 0,
+            "{\"session_id\":\"d\",\"op\":\"checkpoint\",\"state\":{\"x\":[1,2],\"one\":\"two\"}}\n"
+            "{\"session_id\":\"d\",\"op\":\"archive\",\"name\":\"old\",\"keys\":[\"x\"]}\n");
+    if (round == 2)
+        t_append(t, 0, "{\"session_id\":\"d\",\"op\":\"delete\",\"key\":\"k2\"}\n");
+}
+
+/* The value of a document, "" if it is not there. */
+static void document(struct t_store *t, const char *key, char value[100])
+{
+    struct hl_document found;
+    uint32_t d = t_number(t, "d");
+    int error = hl_document_find(t->store, d, HL_AREA_STATE, key, strlen(key), &found);
+    value[0] = 0;
+    if (error == -ENOENT)
+        return;
+    assert_int_equal(error, 0);
+    ssize_t n = hl_document_read(t->store, d, &found, value, 99, 0);
+    assert_true(n > 0);
+    value[n - 1] = 0; /* the newline */
+}
+
 static void victim_make(struct victim *v, const char *test)
 {
     struct t_store *t = &v->t;
@@ -147,6 +177,7 @@ static void victim_make(struct victim *v, const char *test)
         t_fill(t, a, 20, 4, 200, &v->chance);
         t_fill(t, b, 10, 1, 200, &v->chance);
         t_append_format(t, 0, "{\"session_id\":\"n%d\"}\n{\"session_id\":\"a\"}\n", i);
+        some_operations(t, i);
         assert_int_equal(hl_checkpoint(t->store, NULL, &t->err), 0);
     }
     t_image_take(t->store, &v->image);
@@ -233,18 +264,24 @@ static void expect_mended(struct victim *v, const char *kind, uint64_t lost)
     assert_int_equal(report.problems, 0);
 }
 
-/* The path of the first sealed segment that holds a record of session a, and where its nth lies. */
-static void find_record(struct victim *v, uint64_t seq, char path[T_PATH], uint64_t *offset,
-                        uint64_t *size)
+/* The path of the segment that holds a record, and where in it that lies. */
+static void find_record_of(struct victim *v, const char *id, uint64_t seq, char path[T_PATH],
+                           uint64_t *offset, uint64_t *size)
 {
     struct hl_record record;
     t_open(&v->t);
-    assert_int_equal(hl_record_find(v->t.store, t_number(&v->t, "a"), seq, &record), 0);
+    assert_int_equal(hl_record_find(v->t.store, t_number(&v->t, id), seq, &record), 0);
     t_segment_path(&v->t, (uint32_t)record.segment, path);
     *offset = record.offset;
     *size = frame_size(record.length);
     t_close(&v->t);
     victim_again(v);
+}
+
+static void find_record(struct victim *v, uint64_t seq, char path[T_PATH], uint64_t *offset,
+                        uint64_t *size)
+{
+    find_record_of(v, "a", seq, path, offset, size);
 }
 
 /* ---- nothing wrong ---- */
@@ -646,6 +683,24 @@ static void test_checkpoints(void **state)
     victim_free(&v);
 }
 
+/* Puts a void frame in the place of a record. */
+static void make_void(const char *path, uint64_t offset, uint64_t size)
+{
+    struct frame blank = {.length = (uint32_t)size - FRAME_HEADER_SIZE,
+                          .type = FRAME_VOID,
+                          .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH};
+    struct segment_header stored, header;
+    uint32_t unknown;
+    size_t len;
+    char *bytes = t_file_read(path, &len);
+    memcpy(&stored, bytes, sizeof stored);
+    assert_int_equal(header_parse(&stored, &header, &unknown), 0);
+    memset(bytes + offset + FRAME_HEADER_SIZE, ' ', blank.length);
+    frame_finish((uint8_t *)bytes + offset, header.salt, offset, &blank);
+    t_file_poke(path, offset, bytes + offset, size);
+    free(bytes);
+}
+
 /* The log lost records behind the index's back, and was made whole without them: every checksum is
  * good, and only entry by entry the index is seen to be wrong. */
 static void test_entries_that_lead_nowhere(void **state)
@@ -654,26 +709,55 @@ static void test_entries_that_lead_nowhere(void **state)
     struct victim v;
     char path[T_PATH];
     uint64_t offset, size;
-    struct frame blank = {.type = FRAME_VOID, .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH};
     victim_make(&v, "test_entries_that_lead_nowhere");
     find_record(&v, 2, path, &offset, &size);
-    size_t len;
-    char *bytes = t_file_read(path, &len);
-    struct segment_header stored, header;
-    uint32_t unknown;
-    memcpy(&stored, bytes, sizeof stored);
-    assert_int_equal(header_parse(&stored, &header, &unknown), 0);
-    blank.length = (uint32_t)size - FRAME_HEADER_SIZE;
-    memset(bytes + offset + FRAME_HEADER_SIZE, ' ', blank.length);
-    frame_finish((uint8_t *)bytes + offset, header.salt, offset, &blank);
-    t_file_poke(path, offset, bytes + offset, size);
-    free(bytes);
+    make_void(path, offset, size);
     struct found found;
     struct hl_check_report report;
     check(v.t.dir, HL_MEND_NOTHING, false, &found, &report);
     assert_int_equal(report.log.index_dangling, 1);
     assert_true(has_kind(&found, "index"));
     expect_mended(&v, "index", 1);
+    victim_free(&v);
+}
+
+/* The record that holds a document's value is lost: the document becomes what it was before. */
+static void test_documents(void **state)
+{
+    (void)state;
+    struct victim v;
+    char path[T_PATH], value[100];
+    uint64_t offset, size;
+    victim_make(&v, "test_documents");
+    t_open(&v.t);
+    document(&v.t, "one", value);
+    assert_string_equal(value, "[3]");
+    document(&v.t, "k2", value);
+    assert_string_equal(value, "");
+    struct hl_document one;
+    assert_int_equal(
+        hl_document_find(v.t.store, t_number(&v.t, "d"), HL_AREA_STATE, "one", 3, &one), 0);
+    t_close(&v.t);
+    victim_again(&v);
+    for (int way = 0; way < 2; way++) {
+        find_record_of(&v, "d", one.seq, path, &offset, &size);
+        if (way == 0)
+            t_file_flip(path, offset + 50, 2);
+        else
+            make_void(path, offset, size);
+        struct found found;
+        struct hl_check_report report;
+        check(v.t.dir, HL_MEND_NOTHING, false, &found, &report);
+        assert_true(has_kind(&found, "document"));
+        check(v.t.dir, HL_MEND_ALL, false, &found, &report);
+        assert_int_equal(report.left, 0);
+        t_open(&v.t);
+        document(&v.t, "one", value);
+        assert_string_equal(value, "[2]");
+        document(&v.t, "k1", value);
+        assert_string_equal(value, "");
+        victim_again(&v);
+    }
     victim_free(&v);
 }
 
@@ -734,7 +818,7 @@ static void test_fails_at_each_call(void **state)
     t_io_init(&io);
     unsigned calls = 1U << T_PWRITE | 1U << T_FSYNC | 1U << T_RENAME | 1U << T_LINK |
                      1U << T_MKDIR | 1U << T_FTRUNCATE | 1U << T_OPEN;
-    for (uint64_t nth = 1; failed; nth += t_slow() ? 9 : 1) {
+    for (uint64_t nth = 1; failed; nth += 1 + t_below(&v.chance, t_slow() ? 12 : 4)) {
         struct hl_check_report report;
         struct hl_error err = {0};
         struct found found = {0};
@@ -922,6 +1006,7 @@ int main(void)
         cmocka_unit_test(test_bits_flipped_in_the_index),
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_entries_that_lead_nowhere),
+        cmocka_unit_test(test_documents),
         cmocka_unit_test(test_safely),
         cmocka_unit_test(test_fails_at_each_call),
         cmocka_unit_test(test_cancelled),

@@ -401,7 +401,8 @@ static void again(struct t_store *t, const char *base)
     t_open(t);
 }
 
-/* Each call fails once, the others go on: the call says so, and leaves nothing. */
+/* Each call fails once (each time others of them are passed over), the others go on: the call says
+ * so, and leaves nothing. */
 static void test_fails_at_each_call(void **state)
 {
     (void)state;
@@ -420,7 +421,7 @@ static void test_fails_at_each_call(void **state)
     make_base(&t, base, &image, &chance);
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         bool failed = true;
-        for (uint64_t nth = 1; failed; nth++) {
+        for (uint64_t nth = 1; failed; nth += 1 + t_below(&chance, t_slow() ? 8 : 3)) {
             again(&t, base);
             t_io_fail(&t.io, kinds[k].calls, kinds[k].only, nth, 1, -ENOSPC);
             int error = hl_snapshot(t.store, "one", NULL, &t.err);
@@ -454,7 +455,7 @@ static void test_ends_at_each_call(void **state)
     unsigned whole = 0, none = 0, cleaned = 0;
     uint64_t chance = t_seed("test_ends_at_each_call");
     make_base(&t, base, &image, &chance);
-    for (uint64_t nth = 1; failed; nth += t_slow() ? 7 : 1) {
+    for (uint64_t nth = 1; failed; nth += 1 + t_below(&chance, t_slow() ? 12 : 3)) {
         again(&t, base);
         t_io_fail(&t.io, ~0U, NULL, nth, UINT64_MAX, -EIO);
         int error = hl_snapshot(t.store, "one", NULL, &t.err);

@@ -18,6 +18,7 @@ static void make(struct t_store *t, uint64_t *chance)
     for (int i = 0; i < 5; i++) {
         t_fill(t, a, 20, 4, 200, chance);
         t_fill(t, b, 10, 1, 200, chance);
+        t_append_format(t, a, "{\"op\":\"set\",\"key\":\"k%d\",\"value\":[%d]}\n", i % 3, i);
     }
 }
 
@@ -77,6 +78,10 @@ static void shows(const struct t_store *of, const char *name, const struct t_ima
         t_close(&s);
     }
     t_check_log(&s);
+    struct hl_check check = {.mend = HL_MEND_NOTHING};
+    struct hl_check_report checked;
+    assert_int_equal(hl_check(s.dir, &check, &checked, NULL, &s.err), 0);
+    assert_int_equal(checked.problems, 0);
     snapshot_free(&s);
 }
 

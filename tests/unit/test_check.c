@@ -652,7 +652,8 @@ static void test_bits_flipped_in_the_index(void **state)
         victim_again(&v);
         t_path(path, v.t.dir, "index/data.mdb");
         uint64_t size = t_file_size(path);
-        for (unsigned flips = 1U << t_below(&v.chance, 6); flips > 0; flips--)
+        unsigned flips = round == 0 ? 1000 : 1U << t_below(&v.chance, 6);
+        for (; flips > 0; flips--)
             t_file_flip(path, t_below(&v.chance, size), (uint8_t)(1U << t_below(&v.chance, 8)));
         check(v.t.dir, HL_MEND_ALL, false, &found, &report);
         assert_int_equal(report.left, 0);

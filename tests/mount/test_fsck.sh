@@ -117,6 +117,19 @@ usage()
     t_eq "$(find "$T_DIR/empty" | wc -l)" 1 "what was made in an empty directory"
 }
 
+# Every option of --help is in the manual page, and none that is not taken.
+documented()
+{
+    local option page=$T_ROOT/man/fsck.hotlogfs.8
+    "$FSCK" --help | grep -oE -- '(^|[ ,[|])--?[a-zA-Z]+' | tr -d ' ,[|' | sort -u >"$T_DIR/options"
+    grep -q -- --restore "$T_DIR/options" || t_fail "no options in --help"
+    while read -r option; do
+        option=${option#-}
+        grep -E '^\.(It|Op|Nm|Fl|Op)? ?.*Fl ' "$page" | sed 's/\\-/-/g' | grep -qE -- "[ |]$option( |\$)" ||
+            t_fail "fsck.hotlogfs(8) says nothing of -$option"
+    done <"$T_DIR/options"
+}
+
 # What fsck(8) passes, and what people are used to from others.
 fsck_passes()
 {
@@ -248,6 +261,7 @@ t_test "a sound store is clean, and is not changed" sound
 t_test "a store in use is refused by the pid of its user" in_use
 t_test "a read-only mount is no hindrance" shares
 t_test "wrong usage, help, version, no store" usage
+t_test "every option is in the manual page" documented
 t_test "what fsck(8) passes is taken" fsck_passes
 t_test "damage: a bit of one header" damaged header header 0
 t_test "damage: both headers, the index has the salt" damaged headers header 0

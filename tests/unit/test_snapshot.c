@@ -326,6 +326,47 @@ static void test_a_linked_tail_is_left_alone(void **state)
     }
 }
 
+/* There is no room for the copy of it: the store opens, refuses appends, and heals. */
+static void test_a_linked_tail_on_a_full_disk(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_image image;
+    char path[T_PATH], other[T_PATH];
+    size_t len, now;
+    uint64_t chance = t_seed("test_a_linked_tail_on_a_full_disk");
+    make(&t, &chance);
+    t_image_take(t.store, &image);
+    t_crash(&t);
+    t_segment_path(&t, 0, path);
+    t_path(other, t.dir, "other");
+    assert_int_equal(link(path, other), 0);
+    char *before = t_file_read(other, &len);
+    t_store_watch(&t);
+    t_io_fail(&t.io, 1U << T_PWRITE, ".seg.tmp", 1, UINT64_MAX, -ENOSPC);
+    t_open(&t);
+    assert_true(t_io_failed(&t.io) > 0);
+    t_shows(t.store, &image);
+    uint32_t a = t_number(&t, "a");
+    assert_int_equal(t_try_append(&t, a, "x\n", 2), -ENOSPC);
+    assert_int_equal(hl_snapshot(t.store, "one", NULL, &t.err), -ENOSPC);
+    t_shows(t.store, &image);
+    t_io_heal(&t.io);
+    t_append(&t, a, "x\n");
+    t_image_free(&image);
+    t_image_take(t.store, &image);
+    char *after = t_file_read(other, &now);
+    assert_int_equal(now, len);
+    assert_memory_equal(after, before, len);
+    t_crash(&t);
+    t_open(&t);
+    t_shows(t.store, &image);
+    free(before);
+    free(after);
+    t_image_free(&image);
+    t_store_free(&t);
+}
+
 /* The last segment is sealed and shared, and all of it is replayed. */
 static void test_a_sealed_last_segment_is_not_written_again(void **state)
 {
@@ -650,6 +691,7 @@ int main(void)
         cmocka_unit_test(test_of_a_snapshot),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_a_linked_tail_is_left_alone),
+        cmocka_unit_test(test_a_linked_tail_on_a_full_disk),
         cmocka_unit_test(test_a_sealed_last_segment_is_not_written_again),
         cmocka_unit_test(test_copied_where_links_cannot_be),
         cmocka_unit_test(test_fails_at_each_call),

@@ -44,20 +44,23 @@ CFLAGS ?= $(OPTIMIZE)
 FUSE_HEADERS = $(call system_headers,$(LIBRARIES))
 TEST_HEADERS = $(call system_headers,$(LIBRARIES) $(TEST_LIBRARIES))
 LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
+STORE_LIBS = $(shell $(PKG_CONFIG) --libs lmdb libisal)
 TEST_LIBS = $(shell $(PKG_CONFIG) --libs $(TEST_LIBRARIES))
 
 # ---- files ----
 
 STORE_SOURCES := $(sort $(wildcard store/*.c))
 FS_SOURCES := $(sort $(filter-out fs/main.c,$(wildcard fs/*.c)))
+FSCK_SOURCES := $(sort $(wildcard fsck/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 HELPER_SOURCES := $(sort $(filter-out $(TEST_SOURCES),$(wildcard tests/unit/*.c)))
-OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] tests/unit/*.[ch] tests/bench/*.[ch]))
+OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] fsck/*.[ch] tests/unit/*.[ch] tests/bench/*.[ch]))
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 STORE_OBJECTS := $(call objects,$(STORE_SOURCES))
 FS_OBJECTS := $(call objects,$(FS_SOURCES))
 MAIN_OBJECT := $(call objects,fs/main.c)
+FSCK_OBJECTS := $(call objects,$(FSCK_SOURCES))
 TEST_OBJECTS := $(call objects,$(TEST_SOURCES))
 HELPER_OBJECTS := $(call objects,$(HELPER_SOURCES))
 TEST_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
@@ -67,6 +70,8 @@ BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,nullfs load_file load_sqlite load_
 STORE_ARCHIVE := $(BUILD)/libhotlog.a
 FS_ARCHIVE := $(BUILD)/libhotlogfs-fs.a
 PROGRAM := $(BUILD)/hotlogfs
+FSCK_PROGRAM := $(BUILD)/fsck.hotlogfs
+PROGRAMS := $(PROGRAM) $(FSCK_PROGRAM)
 VERSION := $(shell sed -n 's/^.define HL_VERSION "\(.*\)".*/\1/p' store/store.h)
 
 # ---- where `make install` puts them, below DESTDIR ----
@@ -107,7 +112,7 @@ INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
 .PHONY: all check unit mount soak bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
 .DEFAULT_GOAL := all
 
-all: $(PROGRAM) ## build build/hotlogfs
+all: $(PROGRAMS) ## build build/hotlogfs and build/fsck.hotlogfs
 
 install: all $(UNITS) ## install below PREFIX=/usr/local (and DESTDIR); mount.hotlogfs in HELPERDIR=/sbin
 	@set -e; for line in $(INSTALLED); do \
@@ -149,13 +154,13 @@ deb: ## make a Debian package in build/deb (needs scripts/install-deps deb)
 deb-check: deb ## make the Debian package, check it, install it in an overlay, and boot systemd with it
 	BUILD=$(BUILD) tests/run -d $(TESTS)
 
-check: $(PROGRAM) $(TEST_PROGRAMS) $(BENCH_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
+check: $(PROGRAMS) $(TEST_PROGRAMS) $(BENCH_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
 	BUILD=$(BUILD) tests/run $(TESTS)
 
 unit: $(TEST_PROGRAMS) ## only the unit tests
 	BUILD=$(BUILD) tests/run -u $(TESTS)
 
-mount: $(PROGRAM) $(BENCH_PROGRAMS) ## only the tests on real mounts
+mount: $(PROGRAMS) $(BENCH_PROGRAMS) ## only the tests on real mounts
 	BUILD=$(BUILD) tests/run -m $(TESTS)
 
 MINUTES ?= 10
@@ -176,9 +181,9 @@ format-check:
 cppcheck:
 	$(CPPCHECK) --quiet --error-exitcode=1 --inline-suppr --std=c11 -D_GNU_SOURCE \
 		--enable=warning,performance,portability --suppressions-list=.cppcheck-suppressions \
-		-j $(shell nproc) store fs
+		-j $(shell nproc) store fs fsck
 
-TIDY_SOURCES := $(STORE_SOURCES) $(FS_SOURCES) fs/main.c
+TIDY_SOURCES := $(STORE_SOURCES) $(FS_SOURCES) fs/main.c $(FSCK_SOURCES)
 tidy: $(addprefix tidy/,$(TIDY_SOURCES))
 tidy/%: FORCE
 	$(CLANG_TIDY) --quiet $* -- -std=gnu11 -D_GNU_SOURCE $(FUSE_HEADERS) 2>$(TIDY_NOISE)
@@ -204,6 +209,9 @@ $(PROGRAM): $(MAIN_OBJECT) $(FS_ARCHIVE) $(STORE_ARCHIVE) $(BUILD)/flags
 $(BUILD)/dist/%: dist/%.in FORCE
 	@mkdir -p $(@D)
 	@sed 's|@BINDIR@|$(BINDIR)|g' $< >$@
+
+$(FSCK_PROGRAM): $(FSCK_OBJECTS) $(STORE_ARCHIVE) $(BUILD)/flags $(BUILD)/sources
+	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) -o $@ $(FSCK_OBJECTS) $(STORE_ARCHIVE) $(STORE_LIBS)
 
 # Made anew, so that no object of a source that is gone stays in it.
 $(STORE_ARCHIVE): $(STORE_OBJECTS) $(BUILD)/sources
@@ -256,8 +264,8 @@ endef
 $(BUILD)/flags: FORCE
 	$(call remember,$(CC) $(OUR_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 $(BUILD)/sources: FORCE
-	$(call remember,$(STORE_SOURCES) $(FS_SOURCES))
+	$(call remember,$(STORE_SOURCES) $(FS_SOURCES) $(FSCK_SOURCES))
 FORCE:
 
 .SECONDARY: $(TEST_OBJECTS) $(HELPER_OBJECTS)
--include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TEST_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d)
+-include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(FSCK_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d)

@@ -69,6 +69,19 @@ static int run_reindex(struct fs *fs, const char *arguments, struct hl_progress 
     return hl_reindex(fs->store, progress, err);
 }
 
+static int run_snapshot(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                        struct text *members, struct hl_error *err)
+{
+    if (arguments[0] == '\0')
+        return hl_fail(err, EINVAL, "`snapshot` takes NAME");
+    int result = hl_snapshot(fs->store, arguments, progress, err);
+    if (result < 0)
+        return result;
+    text_format(members, ",\"snapshot\":");
+    text_json_string(members, arguments, strlen(arguments));
+    return 0;
+}
+
 static const struct command_type commands[] = {
     {"help", "", "lists the commands", run_help},
     {"sync", "", "returns when all that was appended before it is on the disk", NULL},
@@ -79,6 +92,7 @@ static const struct command_type commands[] = {
      run_reindex},
     {"undo", "SESSION [COUNT]", "takes back the session's last operations not undone yet",
      undo_run},
+    {"snapshot", "NAME", "makes a consistent copy of the store in snapshots/NAME", run_snapshot},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -122,6 +136,8 @@ int command_parse(const char *data, size_t len, struct command *command, struct 
         len--;
     size_t shown = len < COMMAND_MAX ? len : COMMAND_MAX;
     memcpy(command->text, data, shown);
+    while (shown > 0 && (command->text[shown - 1] == ' ' || command->text[shown - 1] == '\t'))
+        shown--;
     command->text[shown] = '\0';
     if (len > COMMAND_MAX)
         return hl_fail(err, EINVAL, "a command is at most %d bytes", COMMAND_MAX);

@@ -54,7 +54,7 @@ static void *copy_run(void *context)
 
 /* Takes what comes from the pipe to the file, and sums it. */
 static int drain(struct hl_store *store, int from, int to, struct hl_progress *progress,
-                 uint64_t *size, uint64_t *crc)
+                 void (*begun)(void *context), void *context, uint64_t *size, uint64_t *crc)
 {
     uint8_t *buffer = malloc(COPY_BYTES);
     int error = buffer ? 0 : -ENOMEM;
@@ -67,6 +67,8 @@ static int drain(struct hl_store *store, int from, int to, struct hl_progress *p
             error = n < 0 ? -errno : 0;
             break;
         }
+        if (*size == 0 && begun) /* LMDB's view is open: what it shows is fixed from here on */
+            begun(context);
         *crc = crc64_ecma_refl(*crc, buffer, (uint64_t)n);
         error = hl_io_write(store->io, to, buffer, (size_t)n, *size);
         *size += (uint64_t)n;
@@ -80,8 +82,9 @@ static int drain(struct hl_store *store, int from, int to, struct hl_progress *p
     return error;
 }
 
-static int copy_index(struct hl_store *store, int to, struct hl_progress *progress, uint64_t *size,
-                      uint64_t *crc)
+int checkpoint_copy_index(struct hl_store *store, int to, struct hl_progress *progress,
+                          void (*begun)(void *context), void *context, uint64_t *size,
+                          uint64_t *crc)
 {
     int ends[2];
     pthread_t thread;
@@ -94,7 +97,7 @@ static int copy_index(struct hl_store *store, int to, struct hl_progress *progre
         close(ends[1]);
         return error;
     }
-    error = drain(store, ends[0], to, progress, size, crc);
+    error = drain(store, ends[0], to, progress, begun, context, size, crc);
     close(ends[0]);
     pthread_join(thread, NULL);
     return error < 0 ? error : copier.error;
@@ -152,7 +155,7 @@ int checkpoint_write(struct hl_store *store, struct hl_progress *progress, struc
     if (dir < 0)
         return hl_fail(err, -dir, "cannot open checkpoints/: %s", strerror(-dir));
     int fd = hl_io_open(store->io, dir, "new.tmp", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    int error = fd < 0 ? fd : copy_index(store, fd, progress, &size, &crc);
+    int error = fd < 0 ? fd : checkpoint_copy_index(store, fd, progress, NULL, NULL, &size, &crc);
     if (error == 0)
         error = write_trailer(store, fd, watermark, size, crc);
     hl_io_close(store->io, fd);
@@ -248,19 +251,9 @@ static int check_file(struct hl_store *store, int fd, uint64_t *size)
 static int copy_out(struct hl_store *store, int from, uint64_t size, int dir)
 {
     int to = hl_io_open(store->io, dir, "data.mdb", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    uint8_t *buffer = malloc(COPY_BYTES);
-    int error = to < 0 ? to : buffer ? 0 : -ENOMEM;
-    for (uint64_t done = 0; done < size && error == 0;) {
-        size_t want = size - done < COPY_BYTES ? (size_t)(size - done) : COPY_BYTES;
-        ssize_t n = hl_io_read(store->io, from, buffer, want, done);
-        error = n < 0 ? (int)n : n == 0 ? -EIO : 0;
-        if (error == 0)
-            error = hl_io_write(store->io, to, buffer, (size_t)n, done);
-        done += n > 0 ? (uint64_t)n : 0;
-    }
+    int error = to < 0 ? to : hl_io_copy(store->io, from, 0, size, to, 0);
     if (error == 0)
         error = hl_io_fsync(store->io, to);
-    free(buffer);
     hl_io_close(store->io, to);
     return error;
 }
@@ -303,6 +296,56 @@ int checkpoint_restore(struct hl_store *store, unsigned *skip, const char *name)
     return error < 0 ? error : restored ? 0 : -ENOENT;
 }
 
+/* ---- checking ---- */
+
+static int check_one(struct hl_store *store, int dir, const char *name)
+{
+    uint64_t size;
+    int fd = hl_io_open(store->io, dir, name, O_RDONLY, 0);
+    int error = fd < 0 ? fd : check_file(store, fd, &size);
+    hl_io_close(store->io, fd);
+    return error;
+}
+
+int checkpoint_check(struct hl_store *store,
+                     void (*each)(void *context, const char *name, int result), void *context)
+{
+    struct names names = {.count = 0};
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    if (dir < 0)
+        return dir == -ENOENT ? 0 : dir;
+    int error = store->io->list(store->io->context, dir, collect_name, &names);
+    for (size_t i = 0; i < names.count && error == 0; i++) {
+        char path[64];
+        int result = check_one(store, dir, names.at[i]);
+        snprintf(path, sizeof path, "checkpoints/%s", names.at[i]);
+        if (result == 0 || result == -EBADMSG)
+            each(context, path, result);
+        else
+            error = result;
+    }
+    hl_io_close(store->io, dir);
+    return error;
+}
+
+int checkpoint_remove(struct hl_store *store, bool all)
+{
+    struct names names = {.count = 0};
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    if (dir < 0)
+        return dir == -ENOENT ? 0 : dir;
+    int error = store->io->list(store->io->context, dir, collect_name, &names);
+    for (size_t i = 0; i < names.count && error == 0; i++) {
+        int result = all ? -EBADMSG : check_one(store, dir, names.at[i]);
+        error = result == -EBADMSG ? store->io->unlink(store->io->context, dir, names.at[i], 0)
+                                   : result;
+    }
+    if (error == 0)
+        error = hl_io_fsync(store->io, dir);
+    hl_io_close(store->io, dir);
+    return error;
+}
+
 /* ---- the mark of a clean end ---- */
 
 #define CLEAN_NAME "clean"
@@ -323,10 +366,10 @@ static int clean_text(struct hl_store *store, int dir, char *text, size_t size)
                     (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 }
 
-int clean_mark_write(struct hl_store *store)
+int clean_mark_write(struct hl_store *store, int dirfd)
 {
     char text[160];
-    int dir = hl_io_open_dir(store->io, store->dirfd, "index", false, NULL);
+    int dir = hl_io_open_dir(store->io, dirfd, "index", false, NULL);
     if (dir < 0)
         return dir;
     int len = clean_text(store, dir, text, sizeof text);

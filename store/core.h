@@ -7,11 +7,12 @@
  * the memtable to the index   checkpoint.c: copies of the index lookup.c   where sessions and
  * records are found              read.c: records, session logs rootlog.c  the log of the whole
  * store                        status.c recover.c  format.md's Opening; replay.c applies frames
- * follow_writer.c: read-only beside one
+ * follow_writer.c: read-only beside one; snapshot.c; verify.c and check.h: frames held against the
+ * index, in an open store and in one that is not
  *
  * Lock order, outermost first; a thread takes only what stands further down than what it holds:
  *
- *   reindex_lock  one reindex at a time
+ *   reindex_lock  one reindex or snapshot at a time: whatever needs the files to stay as they are
  *   flush_lock    one flush or checkpoint at a time, or the end of a reindex
  *   append_lock   the tail of the log, seqs, the batch under way; taken for a whole append
  *   news_lock     one batch's news at a time; taken before append_lock is let go, for their order
@@ -171,6 +172,13 @@ struct hl_store {
 struct hl_store *store_new(const struct hl_options *options, const char *path);
 void store_free(struct hl_store *store); /* closes what is open; threads have ended */
 
+/* Opens the directory, takes its lock, opens log/. A check (not for writing) keeps writers out
+ * while it lasts; other read-only stores only look whether there is one. */
+int store_begin(struct hl_store *store, bool check, struct hl_holder *holder, struct hl_error *err);
+/* Brings the index up to date, makes a checkpoint, closes the index with the mark of a clean end.
+ * Threads have ended, or never began. */
+int store_finish(struct hl_store *store);
+
 uint64_t now_ms(void); /* of the wall clock */
 uint64_t monotonic_ms(void);
 void store_report(const struct hl_store *store, enum hl_severity severity, const char *format, ...)
@@ -196,6 +204,9 @@ void log_fill_ahead(struct hl_store *store);
 int log_end_zeros(struct hl_store *store);
 /* Moves the tail to `end`, after all below it was written, and has it synced in time. */
 void log_advance(struct hl_store *store, uint64_t end);
+/* Seals the active segment, also an empty one, if it is not yet, and syncs it. The next one is made
+ * when something is to be appended. */
+int log_seal(struct hl_store *store, struct hl_error *err);
 /* Seals the active segment if it is full (or in any case, if forced and it holds a frame) and makes
  * the next one. On failure the log stays usable: what is left is tried again by log_prepare(). */
 int log_rotate(struct hl_store *store, bool forced, struct hl_error *err);
@@ -219,6 +230,9 @@ void flush_stop(struct hl_store *store);
 void flush_wake(struct hl_store *store);
 /* Moves all that was appended so far into the index. With flush_lock held. */
 int flush_all(struct hl_store *store);
+/* The same for all up to the end of the active segment, which is sealed for it: *position. Appends
+ * go on while it works, into the next one. */
+int flush_sealed(struct hl_store *store, uint64_t *position, struct hl_error *err);
 /* The same for recovery, which has the store to itself: all that was replayed up to position, which
  * is synced. */
 int flush_position(struct hl_store *store, uint64_t position);
@@ -232,9 +246,25 @@ int checkpoint_write(struct hl_store *store, struct hl_progress *progress, struc
 int checkpoint_restore(struct hl_store *store, unsigned *skip, const char *name);
 /* The watermark that the newest checkpoint's name gives; 0: there is none. */
 uint64_t checkpoint_newest(struct hl_store *store);
-/* The clean-end mark: what index/data.mdb was like when the store was closed (index/clean). */
-int clean_mark_write(struct hl_store *store);
+/* Writes a copy of the index, as it is when begun() (once, may be NULL) is called, to an empty
+ * file; *size and *crc are of what was written. progress may be NULL. */
+int checkpoint_copy_index(struct hl_store *store, int to, struct hl_progress *progress,
+                          void (*begun)(void *context), void *context, uint64_t *size,
+                          uint64_t *crc);
+/* Checks each file of checkpoints/: each() gets its name below DIR and 0, or -EBADMSG. */
+int checkpoint_check(struct hl_store *store,
+                     void (*each)(void *context, const char *name, int result), void *context);
+/* Removes those that are damaged, or all. */
+int checkpoint_remove(struct hl_store *store, bool all);
+/* The clean-end mark: what index/data.mdb was like when the store was closed (index/clean). dirfd:
+ * of the directory that holds index/. */
+int clean_mark_write(struct hl_store *store, int dirfd);
 bool clean_mark_take(struct hl_store *store); /* checks it, and removes it if this is a writer */
+
+/* ---- snapshot.c ---- */
+
+/* Removes what a snapshot that was cut short left behind. */
+void snapshot_clean(struct hl_store *store);
 
 /* ---- lookup.c ---- */
 

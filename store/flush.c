@@ -315,6 +315,29 @@ static int sync_up_to(struct hl_store *store, uint64_t position)
     return error;
 }
 
+/* Moves the frozen table. */
+static int flush_frozen(struct hl_store *store)
+{
+    int error = sync_up_to(store, store->target.meta.watermark);
+    if (error == 0) {
+        pthread_rwlock_rdlock(&store->env_lock);
+        error = apply_frozen(store, store->index);
+        pthread_rwlock_unlock(&store->env_lock);
+    }
+    if (error == 0) {
+        drop_frozen(store);
+        return 0;
+    }
+    pthread_mutex_lock(&store->append_lock);
+    if (store->flush_error != error)
+        store_report(store, HL_ERROR, "the index cannot be brought up to date: %s",
+                     strerror(-error));
+    store->flush_error = error;
+    pthread_cond_broadcast(&store->room);
+    pthread_mutex_unlock(&store->append_lock);
+    return error;
+}
+
 /* Moves the frozen table, or if there is none what is in the active one. */
 static int flush_once(struct hl_store *store)
 {
@@ -336,24 +359,7 @@ static int flush_once(struct hl_store *store)
         if (nothing || error < 0)
             return error;
     }
-    error = sync_up_to(store, store->target.meta.watermark);
-    if (error == 0) {
-        pthread_rwlock_rdlock(&store->env_lock);
-        error = apply_frozen(store, store->index);
-        pthread_rwlock_unlock(&store->env_lock);
-    }
-    if (error == 0) {
-        drop_frozen(store);
-        return 0;
-    }
-    pthread_mutex_lock(&store->append_lock);
-    if (store->flush_error != error)
-        store_report(store, HL_ERROR, "the index cannot be brought up to date: %s",
-                     strerror(-error));
-    store->flush_error = error;
-    pthread_cond_broadcast(&store->room);
-    pthread_mutex_unlock(&store->append_lock);
-    return error;
+    return flush_frozen(store);
 }
 
 int flush_all(struct hl_store *store)
@@ -362,6 +368,30 @@ int flush_all(struct hl_store *store)
     int error = flush_once(store);
     if (error == 0 && older)
         error = flush_once(store);
+    return error;
+}
+
+int flush_sealed(struct hl_store *store, uint64_t *position, struct hl_error *err)
+{
+    int error = flush_all(store); /* most of it, before appends are made to wait */
+    if (error == 0 && !store->index)
+        error = -ENOSPC; /* index_make_up() */
+    if (error == 0) {
+        pthread_mutex_lock(&store->append_lock);
+        error = tail_mend(store, err);
+        if (error == 0)
+            error = log_seal(store, err);
+        *position = atomic_load(&store->position);
+        bool nothing = *position == atomic_load(&store->indexed);
+        if (error == 0 && !nothing)
+            error = freeze(store, *position);
+        pthread_cond_broadcast(&store->room);
+        pthread_mutex_unlock(&store->append_lock);
+        if (error == 0 && !nothing)
+            error = flush_frozen(store);
+    }
+    if (error < 0 && err && err->code == 0)
+        hl_fail(err, -error, "cannot bring the index up to date: %s", strerror(-error));
     return error;
 }
 

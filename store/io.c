@@ -5,10 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <unistd.h>
+
+#define COPY_BYTES (256U * 1024)
 
 static int sys_open(void *context, int dirfd, const char *name, int flags, mode_t mode)
 {
@@ -21,6 +24,12 @@ static int sys_close(void *context, int fd)
 {
     (void)context;
     return close(fd) < 0 ? -errno : 0;
+}
+
+static int sys_dup3(void *context, int from, int to, int flags)
+{
+    (void)context;
+    return dup3(from, to, flags) < 0 ? -errno : 0;
 }
 
 static ssize_t sys_pread(void *context, int fd, void *buffer, size_t len, uint64_t offset)
@@ -77,6 +86,12 @@ static int sys_unlink(void *context, int dirfd, const char *name, int flags)
 {
     (void)context;
     return unlinkat(dirfd, name, flags) < 0 ? -errno : 0;
+}
+
+static int sys_link(void *context, int from_dir, const char *from, int to_dir, const char *to)
+{
+    (void)context;
+    return linkat(from_dir, from, to_dir, to, 0) < 0 ? -errno : 0;
 }
 
 static int sys_mkdir(void *context, int dirfd, const char *name, mode_t mode)
@@ -137,6 +152,7 @@ static int sys_list(void *context, int dirfd, int (*each)(void *, const char *na
 const struct hl_io hl_io_system = {
     .open = sys_open,
     .close = sys_close,
+    .dup3 = sys_dup3,
     .pread = sys_pread,
     .pwrite = sys_pwrite,
     .fdatasync = sys_fdatasync,
@@ -146,6 +162,7 @@ const struct hl_io hl_io_system = {
     .fstatvfs = sys_fstatvfs,
     .rename = sys_rename,
     .unlink = sys_unlink,
+    .link = sys_link,
     .mkdir = sys_mkdir,
     .flock = sys_flock,
     .watch = sys_watch,
@@ -250,6 +267,23 @@ int hl_io_room(const struct hl_io *io, int fd, uint64_t *bytes)
     return error;
 }
 
+int hl_io_copy(const struct hl_io *io, int from, uint64_t offset, uint64_t size, int to,
+               uint64_t to_offset)
+{
+    uint8_t *buffer = malloc(COPY_BYTES);
+    int error = buffer ? 0 : -ENOMEM;
+    for (uint64_t done = 0; error == 0 && done < size;) {
+        size_t want = size - done < COPY_BYTES ? (size_t)(size - done) : COPY_BYTES;
+        ssize_t n = hl_io_read(io, from, buffer, want, offset + done);
+        error = n < 0 ? (int)n : n == 0 ? -EIO : 0;
+        if (error == 0)
+            error = hl_io_write(io, to, buffer, (size_t)n, to_offset + done);
+        done += n > 0 ? (uint64_t)n : 0;
+    }
+    free(buffer);
+    return error;
+}
+
 int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create, bool *made)
 {
     if (made)
@@ -262,6 +296,14 @@ int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool cre
             *made = error == 0;
     }
     return hl_io_open(io, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+}
+
+int hl_io_open_new(const struct hl_io *io, int dirfd, const char *name)
+{
+    int error = io->unlink(io->context, dirfd, name, 0);
+    if (error < 0 && error != -ENOENT)
+        return error;
+    return hl_io_open(io, dirfd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
 }
 
 int hl_io_put_file(const struct hl_io *io, int dirfd, const char *name, const void *data,

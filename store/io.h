@@ -19,6 +19,8 @@ struct hl_io {
     void *context; /* handed to each function; not owned */
     int (*open)(void *context, int dirfd, const char *name, int flags, mode_t mode);
     int (*close)(void *context, int fd);
+    /* Makes `to`, which is open, the same open file as `from`, at once for all threads. */
+    int (*dup3)(void *context, int from, int to, int flags);
     ssize_t (*pread)(void *context, int fd, void *buffer, size_t len, uint64_t offset);
     ssize_t (*pwrite)(void *context, int fd, const void *buffer, size_t len, uint64_t offset);
     int (*fdatasync)(void *context, int fd);
@@ -28,6 +30,7 @@ struct hl_io {
     int (*fstatvfs)(void *context, int fd, struct statvfs *st);
     int (*rename)(void *context, int from_dir, const char *from, int to_dir, const char *to);
     int (*unlink)(void *context, int dirfd, const char *name, int flags);
+    int (*link)(void *context, int from_dir, const char *from, int to_dir, const char *to);
     int (*mkdir)(void *context, int dirfd, const char *name, mode_t mode);
     int (*flock)(void *context, int fd, int operation);
     /* An inotify descriptor, non-blocking, on changes of a directory's files and names. */
@@ -60,10 +63,18 @@ int hl_io_truncate(const struct hl_io *io, int fd, uint64_t size);
 int hl_io_size(const struct hl_io *io, int fd, uint64_t *size);
 /* Bytes that this process may still take on the file system of fd. */
 int hl_io_room(const struct hl_io *io, int fd, uint64_t *bytes);
+/* Copies size bytes from an offset of one file to an offset of another. -EIO: the first ends before
+ * that. */
+int hl_io_copy(const struct hl_io *io, int from, uint64_t offset, uint64_t size, int to,
+               uint64_t to_offset);
 
 /* Opens (making it first if create) a directory below dirfd. Returns the descriptor. *made (may be
  * NULL) says whether it was made; the parent then wants a sync. */
 int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create, bool *made);
+
+/* Opens a file of this name that is new, for writing and reading. One that is there is unlinked,
+ * and not written to: it may have other links. */
+int hl_io_open_new(const struct hl_io *io, int dirfd, const char *name);
 
 /* Writes a whole small file as name.tmp, syncs it, renames it to name and syncs the directory. */
 int hl_io_put_file(const struct hl_io *io, int dirfd, const char *name, const void *data,

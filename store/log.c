@@ -88,7 +88,7 @@ static int write_seal(struct hl_store *store)
     int error = log_end_zeros(store);
     if (error < 0)
         return error;
-    uint8_t bytes[FRAME_HEADER_SIZE + SEAL_TEXT_MAX + FRAME_ALIGN];
+    uint8_t bytes[SEAL_FRAME_MAX];
     struct segment *active = store->active;
     struct seal seal = {
         .records = atomic_load(&active->records),
@@ -96,14 +96,7 @@ static int write_seal(struct hl_store *store)
         .end = store->tail,
         .recorded_ms = log_clock(store),
     };
-    size_t len = seal_encode(&seal, (char *)bytes + FRAME_HEADER_SIZE);
-    struct frame frame = {
-        .length = (uint32_t)len,
-        .recorded_ms = seal.recorded_ms,
-        .type = FRAME_SEAL,
-        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
-    };
-    uint64_t size = frame_finish(bytes, active->salt, store->tail, &frame);
+    uint64_t size = seal_frame(bytes, active->salt, &seal);
     error = hl_io_write(store->io, active->fd, bytes, size, store->tail);
     if (error < 0) {
         log_cut_back(store);
@@ -148,28 +141,34 @@ static int begin_next(struct hl_store *store)
     return 0;
 }
 
+int log_seal(struct hl_store *store, struct hl_error *err)
+{
+    if (store->seal_written)
+        return 0;
+    int error = write_seal(store);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot seal segment %s: %s", store->active->name,
+                       strerror(-error));
+    /* Sealed means synced: the next segment's first frame must not be on the disk before this. */
+    error =
+        commit_sync_file(store, store->active, position_make(store->active->first, store->tail));
+    if (error < 0)
+        return hl_fail(err, -error, "cannot sync segment %s: %s", store->active->name,
+                       strerror(-error));
+    atomic_store(&store->active->sealed, true);
+    store->seal_written = true;
+    return 0;
+}
+
 int log_rotate(struct hl_store *store, bool forced, struct hl_error *err)
 {
-    int error = 0;
-    if (!store->seal_written) {
-        bool wanted = store->tail >= store->options.segment_size ||
-                      (forced && store->tail > SEGMENT_HEADER_REGION);
-        if (!wanted)
-            return 0;
-        error = write_seal(store);
-        if (error < 0)
-            return hl_fail(err, -error, "cannot seal segment %s: %s", store->active->name,
-                           strerror(-error));
-        /* Sealed means synced: the next segment's first frame must not be on the disk before this.
-         */
-        error = commit_sync_file(store, store->active,
-                                 position_make(store->active->first, store->tail));
-        if (error < 0)
-            return hl_fail(err, -error, "cannot sync segment %s: %s", store->active->name,
-                           strerror(-error));
-        atomic_store(&store->active->sealed, true);
-        store->seal_written = true;
-    }
+    bool wanted = store->seal_written || store->tail >= store->options.segment_size ||
+                  (forced && store->tail > SEGMENT_HEADER_REGION);
+    if (!wanted)
+        return 0;
+    int error = log_seal(store, err);
+    if (error < 0)
+        return error;
     error = begin_next(store);
     if (error < 0)
         return hl_fail(err, -error, "cannot make the segment after %s: %s", store->active->name,

@@ -18,25 +18,6 @@
 #define COPY_BYTES (256U * 1024)
 #define NAME_ROOM 112
 
-static int copy_bytes(struct hl_store *store, const struct segment *segment, uint64_t offset,
-                      uint64_t size, int to)
-{
-    uint8_t *buffer = malloc(COPY_BYTES);
-    int error = buffer ? 0 : -ENOMEM;
-    for (uint64_t done = 0; error == 0 && done < size;) {
-        size_t want = size - done < COPY_BYTES ? (size_t)(size - done) : COPY_BYTES;
-        ssize_t n = hl_io_read(store->io, segment->fd, buffer, want, offset + done);
-        if (n <= 0) {
-            error = n < 0 ? (int)n : -EIO;
-            break;
-        }
-        error = hl_io_write(store->io, to, buffer, (size_t)n, done);
-        done += (uint64_t)n;
-    }
-    free(buffer);
-    return error;
-}
-
 static int copy_to_file(struct hl_store *store, int dir, const char *name,
                         const struct segment *segment, uint64_t offset, uint64_t size)
 {
@@ -45,7 +26,7 @@ static int copy_to_file(struct hl_store *store, int dir, const char *name,
     int fd = hl_io_open(store->io, dir, temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (fd < 0)
         return fd;
-    int error = copy_bytes(store, segment, offset, size, fd);
+    int error = hl_io_copy(store->io, segment->fd, offset, size, fd, 0);
     if (error == 0)
         error = hl_io_fsync(store->io, fd);
     hl_io_close(store->io, fd);

@@ -279,8 +279,7 @@ static int recover_once(struct hl_store *store, struct hl_error *err)
     return error;
 }
 
-/* Back to what store_new() and opening the directories made. */
-static int forget(struct hl_store *store)
+int recover_forget(struct hl_store *store)
 {
     struct memtable *table = memtable_new();
     if (!table)
@@ -328,7 +327,7 @@ int recover(struct hl_store *store, struct hl_error *err)
                     store->segments.count > 0;
         if (error != -EAGAIN && !ahead && !full)
             return error;
-        int again = forget(store);
+        int again = recover_forget(store);
         if (again == 0 && error == -EAGAIN) {
             store->retries--;
         } else if (again == 0 && full) {

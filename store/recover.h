@@ -51,6 +51,14 @@ int recover_sort_out(struct hl_store *store, struct segment_file *files, size_t 
 int recover_set_stale_aside(struct hl_store *store, const struct segment_file *files, size_t count,
                             struct hl_error *err);
 
+/* Whether a segment (open) is sealed and sound, every frame of it: sets *fault to what is wrong, a
+ * static phrase, or to NULL. */
+int recover_examine(struct hl_store *store, const struct segment *segment, const char **fault);
+/* Moves a file of log/ to a directory of DIR (made), with a note of why. Reported, and no failure,
+ * where it cannot be for now. */
+int recover_move_away(struct hl_store *store, const char *name, const char *directory,
+                      const char *why);
+
 /* ---- recover_index.c ---- */
 
 int recover_index_exists(const struct hl_store *store); /* 1, 0, or a negative errno */
@@ -81,7 +89,8 @@ int recover_adopt_index(struct hl_store *store, struct hl_error *err);
 /*
  * Makes the unsealed segment fit to be appended to, after it was replayed from offset `from`:
  * regions without a whole batch are voided, the torn tail is cut, what was replayed is written
- * again, and all is synced. file_size: as it was found. What a full disk keeps it from is put off
+ * again, and all is synced. A file with more than one link is never written to: a copy takes its
+ * place first. file_size: as it was found. What a full disk keeps it from is put off
  * (tail_mend()), with a report; *settled says whether what was replayed is on the disk. Takes
  * last's regions.
  */
@@ -96,6 +105,9 @@ int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from
  */
 int recover_replay(struct hl_store *store, uint64_t limit, struct hl_progress *progress,
                    struct replay *last, uint64_t *from, struct hl_error *err);
+
+/* Closes what recovery opened: back to what store_begin() left. */
+int recover_forget(struct hl_store *store);
 
 /* A shadow of the store, with nothing loaded; NULL: out of memory. Freed with its table, its
  * segments, and its index unless that was taken away. */

@@ -54,8 +54,7 @@ static void tally_item(struct tally *tally, const struct scan_item *item)
     }
 }
 
-/* Sets *fault to what is wrong with it, NULL: nothing. */
-static int examine(struct hl_store *store, const struct segment *segment, const char **fault)
+int recover_examine(struct hl_store *store, const struct segment *segment, const char **fault)
 {
     struct tally tally = {.sealed = false};
     struct scan scan;
@@ -141,7 +140,7 @@ static int judge(struct hl_store *store, struct segment_file *file, size_t count
         int error = look_at(store, file, &segment, err);
         if (error < 0)
             return error;
-        error = file->readable ? examine(store, segment, &fault) : 0;
+        error = file->readable ? recover_examine(store, segment, &fault) : 0;
         if (file->readable)
             segment_free(&store->segments, segment);
         if (error < 0)
@@ -335,14 +334,14 @@ static bool can_wait(int error)
            error == -EPERM || error == -EROFS;
 }
 
-static int move_to(struct hl_store *store, const struct segment_file *file, const char *directory,
-                   const char *why)
+int recover_move_away(struct hl_store *store, const char *name, const char *directory,
+                      const char *why)
 {
     bool made = false;
     int to = hl_io_open_dir(store->io, store->dirfd, directory, true, &made);
     int error = to < 0 ? to : made ? hl_io_fsync(store->io, store->dirfd) : 0;
     if (error == 0)
-        error = move_one(store, file->name, to, why);
+        error = move_one(store, name, to, why);
     if (error == 0)
         error = hl_io_fsync(store->io, to);
     if (error == 0)
@@ -351,7 +350,7 @@ static int move_to(struct hl_store *store, const struct segment_file *file, cons
     if (!can_wait(error))
         return error;
     store_report(store, HL_WARNING, "segment %s is not used, but cannot be moved to %s/ now: %s",
-                 file->name, directory, strerror(-error));
+                 name, directory, strerror(-error));
     return 0;
 }
 
@@ -366,14 +365,14 @@ static int act_on(struct hl_store *store, const struct segment_file *file)
         if (writer)
             store_report(store, HL_INFO, "segment %s is replaced by %s: it goes to backup/",
                          file->name, file->over);
-        return writer ? move_to(store, file, "backup", NULL) : 0;
+        return writer ? recover_move_away(store, file->name, "backup", NULL) : 0;
     case SEGMENT_UNSOUND:
         snprintf(what, sizeof what,
                  "segment %s is not used (%s): the segments that it was made of are, and it goes "
                  "to quarantine/",
                  file->name, file->fault);
         store_damage(store, 0, what);
-        return writer ? move_to(store, file, "quarantine", file->fault) : 0;
+        return writer ? recover_move_away(store, file->name, "quarantine", file->fault) : 0;
     default:
         if (file->over[0])
             snprintf(what, sizeof what,

@@ -22,25 +22,9 @@ static int void_region(struct hl_store *store, const struct segment *segment,
     store_damage(store, position_make(segment->first, region->offset), what);
     int error = quarantine(store, segment, region->offset, region->size,
                            "no whole batch, between whole ones; a void frame took its place");
-    for (uint64_t done = 0; error == 0 && region->size - done >= FRAME_HEADER_SIZE;) {
-        uint64_t size = region->size - done;
-        if (size > FRAME_BODY_LIMIT / 2)
-            size = FRAME_BODY_LIMIT / 4;
-        uint8_t *bytes = malloc(size);
-        if (!bytes)
-            return -ENOMEM;
-        struct frame frame = {
-            .length = (uint32_t)(size - FRAME_HEADER_SIZE),
-            .type = FRAME_VOID,
-            .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
-        };
-        memset(bytes + FRAME_HEADER_SIZE, ' ', frame.length);
-        frame_finish(bytes, segment->salt, region->offset + done, &frame);
-        error = hl_io_write(store->io, segment->fd, bytes, size, region->offset + done);
-        free(bytes);
-        done += size;
-    }
-    return error;
+    return error < 0 ? error
+                     : segment_write_void(store->io, segment->fd, segment->salt, region->offset,
+                                          region->size);
 }
 
 /* The page cache may hold as clean what the disk never got: writing the same bytes makes it dirty.
@@ -72,6 +56,9 @@ struct unmended {
     uint64_t file_size;
     struct replay_region *regions;
     size_t region_count, regions_done;
+    bool sealed;
+    bool own;       /* the file has no other links, or is not to be written to at all */
+    bool untouched; /* it has, and needs nothing */
     bool settled, told;
 };
 
@@ -83,12 +70,33 @@ void tail_forget(struct hl_store *store)
     store->unmended = NULL;
 }
 
+/*
+ * A file that has other links is never written to. A sealed one whose end is as it should be needs
+ * nothing: it is a snapshot's too, which was linked only when it was sealed and synced. An unsealed
+ * one, to which people made links, is replaced by a copy before anything else.
+ */
+static int make_own(struct hl_store *store, struct unmended *tail)
+{
+    uint64_t links;
+    if (tail->own)
+        return 0;
+    int error = segment_links(&store->segments, tail->segment, &links);
+    if (error == 0 && links > 1) {
+        tail->untouched = tail->sealed && tail->region_count == 0 && tail->file_size == tail->end;
+        error = tail->untouched ? 0 : segment_make_own(&store->segments, tail->segment);
+    }
+    tail->own = error == 0;
+    return error;
+}
+
 /* What was replayed is written again and synced. */
 static int settle(struct hl_store *store, struct unmended *tail)
 {
     if (tail->settled)
         return 0;
-    int error = rewrite(store, tail->segment, tail->from, tail->end);
+    int error = make_own(store, tail);
+    if (error == 0 && !tail->untouched)
+        error = rewrite(store, tail->segment, tail->from, tail->end);
     /* Also when nothing was replayed: whoever made the file and its names may have died before it
      * synced them, and an append is acknowledged by a sync of the file's data alone. */
     if (error == 0)
@@ -199,6 +207,7 @@ int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from
         .file_size = file_size,
         .regions = last->regions,
         .region_count = last->region_count,
+        .sealed = last->seal_found,
     };
     last->regions = NULL;
     last->region_count = 0;

@@ -53,7 +53,8 @@ static bool fill_chunk(struct scan *scan, struct chunk *chunk)
         item->frame.body = NULL;
         chunk->count++;
         if (item->kind == SCAN_FRAME &&
-            (item->frame.type == FRAME_SESSION || item->frame.type == FRAME_OPERATION)) {
+            (item->frame.type == FRAME_SESSION || item->frame.type == FRAME_OPERATION ||
+             item->frame.type == FRAME_SEAL)) {
             char *copy = malloc(item->frame.length ? item->frame.length : 1);
             if (!copy) {
                 chunk->error = -ENOMEM;

@@ -18,6 +18,18 @@ size_t seal_encode(const struct seal *seal, char text[SEAL_TEXT_MAX])
                             seal->records, seal->line_bytes, seal->end, seal->recorded_ms);
 }
 
+uint64_t seal_frame(uint8_t bytes[SEAL_FRAME_MAX], uint32_t salt, const struct seal *seal)
+{
+    size_t len = seal_encode(seal, (char *)bytes + FRAME_HEADER_SIZE);
+    struct frame frame = {
+        .length = (uint32_t)len,
+        .recorded_ms = seal->recorded_ms,
+        .type = FRAME_SEAL,
+        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
+    };
+    return frame_finish(bytes, salt, seal->end, &frame);
+}
+
 struct decoding {
     uint64_t values[SEAL_FIELDS];
     unsigned seen;

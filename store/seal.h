@@ -7,7 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "frame.h"
+
 #define SEAL_TEXT_MAX 256
+#define SEAL_FRAME_MAX (FRAME_HEADER_SIZE + SEAL_TEXT_MAX + FRAME_ALIGN)
 
 struct seal {
     uint64_t records, line_bytes; /* of events and operations in the segment */
@@ -17,6 +20,9 @@ struct seal {
 
 /* Writes the body of a seal frame and returns its length. */
 size_t seal_encode(const struct seal *seal, char text[SEAL_TEXT_MAX]);
+
+/* Makes the whole frame, for seal->end. Returns its size. */
+uint64_t seal_frame(uint8_t bytes[SEAL_FRAME_MAX], uint32_t salt, const struct seal *seal);
 
 /* -EBADMSG: not all of it is there, or it is no such object. Members that are not known are passed
  * over. */

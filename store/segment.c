@@ -140,9 +140,8 @@ fail:
     return error;
 }
 
-static int write_header(const struct segment_set *set, const struct segment *segment)
+void segment_header_region(const struct segment *segment, uint8_t region[SEGMENT_HEADER_REGION])
 {
-    uint8_t region[SEGMENT_HEADER_REGION] = {0};
     struct segment_header header = {
         .first = segment->first,
         .last = segment->last,
@@ -152,8 +151,15 @@ static int write_header(const struct segment_set *set, const struct segment *seg
     };
     memcpy(header.store_id, segment->store_id, sizeof header.store_id);
     header_finish(&header);
+    memset(region, 0, SEGMENT_HEADER_REGION);
     memcpy(region + SEGMENT_HEADER_FIRST, &header, sizeof header);
     memcpy(region + SEGMENT_HEADER_SECOND, &header, sizeof header);
+}
+
+static int write_header(const struct segment_set *set, const struct segment *segment)
+{
+    uint8_t region[SEGMENT_HEADER_REGION];
+    segment_header_region(segment, region);
     int error = hl_io_write(set->io, segment->fd, region, sizeof region, 0);
     if (error == 0)
         error = hl_io_fsync(set->io, segment->fd);
@@ -327,4 +333,63 @@ void segment_put(struct segment_set *set, struct segment *segment)
     pthread_mutex_lock(&set->lock);
     segment->users--;
     pthread_mutex_unlock(&set->lock);
+}
+
+int segment_links(const struct segment_set *set, const struct segment *segment, uint64_t *links)
+{
+    struct stat st;
+    int error = set->io->fstat(set->io->context, segment->fd, &st);
+    if (error == 0)
+        *links = st.st_nlink;
+    return error;
+}
+
+int segment_make_own(struct segment_set *set, struct segment *segment)
+{
+    const struct hl_io *io = set->io;
+    char temporary[SEGMENT_NAME_MAX + 8];
+    uint64_t size;
+    snprintf(temporary, sizeof temporary, "%s.tmp", segment->name);
+    int error = hl_io_size(io, segment->fd, &size);
+    if (error < 0)
+        return error;
+    int fd = hl_io_open_new(io, set->dirfd, temporary);
+    if (fd < 0)
+        return fd;
+    error = hl_io_copy(io, segment->fd, 0, size, fd, 0);
+    if (error == 0)
+        error = hl_io_fsync(io, fd);
+    if (error == 0)
+        error = io->rename(io->context, set->dirfd, temporary, set->dirfd, segment->name);
+    if (error < 0)
+        io->unlink(io->context, set->dirfd, temporary, 0);
+    else /* whoever reads from the descriptor reads the same bytes, before and after */
+        error = io->dup3(io->context, fd, segment->fd, O_CLOEXEC);
+    hl_io_close(io, fd);
+    return error < 0 ? error : hl_io_fsync(io, set->dirfd);
+}
+
+int segment_write_void(const struct hl_io *io, int fd, uint32_t salt, uint64_t offset,
+                       uint64_t size)
+{
+    int error = 0;
+    for (uint64_t done = 0; error == 0 && size - done >= FRAME_HEADER_SIZE;) {
+        uint64_t piece = size - done;
+        if (piece > FRAME_BODY_LIMIT / 2)
+            piece = FRAME_BODY_LIMIT / 4;
+        uint8_t *bytes = malloc(piece);
+        if (!bytes)
+            return -ENOMEM;
+        struct frame frame = {
+            .length = (uint32_t)(piece - FRAME_HEADER_SIZE),
+            .type = FRAME_VOID,
+            .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
+        };
+        memset(bytes + FRAME_HEADER_SIZE, ' ', frame.length);
+        frame_finish(bytes, salt, offset + done, &frame);
+        error = hl_io_write(io, fd, bytes, piece, offset + done);
+        free(bytes);
+        done += piece;
+    }
+    return error;
 }

@@ -89,4 +89,19 @@ int segment_get_by_line(struct segment_set *set, uint64_t offset, struct segment
                         uint64_t *before);
 void segment_put(struct segment_set *set, struct segment *segment); /* NULL is fine */
 
+/* Writes frames that say nothing over size bytes (FRAME_HEADER_SIZE or more, a multiple of
+ * FRAME_ALIGN): what is found there later must not depend on what stood there. */
+int segment_write_void(const struct hl_io *io, int fd, uint32_t salt, uint64_t offset,
+                       uint64_t size);
+
+/* Fills a header region with both headers of the segment. */
+void segment_header_region(const struct segment *segment, uint8_t region[SEGMENT_HEADER_REGION]);
+
+/* How many links the segment's file has. */
+int segment_links(const struct segment_set *set, const struct segment *segment, uint64_t *links);
+/* Puts a synced copy of the file, with one link, in its place: whoever has another link to the old
+ * one, a snapshot or a backup, keeps it as it is. The segment is taken;
+ * others may be reading it. */
+int segment_make_own(struct segment_set *set, struct segment *segment);
+
 #endif

@@ -293,28 +293,51 @@ static int lock_file(struct hl_store *store)
     return -EAGAIN;
 }
 
+/* What taking the lock comes to. */
+static int judge_lock(struct hl_store *store, int error, struct hl_holder *holder,
+                      struct hl_error *err)
+{
+    struct hl_holder found = {0};
+    if (error >= 0)
+        return 0;
+    if (error != -EWOULDBLOCK)
+        return hl_fail(err, -error, "cannot lock %s: %s", store->path, strerror(-error));
+    if (store->lockfd >= 0)
+        read_holder(store, store->lockfd, &found);
+    if (holder)
+        *holder = found;
+    return found.pid
+               ? hl_fail(err, EBUSY, "%s is in use by process %ld", store->path, (long)found.pid)
+               : hl_fail(err, EBUSY, "%s is in use by another process", store->path);
+}
+
 /* DIR is locked too: its lock cannot be removed by removing a file. */
 static int lock_as_writer(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
 {
-    struct hl_holder found = {0};
     int error = lock_file(store);
     if (error == 0)
         error = lock_for_writing(store, store->dirfd);
-    if (error == -EWOULDBLOCK) {
-        if (store->lockfd >= 0)
-            read_holder(store, store->lockfd, &found);
-        if (holder)
-            *holder = found;
-        return found.pid ? hl_fail(err, EBUSY, "%s is in use by process %ld", store->path,
-                                   (long)found.pid)
-                         : hl_fail(err, EBUSY, "%s is in use by another process", store->path);
-    }
     if (error == 0)
         error = write_lock_text(store, "");
     if (hl_io_is_full(error)) /* whoever finds it held will not know by whom */
         error = 0;
-    return error < 0 ? hl_fail(err, -error, "cannot lock %s: %s", store->path, strerror(-error))
-                     : 0;
+    return judge_lock(store, error, holder, err);
+}
+
+/* Keeps writers out while a check lasts that writes nothing; others of its kind may go on. */
+static int lock_to_check(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
+{
+    const struct hl_io *io = store->io;
+    int error = 0;
+    store->lockfd = hl_io_open(io, store->dirfd, "lock", O_RDONLY, 0);
+    if (store->lockfd < 0 && store->lockfd != -ENOENT)
+        return hl_fail(err, -store->lockfd, "cannot open the lock file: %s",
+                       strerror(-store->lockfd));
+    if (store->lockfd >= 0)
+        error = io->flock(io->context, store->lockfd, LOCK_SH | LOCK_NB);
+    if (error == 0)
+        error = io->flock(io->context, store->dirfd, LOCK_SH | LOCK_NB);
+    return judge_lock(store, error, holder, err);
 }
 
 /* Whether somebody holds the lock that a writer takes on fd. */
@@ -326,10 +349,13 @@ static bool is_held(struct hl_store *store, int fd)
     return false;
 }
 
-static int take_lock(struct hl_store *store, struct hl_holder *holder, struct hl_error *err)
+static int take_lock(struct hl_store *store, bool check, struct hl_holder *holder,
+                     struct hl_error *err)
 {
     if (!store->options.read_only)
         return lock_as_writer(store, holder, err);
+    if (check)
+        return lock_to_check(store, holder, err);
     int fd = hl_io_open(store->io, store->dirfd, "lock", O_RDONLY, 0);
     if (fd < 0 && fd != -ENOENT)
         return hl_fail(err, -fd, "cannot open the lock file: %s", strerror(-fd));
@@ -349,6 +375,14 @@ static int open_log(struct hl_store *store, struct hl_error *err)
         return hl_fail(err, -error, "cannot open log/: %s", strerror(-error));
     segment_set_init(&store->segments, store->io, store->logfd, writer);
     return 0;
+}
+
+int store_begin(struct hl_store *store, bool check, struct hl_holder *holder, struct hl_error *err)
+{
+    int error = open_directory(store, err);
+    if (error == 0)
+        error = take_lock(store, check, holder, err);
+    return error == 0 ? open_log(store, err) : error;
 }
 
 /* ---- opening and closing ---- */
@@ -376,14 +410,12 @@ int hl_store_open(const char *dir, const struct hl_options *options, struct hl_s
     struct hl_store *store = store_new(options, dir);
     if (!store)
         return hl_fail(err, ENOMEM, "out of memory");
-    int error = open_directory(store, err);
-    if (error == 0)
-        error = take_lock(store, holder, err);
-    if (error == 0)
-        error = open_log(store, err);
+    int error = store_begin(store, false, holder, err);
     if (error == 0)
         error = recover(store, err);
     if (error == 0) {
+        if (!options->read_only)
+            snapshot_clean(store);
         store->checkpoint_position = checkpoint_newest(store);
         error = start_threads(store, err);
     }
@@ -398,9 +430,16 @@ int hl_store_open(const char *dir, const struct hl_options *options, struct hl_s
     return 0;
 }
 
-static int keep_first(int first, int error)
+int store_finish(struct hl_store *store)
 {
-    return first < 0 ? first : error;
+    pthread_mutex_lock(&store->flush_lock);
+    int result = flush_all(store);
+    if (result == 0 && store->index && store->checkpoint_position != atomic_load(&store->indexed))
+        result = checkpoint_write(store, NULL, NULL);
+    pthread_mutex_unlock(&store->flush_lock);
+    index_close(store->index);
+    store->index = NULL;
+    return result == 0 ? clean_mark_write(store, store->dirfd) : result;
 }
 
 int hl_store_close(struct hl_store *store)
@@ -413,16 +452,7 @@ int hl_store_close(struct hl_store *store)
         commit_stop(store);
         if (!atomic_load(&store->failed))
             (void)log_end_zeros(store); /* else the next opening does it */
-        pthread_mutex_lock(&store->flush_lock);
-        result = keep_first(result, flush_all(store));
-        if (result == 0 && store->index &&
-            store->checkpoint_position != atomic_load(&store->indexed))
-            result = keep_first(result, checkpoint_write(store, NULL, NULL));
-        pthread_mutex_unlock(&store->flush_lock);
-        index_close(store->index);
-        store->index = NULL;
-        if (result == 0)
-            result = clean_mark_write(store);
+        result = store_finish(store);
     }
     store_free(store);
     return result;

@@ -463,6 +463,18 @@ int hl_rotate(struct hl_store *store,
 /* Brings the index up to date and writes a checksummed copy of it to DIR/checkpoints. */
 int hl_checkpoint(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
 
+/*
+ * Makes DIR/snapshots/NAME: a store of its own that holds what was appended before some instant
+ * during the call, synced when it returns. The segment that is appended to is sealed for it; sealed
+ * ones are shared by hard link (or copied where the file system refuses that), and never written to
+ * again by either store. It keeps the store's id, which stands in the shared files: the id says of
+ * what lineage a file is, and each segment's salt, which file it is; nothing is locked or named by
+ * the id, so both may be open at once. A failed or interrupted call leaves nothing behind.
+ * -EINVAL, -ENAMETOOLONG: not a name (one component of a path, UTF-8, not hidden). -EEXIST.
+ */
+int hl_snapshot(struct hl_store *store, const char *name, struct hl_progress *progress,
+                struct hl_error *err);
+
 struct hl_verify_report {
     uint64_t segments, frames, records, bytes; /* looked at, and found good */
     uint64_t damaged_gaps, damaged_bytes;      /* in the log */
@@ -474,6 +486,57 @@ struct hl_verify_report {
  * no failure of the command. */
 int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl_progress *progress,
               struct hl_error *err);
+
+/*
+ * Checks the store in dir without opening it for use, and mends it if asked: every segment file,
+ * frame, batch, the order of seqs, every index entry, the checkpoints. Nobody else may be writing
+ * to it (-EBUSY, as from hl_store_open()), nor can begin to meanwhile. It forks, as
+ * hl_store_open().
+ *
+ * What is found is told one by one. A problem is what keeps something from being read, or would be
+ * cut or set aside by an opening; notes (HL_INFO) are no problems. After mending all is checked
+ * again, and what is told then is what is left.
+ */
+enum hl_mending {
+    HL_MEND_NOTHING, /* nothing in dir is changed */
+    HL_MEND_SAFELY,  /* what an opening does (the torn tail, stale segments), and the index anew */
+    HL_MEND_ALL      /* damaged segments too: their bytes are set aside, what is good is kept */
+};
+
+struct hl_finding {
+    const char *kind;          /* a word, for programs: "gap", "torn-tail", "index", ... */
+    const char *file;          /* below dir */
+    uint64_t offset, size;     /* the bytes of it that are meant; size 0: the file as a whole */
+    enum hl_severity severity; /* HL_INFO: a note */
+    bool mendable;             /* HL_MEND_ALL would mend it */
+    bool left;                 /* found after something was mended */
+    const char *text;          /* what is wrong; no newline */
+};
+
+struct hl_check {
+    enum hl_mending mend;
+    bool restore; /* with HL_MEND_ALL: put segments of backup/ and snapshots/ where those are bad */
+    const struct hl_io *io;       /* NULL: the system's calls */
+    struct hl_progress *progress; /* may be NULL; total and done begin again with each check */
+    /* Called by the calling thread; each may be NULL. did() tells what mending does. */
+    void (*found)(void *context, const struct hl_finding *finding);
+    void (*did)(void *context, const char *sentence);
+    void (*tick)(void *context); /* often, while the log is read */
+    void *context;
+};
+
+struct hl_check_report {
+    uint8_t store_id[16];
+    struct hl_verify_report log; /* of the last check */
+    uint64_t sessions;           /* that have frames in the log */
+    uint64_t problems;           /* that were found */
+    uint64_t left;               /* that are there now */
+    bool mended;                 /* something was changed */
+};
+
+/* 0 also when problems are left. -ENOENT: no store is there. -EINTR: cancelled. */
+int hl_check(const char *dir, const struct hl_check *check, struct hl_check_report *report,
+             struct hl_holder *holder, struct hl_error *err);
 
 /* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);

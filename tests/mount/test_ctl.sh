@@ -26,7 +26,7 @@ help_lists_all()
 {
     local result name
     result=$(one_json_line help)
-    for name in help sync checkpoint rotate verify reindex; do
+    for name in help sync checkpoint rotate verify reindex snapshot; do
         t_match "$result" "$name"
     done
 }

@@ -41,7 +41,10 @@ opens()
     copy_sample "$sample"
     t_mount
     shows "$sample"
-    cat "$MNT/sessions"/*/meta | jq -S --slurp 'map(del(.changed_ms))' | diff "$sample/expected/sessions.json" -
+    # Later versions may say more of a session than the one that made the sample.
+    cat "$MNT/sessions"/*/meta | jq -S --slurp --slurpfile expected "$sample/expected/sessions.json" \
+        '[., $expected[0]] | transpose | map(.[1] as $e | .[0] // {} | with_entries(select(.key | in($e))))' |
+        diff "$sample/expected/sessions.json" -
     no_damage
     t_unmount
 }

@@ -68,6 +68,7 @@ enum t_call {
     T_FSTAT,
     T_RENAME,
     T_UNLINK,
+    T_LINK,
     T_MKDIR,
     T_LIST,
     T_CALLS

@@ -68,6 +68,12 @@ static int watch_close(void *context, int fd)
     return error ? error : result;
 }
 
+static int watch_dup3(void *context, int from, int to, int flags)
+{
+    (void)context;
+    return hl_io_system.dup3(NULL, from, to, flags);
+}
+
 static ssize_t watch_pread(void *context, int fd, void *buffer, size_t len, uint64_t offset)
 {
     int error = on_fd(context, T_PREAD, fd);
@@ -133,6 +139,12 @@ static int watch_unlink(void *context, int dirfd, const char *name, int flags)
     return error ? error : hl_io_system.unlink(NULL, dirfd, name, flags);
 }
 
+static int watch_link(void *context, int from_dir, const char *from, int to_dir, const char *to)
+{
+    int error = on_name(context, T_LINK, to);
+    return error ? error : hl_io_system.link(NULL, from_dir, from, to_dir, to);
+}
+
 static int watch_mkdir(void *context, int dirfd, const char *name, mode_t mode)
 {
     int error = on_name(context, T_MKDIR, name);
@@ -168,6 +180,7 @@ void t_io_init(struct t_io *io)
                 .context = io,
                 .open = watch_open,
                 .close = watch_close,
+                .dup3 = watch_dup3,
                 .pread = watch_pread,
                 .pwrite = watch_pwrite,
                 .fdatasync = watch_fdatasync,
@@ -177,6 +190,7 @@ void t_io_init(struct t_io *io)
                 .fstatvfs = watch_fstatvfs,
                 .rename = watch_rename,
                 .unlink = watch_unlink,
+                .link = watch_link,
                 .mkdir = watch_mkdir,
                 .flock = watch_flock,
                 .watch = watch_watch,

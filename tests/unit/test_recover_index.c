@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <inttypes.h>
+#include <unistd.h>
 
 /* A store with history in several segments, three checkpoints, and a tail that no index knows. */
 struct old_store {
@@ -177,6 +178,83 @@ static void test_each_checkpoint_restores(void **state)
     old_store_free(&o);
 }
 
+/* ---- one checkpoint is all there is ---- */
+
+struct told {
+    bool restored, built;
+};
+
+static void take_told(void *context, enum hl_severity severity, const char *sentence)
+{
+    struct told *told = context;
+    (void)severity;
+    told->restored = told->restored || strstr(sentence, "restored from a checkpoint");
+    told->built = told->built || strstr(sentence, "building the index");
+}
+
+static void damage_index(struct old_store *o, int way, uint64_t *chance)
+{
+    char path[T_PATH], junk[4096];
+    t_path(path, o->t.dir, "index/data.mdb");
+    uint64_t size = t_file_size(path);
+    memset(junk, 0xa5, sizeof junk);
+    if (way == 0)
+        lose(o, "index");
+    else if (way == 1)
+        lose(o, "index/data.mdb");
+    else if (way == 2)
+        t_file_cut(path, t_below(chance, size - sizeof junk));
+    else
+        for (uint64_t at = 0; at + sizeof junk <= size; at += 2 * sizeof junk)
+            t_file_poke(path, at, junk, sizeof junk);
+}
+
+/* Each of the three kept copies restores an index that is lost, or damaged, with no other to help;
+ * the log is not read from its beginning, only from what the copy knows. */
+static void test_each_checkpoint_alone(void **state)
+{
+    (void)state;
+    struct old_store o;
+    struct hl_status status;
+    char folder[T_PATH], path[T_PATH], **names;
+    uint64_t chance = t_seed("test_each_checkpoint_alone"), most = UINT64_MAX;
+    old_store_make(&o, chance);
+    t_path(folder, o.t.dir, "checkpoints");
+    size_t count = t_names(folder, ".ckpt", &names);
+    assert_int_equal(count, 3);
+    for (size_t kept = 0; kept < count; kept++) {
+        uint64_t replayed = 0;
+        for (int way = 0; way < 4; way++) {
+            struct told told = {false, false};
+            void (*report)(void *, enum hl_severity, const char *) = o.t.options.report;
+            again(&o);
+            for (size_t i = 0; i < count; i++) {
+                t_path(path, o.t.dir, "checkpoints/%s", names[i]);
+                if (i != kept)
+                    assert_int_equal(unlink(path), 0);
+            }
+            damage_index(&o, way, &chance);
+            o.t.options.report = take_told;
+            o.t.options.report_context = &told;
+            t_open(&o.t);
+            o.t.options.report = report;
+            o.t.options.report_context = &o.t;
+            assert_true(told.restored);
+            assert_false(told.built);
+            hl_store_status(o.t.store, &status);
+            replayed = status.recovered_records;
+            assert_true(replayed > 0 && replayed < o.image.records);
+            t_shows(o.t.store, &o.image);
+            t_close(&o.t);
+            expect_all(&o);
+        }
+        assert_true(replayed < most); /* the newer it is, the less is left to replay */
+        most = replayed;
+    }
+    t_names_free(names, count);
+    old_store_free(&o);
+}
+
 /* The index of another day, as a backup program may put it back: with its mark of a clean end. */
 static void test_older_index_put_back(void **state)
 {
@@ -305,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_index_lost),
         cmocka_unit_test(test_index_and_checkpoints_lost),
         cmocka_unit_test(test_each_checkpoint_restores),
+        cmocka_unit_test(test_each_checkpoint_alone),
         cmocka_unit_test(test_older_index_put_back),
         cmocka_unit_test(test_older_log_put_back),
         cmocka_unit_test(test_index_of_another_store),

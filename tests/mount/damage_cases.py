@@ -210,7 +210,7 @@ def segment_gone(store, _):
 
 def compacted(store, how):
     """A compaction got as far as its rename, and the index knows nothing of it; or what it wrote is no good."""
-    path, seal = segments.compact(store, 2, 3)
+    path, seal = segments.compact(store, 1, 2)  # sealed: the first two parts of the records each end a segment
     if how == "no-seal":
         os.truncate(path, seal)
     elif how == "bit":

@@ -67,6 +67,7 @@ build_base()
     t_use base
     t_mount -o segment_size=64K
     py build "$MNT" one
+    echo rotate >"$MNT/.ctl"
     echo checkpoint >"$MNT/.ctl"
     cp -a "$DIR/index" "$BASE.old-index"
     py build "$MNT" two
@@ -136,7 +137,7 @@ feature_flags()
 # that comes between the compaction's rename and the end of its work.
 stale_segments()
 {
-    local old=00000003-00000003.0.seg
+    local old=00000002-00000002.0.seg
     t_use stale
     cp -a "$BASE.clean" "$DIR"
     py damage "$DIR" "$T_HOME/facts" compacted whole

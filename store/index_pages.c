@@ -188,6 +188,32 @@ static unsigned node_count(const struct pages *pages, const uint8_t *page)
     return (lower - PAGE_HEADER) / 2;
 }
 
+/* Nodes fill a page from where it says that they begin to its end: LMDB leaves no hole, and puts
+ * the next node in front of them. */
+static int check_packed(const struct walk *walk, const uint8_t *page, unsigned count, bool leaf)
+{
+    size_t upper = load_u16(page + 14), first = SIZE_MAX, sum = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint8_t *node;
+        struct span key;
+        size_t left, size;
+        int error = node_at(walk, page, count, i, &node, &key, &left);
+        if (error < 0)
+            return error;
+        size = NODE_HEADER + key.len;
+        if (leaf)
+            size += load_u16(node + 4) & NODE_OVERFLOW
+                        ? sizeof(uint64_t)
+                        : (size_t)load_u16(node) | (size_t)load_u16(node + 2) << 16;
+        sum += (size + 1) & ~(size_t)1;
+        if ((size_t)(node - page) < first)
+            first = (size_t)(node - page);
+    }
+    if (first != upper || sum != walk->pages->page_size - upper)
+        return index_complain(walk->pages->report, "the nodes of a page do not fill its end");
+    return 0;
+}
+
 /* The data of a leaf's node, in the page or in pages of its own. */
 static int data_of(struct walk *walk, const uint8_t *node, struct span key, size_t left,
                    struct span *data)
@@ -299,6 +325,9 @@ static int check_page(struct walk *walk, uint64_t number, unsigned depth, struct
     if (count == 0)
         return index_complain(pages->report, "page %llu has bad bounds",
                               (unsigned long long)number);
+    error = check_packed(walk, page, count, leaf);
+    if (error < 0)
+        return error;
     if (leaf) {
         walk->counted.leaves++;
         const uint8_t *node;

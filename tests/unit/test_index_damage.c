@@ -158,6 +158,33 @@ static void test_flips(void **state)
     model_dir_remove(&dir);
 }
 
+/* Where a page says that its nodes begin: reading never asks, but the next write goes there. */
+static void test_bounds(void **state)
+{
+    (void)state;
+    uint64_t chance = model_seed("test_bounds");
+    struct model_dir dir;
+    model_dir_make(&dir);
+    struct model model = {.count = 0};
+    struct bytes bytes = make(&dir, &model, &chance);
+    unsigned bad = 0, good = 0;
+    for (size_t page = 2; page < bytes.size / 4096; page++) {
+        size_t at = page * 4096 + 15; /* the high byte: it begins further in front */
+        for (uint8_t bit = 1; bit < 16; bit = (uint8_t)(bit << 1)) {
+            if (!(bytes.data[at] & bit) || bytes.data[page * 4096 + 10] > 2)
+                continue;
+            bytes.data[at] ^= bit;
+            write_whole(&dir, bytes.data, bytes.size);
+            judge(&dir, &model, chance, &bad, &good, "bounds", at);
+            bytes.data[at] ^= bit;
+        }
+    }
+    assert_true(bad > 0);
+    free(bytes.data);
+    model_free(&model);
+    model_dir_remove(&dir);
+}
+
 /* A bit of each byte of the list of free pages' neighbours would do no harm to what is read: these
  * go through every page that the check might not look at, by exchanging whole pages. */
 static void test_pages(void **state)
@@ -285,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

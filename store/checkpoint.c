@@ -12,13 +12,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <isa-l/crc64.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core.h"
+#include "crc.h"
 #include "thread.h"
 
 #define CHECKPOINTS_KEPT 3
@@ -69,7 +69,7 @@ static int drain(struct hl_store *store, int from, int to, struct hl_progress *p
         }
         if (*size == 0 && begun) /* LMDB's view is open: what it shows is fixed from here on */
             begun(context);
-        *crc = crc64_ecma_refl(*crc, buffer, (uint64_t)n);
+        *crc = crc64_more(*crc, buffer, (size_t)n);
         error = hl_io_write(store->io, to, buffer, (size_t)n, *size);
         *size += (uint64_t)n;
         if (progress) {
@@ -114,8 +114,7 @@ static int write_trailer(struct hl_store *store, int fd, uint64_t watermark, uin
         .created_ms = htole64(now_ms()),
     };
     memcpy(trailer.store_id, store->store_id, sizeof trailer.store_id);
-    trailer.crc64 =
-        htole64(crc64_ecma_refl(crc, (const uint8_t *)&trailer, offsetof(struct trailer, crc64)));
+    trailer.crc64 = htole64(crc64_more(crc, &trailer, offsetof(struct trailer, crc64)));
     int error = hl_io_write(store->io, fd, &trailer, sizeof trailer, size);
     return error < 0 ? error : hl_io_fsync(store->io, fd);
 }
@@ -238,11 +237,11 @@ static int check_file(struct hl_store *store, int fd, uint64_t *size)
         if (n <= 0)
             error = n < 0 ? (int)n : -EBADMSG;
         else
-            crc = crc64_ecma_refl(crc, buffer, (uint64_t)n);
+            crc = crc64_more(crc, buffer, (size_t)n);
         done += n > 0 ? (uint64_t)n : 0;
     }
     free(buffer);
-    crc = crc64_ecma_refl(crc, (const uint8_t *)&trailer, offsetof(struct trailer, crc64));
+    crc = crc64_more(crc, &trailer, offsetof(struct trailer, crc64));
     if (error == 0 && crc != le64toh(trailer.crc64))
         error = -EBADMSG;
     return error;

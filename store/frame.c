@@ -2,14 +2,14 @@
 #include "frame.h"
 
 #include <errno.h>
-#include <isa-l/crc.h>
 #include <string.h>
 
+#include "crc.h"
 #include "store.h"
 
 static uint32_t frame_crc(const uint8_t *bytes, uint64_t size, uint32_t salt, uint64_t offset)
 {
-    return crc32_gzip_refl(salt ^ (uint32_t)offset, bytes + 4, size - 4);
+    return crc32_more(salt ^ (uint32_t)offset, bytes + 4, size - 4);
 }
 
 uint64_t frame_size(uint32_t length)
@@ -88,7 +88,7 @@ uint64_t frame_finish(uint8_t *bytes, uint32_t salt, uint64_t offset, struct fra
 
 static uint32_t header_crc(const struct segment_header *header)
 {
-    return crc32_gzip_refl(0, (const uint8_t *)header, offsetof(struct segment_header, crc32));
+    return crc32_more(0, header, offsetof(struct segment_header, crc32));
 }
 
 void header_finish(struct segment_header *header)

@@ -1,9 +1,9 @@
 /* index_value.c - keys and values of the index: byte order, checksums, LMDB's results as ours. */
 #include <endian.h>
 #include <errno.h>
-#include <isa-l/crc.h>
 #include <string.h>
 
+#include "crc.h"
 #include "index_internal.h"
 
 const char *const index_table_names[INDEX_TABLES] = {
@@ -206,13 +206,13 @@ uint64_t index_key_get_u64_at(const MDB_val *key, size_t offset)
 
 uint32_t index_crc(enum index_table table, const MDB_val *key, const void *content, size_t len)
 {
-    uint32_t crc = crc32_gzip_refl((uint32_t)table, key->mv_data, key->mv_size);
+    uint32_t crc = crc32_more((uint32_t)table, key->mv_data, key->mv_size);
     return index_crc_more(crc, content, len);
 }
 
 uint32_t index_crc_more(uint32_t crc, const void *content, size_t len)
 {
-    return crc32_gzip_refl(crc, content, len);
+    return crc32_more(crc, content, len);
 }
 
 int index_value_open(enum index_table table, const MDB_val *key, const MDB_val *value,

@@ -290,6 +290,7 @@ int batch_add_line(struct batch *batch, const struct line *line)
         .seq = seq,
         .position = position_make(batch->store->active->first, offset),
         .length = (uint32_t)length,
+        .operation = operation,
     };
     if (placed_add(&batch->placed, session, &entry) < 0)
         return hl_fail(batch->err, ENOMEM, "out of memory");

@@ -99,6 +99,7 @@ static bool next_entry(void *context, struct index_entry *entry)
                 .seq = chunk->first_seq + from->distance,
                 .position = from->position,
                 .length = from->length,
+                .operation = from->operation,
             };
             if (!is_after(part, entry->seq))
                 continue;

@@ -324,7 +324,9 @@ int index_commit(struct index_txn *txn)
 {
     struct index *index = txn->index;
     int error = txn->failed;
-    if (error == 0 && txn->meta_changed)
+    if (txn->edited)
+        txn->meta.epoch++;
+    if (error == 0 && (txn->meta_changed || txn->edited))
         error = index_meta_store(txn, &txn->meta);
     if (error < 0) {
         index_abort(txn);

@@ -23,11 +23,11 @@
  * head): meta      name -> value: "format" (version, store id), "state" (watermark, next session
  * number, counts) ids       session id -> u32 number sessions  u32 number -> row blocks    u32
  * session, u64 first seq -> head { u64 bytes, u32 count, u32 crc32 } and up to 254 entries { u64
- * position, u32 length, u32 seq distance from first seq } sums      u32 session, u8 level, u64
- * ordinal -> { u64 bytes, u64 records, u64 first, u64 last seq } Level 1 sums INDEX_FANOUT blocks
- * by their order of making, level 2 as many of level 1, level 3 likewise; a row is written when all
- * that it sums is finished. segments  u32 first -> what the index knows of the segment file points
- * u32 segment, u64 line bytes before -> u64 offset in the file
+ * position, u32 length (its highest bit: an operation), u32 seq distance from first seq } sums
+ * u32 session, u8 level, u64 ordinal -> { u64 bytes, u64 records, u64 first, u64 last seq } Level 1
+ * sums INDEX_FANOUT blocks by their order of making, level 2 as many of level 1, level 3 likewise;
+ * a row is written when all that it sums is finished. segments  u32 first -> what the index knows
+ * of the segment file points u32 segment, u64 line bytes before -> u64 offset in the file
  *
  * Of documents: keys      u32 session, u64 area, key -> u64 number
  *               slots     u32 session, u64 number -> u64 area, key
@@ -57,7 +57,8 @@ struct index_txn;
 struct index_entry {
     uint64_t seq;
     uint64_t position; /* log position of its frame */
-    uint32_t length;   /* of the line with its newline */
+    uint32_t length;   /* of the line with its newline; below 2^29 */
+    bool operation;    /* else an event */
 };
 
 /* What a session's operations come to. */
@@ -99,6 +100,7 @@ struct index_row {
     bool has_seq;
     uint64_t created_ms, changed_ms;
     uint64_t first_seq, last_seq, records, bytes;
+    uint64_t gone;    /* bytes of lines that were dropped from it ever; of no use but to be told */
     uint64_t indexed; /* log position: all of this session's frames below it are in the index */
     struct index_documents documents;
     const char *id;
@@ -123,6 +125,7 @@ struct index_meta {
     uint32_t next_session;             /* the number the next new session gets */
     uint64_t recorded_ms;              /* the highest recorded_ms in what is indexed */
     uint64_t sessions, records, bytes; /* totals of what is indexed; kept by index_apply() itself */
+    uint64_t epoch;                    /* moves with each commit that drops entries or moves them */
 };
 
 /* ---- the environment ----------------------------------------------------------------------------
@@ -265,13 +268,56 @@ int index_put_segment(struct index_txn *txn, const struct index_segment *segment
 int index_put_point(struct index_txn *txn, uint32_t segment, uint64_t line_bytes,
                     uint64_t file_offset);
 /* Stores watermark, applying and recorded_ms as given, next_session if it is higher than what is
- * stored. store_id and totals are not taken from it: each commit stores totals that are those of
- * its rows. */
+ * stored. store_id, totals and epoch are not taken from it: each commit stores totals that are
+ * those of its rows. */
 int index_put_meta(struct index_txn *txn, const struct index_meta *meta);
 
 /* Doubles the map. Waits until no view is open; none can begin meanwhile. -EBUSY: a transaction is
  * open. -ENOMEM: there is no address space for it. */
 int index_grow(struct index *index);
+
+/* ---- dropping and moving (index_edit.c) ----
+ *
+ * Blocks keep their keys: one that loses entries is stored again with fewer, one that loses all is
+ * deleted, but for the session's newest, which then stands empty. Sums stay where they are, with
+ * less in them. Each commit leaves all of it as index_check() wants it.
+ */
+
+/* What was done, in one transaction; zero it to begin, calls add to it. */
+struct index_edited {
+    uint64_t records, bytes; /* that were dropped */
+    uint64_t operations;     /* of those records */
+    uint64_t moved;          /* entries that got another position */
+    uint64_t cost;           /* pages that were changed or freed, about */
+    bool more;     /* of the last call: there was no room for all in this transaction. Go on */
+    uint64_t next; /* from this seq, in the next one (index_edit()) */
+};
+
+/* MOVE: the entry's position was changed by each(); its other fields count for nothing. */
+enum index_verdict { INDEX_KEEP, INDEX_DROP, INDEX_MOVE };
+typedef enum index_verdict index_edit_each(void *context, struct index_entry *entry);
+
+/*
+ * Calls each() for the session's entries with a seq from `from` to `to`, ascending, and does with
+ * them as it says. The session's row, its sums and the totals follow: records, bytes, first_seq,
+ * gone, and operations for those dropped; what is known of documents is left to the caller. A
+ * session that is not known has no entries. Once result->cost has reached a bound, no more is done
+ * in this transaction.
+ */
+int index_edit(struct index_txn *txn, uint32_t session, uint64_t from, uint64_t to,
+               index_edit_each *each, void *context, struct index_edited *result);
+
+/*
+ * Removes a session: its id, which may be used again at once, and all else that is known of it, but
+ * for a mark that its number is of one that was removed, so that its frames in the log count for
+ * nothing. result->more: call it again in another transaction. Doing it again changes nothing, nor
+ * does it for a session that is not known.
+ */
+int index_remove_session(struct index_txn *txn, uint32_t session, struct index_edited *result);
+/* Removes the mark. For when no frame of the session will be replayed into this index. */
+int index_forget_session(struct index_txn *txn, uint32_t session);
+/* Whether there is such a mark: 1, 0, or an error. Other questions do not find the session. */
+int index_session_removed(struct index_view *view, uint32_t session);
 
 /* ---- checking
  * ----------------------------------------------------------------------------------------- */

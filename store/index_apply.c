@@ -39,18 +39,8 @@ static int store(struct filling *filling)
 {
     if (!filling->changed)
         return 0;
-    size_t entries = (size_t)filling->count * INDEX_BLOCK_ENTRY;
-    struct index_key key = index_key_u32_u64(filling->stored->row.number, filling->first);
-    MDB_val key_val = index_key_val(&key);
-    struct index_pack head = {.at = filling->block};
-    index_pack_u64(&head, filling->bytes);
-    index_pack_u32(&head, filling->count);
-    uint32_t crc = index_crc(TABLE_BLOCKS, &key_val, filling->block, 12);
-    crc = index_crc_more(crc, filling->block + INDEX_BLOCK_HEAD, entries);
-    index_pack_u32(&head, crc);
-    MDB_val value = {.mv_size = INDEX_BLOCK_HEAD + entries, .mv_data = filling->block};
-    MDB_dbi table = filling->txn->index->table[TABLE_BLOCKS];
-    int error = index_error(mdb_put(filling->txn->at.txn, table, &key_val, &value, 0));
+    int error = index_block_put(filling->txn, filling->stored->row.number, filling->first,
+                                filling->count, filling->bytes, filling->block);
     filling->changed = error < 0;
     return error;
 }
@@ -58,10 +48,12 @@ static int store(struct filling *filling)
 /* The newest block is finished: adds it to its group, and closes the group if it is full. */
 static int finish(struct filling *filling)
 {
+    struct index_stored *stored = filling->stored;
     int error = store(filling);
+    if (error == 0 && filling->count == 0) /* all that it held was dropped */
+        error = index_block_remove(filling->txn, stored->row.number, filling->first);
     if (error < 0)
         return error;
-    struct index_stored *stored = filling->stored;
     stored->group_bytes += filling->bytes;
     stored->group_records += filling->count;
     if (stored->blocks % INDEX_FANOUT != 0)
@@ -101,7 +93,7 @@ static int begin_block(struct filling *filling, uint64_t seq)
 
 static int add(struct filling *filling, const struct index_entry *entry)
 {
-    if (entry->seq > HL_SEQ_MAX || entry->length == 0)
+    if (entry->seq > HL_SEQ_MAX || entry->length == 0 || entry->length >= INDEX_LENGTH_LIMIT)
         return -EINVAL;
     if (filling->stored->blocks > 0) {
         int error = filling->loaded ? 0 : load(filling);
@@ -117,10 +109,7 @@ static int add(struct filling *filling, const struct index_entry *entry)
             return error;
     }
     uint8_t *at = filling->block + INDEX_BLOCK_HEAD + (size_t)filling->count * INDEX_BLOCK_ENTRY;
-    struct index_pack out = {.at = at};
-    index_pack_u64(&out, entry->position);
-    index_pack_u32(&out, entry->length);
-    index_pack_u32(&out, (uint32_t)(entry->seq - filling->first));
+    index_entry_pack(entry, filling->first, at);
     filling->count++;
     filling->last = entry->seq;
     filling->bytes += entry->length;
@@ -134,7 +123,8 @@ static int row_before(struct index_txn *txn, const struct index_row *row,
 {
     int error = index_row_get(&txn->at, row->number, stored);
     if (error == 0) {
-        if (stored->row.id_len != row->id_len || memcmp(stored->row.id, row->id, row->id_len) != 0)
+        if (stored->removed || stored->row.id_len != row->id_len ||
+            memcmp(stored->row.id, row->id, row->id_len) != 0)
             return -EINVAL;
         return 0;
     }

@@ -5,11 +5,12 @@
 #include "index_internal.h"
 
 #define BLOCK_KEY 12U
+#define OPERATION_BIT (UINT32_C(1) << 31) /* of the length */
 
-/* Position 8, length 4, distance 4. */
+/* Position 8, length and kind 4, distance 4. */
 static uint32_t entry_length(const uint8_t *entry)
 {
-    return index_load_u32(entry + 8);
+    return index_load_u32(entry + 8) & ~OPERATION_BIT;
 }
 
 static uint32_t entry_distance(const uint8_t *entry)
@@ -24,12 +25,21 @@ struct index_entry index_block_entry(const struct index_block *block, uint32_t i
         .seq = block->first + entry_distance(entry),
         .position = index_load_u64(entry),
         .length = entry_length(entry),
+        .operation = (index_load_u32(entry + 8) & OPERATION_BIT) != 0,
     };
+}
+
+void index_entry_pack(const struct index_entry *entry, uint64_t first, uint8_t *at)
+{
+    struct index_pack out = {.at = at};
+    index_pack_u64(&out, entry->position);
+    index_pack_u32(&out, entry->length | (entry->operation ? OPERATION_BIT : 0));
+    index_pack_u32(&out, (uint32_t)(entry->seq - first));
 }
 
 int index_block_decode(const MDB_val *key, const MDB_val *value, struct index_block *block)
 {
-    if (key->mv_size != BLOCK_KEY || value->mv_size < INDEX_BLOCK_HEAD + INDEX_BLOCK_ENTRY ||
+    if (key->mv_size != BLOCK_KEY || value->mv_size < INDEX_BLOCK_HEAD ||
         value->mv_size > INDEX_BLOCK_MAX)
         return -EBADMSG;
     const uint8_t *head = value->mv_data;
@@ -45,16 +55,16 @@ int index_block_decode(const MDB_val *key, const MDB_val *value, struct index_bl
     if (crc != index_load_u32(head + 12))
         return -EBADMSG;
 
-    uint64_t bytes = entry_length(block->entries);
-    uint32_t distance = entry_distance(block->entries);
-    bool good = distance == 0 && bytes > 0;
-    for (uint32_t i = 1; i < block->count; i++) {
+    uint64_t bytes = 0, above = 0; /* what the next distance is not below */
+    bool good = true;
+    for (uint32_t i = 0; i < block->count; i++) {
         const uint8_t *entry = block->entries + (size_t)i * INDEX_BLOCK_ENTRY;
         uint32_t next = entry_distance(entry), length = entry_length(entry);
-        good = good && next > distance && length > 0;
-        distance = next;
+        good = good && next >= above && length > 0;
+        above = (uint64_t)next + 1;
         bytes += length;
     }
+    uint64_t distance = above > 0 ? above - 1 : 0;
     if (!good || bytes != block->bytes || block->first > HL_SEQ_MAX - distance)
         return -EBADMSG;
     block->last = block->first + distance;
@@ -82,6 +92,28 @@ int index_block_get(const struct index_at *at, uint32_t session, uint64_t first,
     MDB_val key_val = index_key_val(&key), value;
     int error = index_error(mdb_get(at->txn, at->index->table[TABLE_BLOCKS], &key_val, &value));
     return error < 0 ? error : index_block_decode(&key_val, &value, block);
+}
+
+int index_block_put(const struct index_txn *txn, uint32_t session, uint64_t first, uint32_t count,
+                    uint64_t bytes, uint8_t *block)
+{
+    size_t entries = (size_t)count * INDEX_BLOCK_ENTRY;
+    struct index_key key = index_key_u32_u64(session, first);
+    MDB_val key_val = index_key_val(&key);
+    struct index_pack head = {.at = block};
+    index_pack_u64(&head, bytes);
+    index_pack_u32(&head, count);
+    uint32_t crc = index_crc(TABLE_BLOCKS, &key_val, block, 12);
+    index_pack_u32(&head, index_crc_more(crc, block + INDEX_BLOCK_HEAD, entries));
+    MDB_val value = {.mv_size = INDEX_BLOCK_HEAD + entries, .mv_data = block};
+    return index_error(mdb_put(txn->at.txn, txn->index->table[TABLE_BLOCKS], &key_val, &value, 0));
+}
+
+int index_block_remove(const struct index_txn *txn, uint32_t session, uint64_t first)
+{
+    struct index_key key = index_key_u32_u64(session, first);
+    MDB_val key_val = index_key_val(&key);
+    return index_error(mdb_del(txn->at.txn, txn->index->table[TABLE_BLOCKS], &key_val, NULL));
 }
 
 /* What the cursor stands on, if it is a block of the session. */

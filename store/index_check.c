@@ -82,6 +82,18 @@ int place_is_of(struct index_check_report *report, const struct place *place, ui
     return 0;
 }
 
+int place_skip(struct index_check_report *report, struct place *place, uint32_t session)
+{
+    bool is;
+    int error = place_is_of(report, place, session, &is);
+    while (error == 0 && is) {
+        error = place_move(place, MDB_NEXT);
+        if (error == 0)
+            error = place_is_of(report, place, session, &is);
+    }
+    return error;
+}
+
 /* ---- sums ---- */
 
 static int sums_add(struct sums *sums, const struct index_sum *sum)
@@ -150,52 +162,66 @@ static int read_sums(struct check *check, const struct index_stored *stored)
 
 /* ---- blocks ---- */
 
-/* What the blocks of a session add up to. */
+/* What the blocks of a session add up to. Which row of level 1 a block belongs to is told by that
+ * row's bounds, since blocks before it may be gone. */
 struct run {
-    uint64_t blocks, bytes, records, first, last, newest;
-    uint64_t group_bytes, group_records, group_first; /* of the unfinished group, less the newest */
-    uint64_t newest_bytes, newest_records;
+    uint64_t blocks, bytes, records, operations, first, last;
+    bool empty; /* the last one seen is: then none may follow */
+    size_t
+        group; /* the row of level 1 under way; that of the unfinished group is behind them all */
+    uint64_t group_blocks, group_bytes, group_records; /* of it, so far */
+    uint64_t newest, newest_bytes, newest_records;
 };
 
-/* The newest block is not the newest after all: adds it to its group, which may be full now. */
-static int run_finish(const struct check *check, uint32_t session, struct run *run)
+static int complain_of_sums(const struct check *check, uint32_t session)
 {
-    run->group_bytes += run->newest_bytes;
-    run->group_records += run->newest_records;
-    if (run->blocks % INDEX_FANOUT != 0)
-        return 0;
+    return index_complain(check->report, "sums of session %u are not those of its blocks", session);
+}
+
+/* Closes groups up to the one that a block with this key belongs to. */
+static int run_groups(const struct check *check, uint32_t session, struct run *run, uint64_t key)
+{
     const struct sums *level = &check->level[1];
-    uint64_t ordinal = run->blocks / INDEX_FANOUT - 1;
-    const struct index_sum *sum = ordinal < level->count ? &level->rows[ordinal] : NULL;
-    if (!sum || sum->bytes != run->group_bytes || sum->records != run->group_records ||
-        sum->first != run->group_first || sum->last != run->last)
-        return index_complain(check->report, "sums of session %u are not those of its blocks",
-                              session);
-    run->group_bytes = 0;
-    run->group_records = 0;
+    while (run->group < level->count && key > level->rows[run->group].last) {
+        const struct index_sum *sum = &level->rows[run->group++];
+        if (sum->bytes != run->group_bytes || sum->records != run->group_records)
+            return complain_of_sums(check, session);
+        run->group_blocks = run->group_bytes = run->group_records = 0;
+    }
     return 0;
 }
 
-static int run_add(const struct check *check, struct run *run, const struct index_block *block)
+static int run_add(const struct check *check, struct run *run, const struct index_stored *stored,
+                   const struct index_block *block)
 {
-    if (run->blocks > 0) {
-        if (block->first <= run->last)
-            return index_complain(check->report, "blocks of session %u overlap", block->session);
-        int error = run_finish(check, block->session, run);
-        if (error < 0)
-            return error;
-    } else {
-        run->first = block->first;
-    }
-    if (run->blocks % INDEX_FANOUT == 0)
-        run->group_first = block->first;
+    const struct sums *level = &check->level[1];
+    if (run->blocks > 0 && block->first <= run->last)
+        return index_complain(check->report, "blocks of session %u overlap", block->session);
+    if (run->empty)
+        return index_complain(check->report, "a block of session %u is empty", block->session);
+    int error = run_groups(check, block->session, run, block->first);
+    if (error < 0)
+        return error;
+    bool unfinished = run->group == level->count;
+    uint64_t first = unfinished ? stored->group_first : level->rows[run->group].first;
+    uint64_t most = unfinished ? (stored->blocks - 1) % INDEX_FANOUT + 1 : INDEX_FANOUT;
+    if (stored->blocks == 0 || block->first < first || ++run->group_blocks > most ||
+        (!unfinished && block->last > level->rows[run->group].last))
+        return complain_of_sums(check, block->session);
+    if (block->count > 0 && run->records == 0)
+        run->first = index_block_entry(block, 0).seq;
+    for (uint32_t i = 0; i < block->count; i++)
+        run->operations += index_block_entry(block, i).operation;
     run->blocks++;
     run->bytes += block->bytes;
     run->records += block->count;
+    run->group_bytes += block->bytes;
+    run->group_records += block->count;
     run->newest = block->first;
     run->newest_bytes = block->bytes;
     run->newest_records = block->count;
     run->last = block->last;
+    run->empty = block->count == 0;
     return 0;
 }
 
@@ -209,19 +235,22 @@ static int check_blocks(struct check *check, const struct index_stored *stored)
         struct index_block block;
         if (index_block_decode(&check->blocks.key, &check->blocks.value, &block) < 0)
             return index_complain(check->report, "a block of session %u is damaged", row->number);
-        error = run_add(check, &run, &block);
+        error = run_add(check, &run, stored, &block);
         if (error == 0)
             error = place_move(&check->blocks, MDB_NEXT);
         if (error == 0)
             error = place_is_of(check->report, &check->blocks, row->number, &is);
     }
+    if (error == 0) /* of groups whose blocks are all gone */
+        error = run_groups(check, row->number, &run, UINT64_MAX);
     if (error < 0)
         return error;
     check->report->blocks += run.blocks;
-    bool good = run.blocks == stored->blocks && run.records == row->records &&
-                run.bytes == row->bytes && run.newest == stored->newest &&
-                run.group_first == stored->group_first && run.group_bytes == stored->group_bytes &&
-                run.group_records == stored->group_records;
+    bool good = (run.blocks == 0) == (stored->blocks == 0) && run.records == row->records &&
+                run.bytes == row->bytes && run.operations == row->documents.operations &&
+                run.newest == stored->newest &&
+                run.group_bytes - run.newest_bytes == stored->group_bytes &&
+                run.group_records - run.newest_records == stored->group_records;
     if (good && run.records > 0)
         good = run.first == row->first_seq && run.last <= row->last_seq;
     return good ? 0
@@ -231,11 +260,25 @@ static int check_blocks(struct check *check, const struct index_stored *stored)
 
 /* ---- tables ---- */
 
+/* Of a session whose removal a crash may have cut short; what it left counts for nothing. */
+static int check_removed(struct check *check, uint32_t session)
+{
+    int error = place_skip(check->report, &check->sums, session);
+    if (error == 0)
+        error = place_skip(check->report, &check->blocks, session);
+    if (error == 0)
+        error = documents_check_skip(&check->documents, session);
+    check->highest = session;
+    return error;
+}
+
 static int check_session(struct check *check, const struct place *place)
 {
     struct index_stored stored;
     if (index_row_decode(&place->key, &place->value, &stored) < 0)
         return index_complain(check->report, "the row of a session is damaged");
+    if (stored.removed)
+        return check_removed(check, stored.row.number);
     uint32_t number;
     int error = index_id_get(&check->at, stored.row.id, stored.row.id_len, &number);
     if (error == -ENOENT || error == -EBADMSG || (error == 0 && number != stored.row.number))

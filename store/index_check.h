@@ -21,6 +21,9 @@ void place_close(struct place *place);
 int place_is_of(struct index_check_report *report, const struct place *place, uint32_t session,
                 bool *is);
 
+/* Passes over the session's values. */
+int place_skip(struct index_check_report *report, struct place *place, uint32_t session);
+
 /* ---- index_check_documents.c ---- */
 
 struct documents_check {
@@ -35,6 +38,8 @@ int documents_check_begin(struct documents_check *check, const struct index_at *
                           struct index_check_report *report);
 /* What belongs to the next session, in ascending order of their numbers. */
 int check_documents(struct documents_check *check, const struct index_row *row);
+/* The same, without a look at it. */
+int documents_check_skip(struct documents_check *check, uint32_t session);
 /* All sessions were seen: nothing may be left. */
 int documents_check_end(struct documents_check *check);
 void documents_check_free(struct documents_check *check);

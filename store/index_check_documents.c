@@ -218,6 +218,16 @@ int check_documents(struct documents_check *check, const struct index_row *row)
     return error;
 }
 
+int documents_check_skip(struct documents_check *check, uint32_t session)
+{
+    struct place *const places[] = {&check->slots, &check->versions, &check->documents,
+                                    &check->operations, &check->keys};
+    int error = 0;
+    for (size_t i = 0; i < sizeof places / sizeof places[0] && error == 0; i++)
+        error = place_skip(check->report, places[i], session);
+    return error;
+}
+
 int documents_check_end(struct documents_check *check)
 {
     if (!check->slots.end || !check->versions.end || !check->documents.end ||

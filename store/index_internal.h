@@ -3,7 +3,7 @@
  *
  * Layers, lowest first: index_value.c (bytes of keys and values), index_block.c and index_sum.c
  * (blocks and their sums), index_document.c (documents), index_session.c (all other rows),
- * index_apply.c (writing blocks),
+ * index_apply.c (writing blocks), index_edit.c (changing and removing what was written),
  * index_view.c and index.c (the environment), index_pages.c, index_check.c and index_child.c
  * (checking).
  *
@@ -12,7 +12,7 @@
  *
  * - meta "format": u32 version, 16 bytes store id
  * - meta "state": u64 watermark, u64 applying, u64 recorded_ms, u64 sessions, u64 records, u64
- *   bytes, u32 next session
+ *   bytes, u64 epoch, u32 next session
  * - ids: u32 number
  * - sessions: see index_row_decode()
  * - sums: u64 bytes, u64 records, u64 first seq, u64 last seq
@@ -31,6 +31,10 @@
  * session grows, and an append rewrites only the newest block and the session's row. What is not
  * yet summed at a level is fewer than INDEX_FANOUT rows of the level below. The session's row
  * carries what the unfinished group of level 1 holds before its newest block.
+ *
+ * When entries are dropped, first and last seq of a row stay what they were: bounds of what it
+ * sums, which do not overlap with those of its neighbours. A block belongs to the row of level 1 in
+ * whose bounds its key lies.
  */
 #ifndef HL_INDEX_INTERNAL_H
 #define HL_INDEX_INTERNAL_H
@@ -41,8 +45,9 @@
 
 #include "index.h"
 
-#define INDEX_VERSION 2U
+#define INDEX_VERSION 3U
 #define INDEX_LEVELS 3U
+#define INDEX_LENGTH_LIMIT (UINT32_C(1) << 29) /* lines are shorter */
 #define INDEX_CRC_SIZE 4U
 #define INDEX_BLOCK_HEAD 16U
 #define INDEX_BLOCK_ENTRY 16U
@@ -100,6 +105,7 @@ struct index_txn {
     struct index *index;
     int failed; /* the first error; nothing can be done after it but abort */
     bool meta_changed;
+    bool edited;            /* entries were dropped or moved: commit moves the epoch */
     struct index_meta meta; /* as it will be stored at commit */
 };
 
@@ -184,6 +190,7 @@ struct index_stored {
     uint64_t group_first;   /* first seq of the unfinished group of level 1 */
     uint64_t group_bytes;   /* of its blocks before the newest */
     uint64_t group_records; /* likewise */
+    bool removed;           /* index_remove_session(): of the rest only number and id count */
 };
 
 int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stored *stored);
@@ -193,6 +200,7 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
 int index_id_decode(const MDB_val *key, const MDB_val *value, uint32_t *number);
 int index_id_get(const struct index_at *at, const char *id, size_t len, uint32_t *number);
 int index_id_put(const struct index_txn *txn, const char *id, size_t len, uint32_t number);
+int index_id_remove(const struct index_txn *txn, const char *id, size_t len);
 
 int index_segment_decode(const MDB_val *key, const MDB_val *value, struct index_segment *segment);
 int index_point_decode(const MDB_val *key, const MDB_val *value, uint64_t *offset);
@@ -218,8 +226,9 @@ ssize_t index_operation_decode(const MDB_val *key, const MDB_val *value,
 /* A checked block; entries point into what it was read from. */
 struct index_block {
     uint32_t session;
-    uint32_t count; /* 1 to INDEX_BLOCK_ENTRIES */
-    uint64_t first, last;
+    uint32_t count; /* to INDEX_BLOCK_ENTRIES; 0 only in a session's newest */
+    uint64_t first; /* its key: that of the first entry it ever had */
+    uint64_t last;  /* seq of the last entry there is; first if there is none */
     uint64_t bytes;
     const uint8_t *entries;
 };
@@ -231,6 +240,11 @@ struct index_entry index_block_entry(const struct index_block *block, uint32_t i
 uint32_t index_block_search(const struct index_block *block, uint64_t seq);
 int index_block_get(const struct index_at *at, uint32_t session, uint64_t first,
                     struct index_block *block);
+void index_entry_pack(const struct index_entry *entry, uint64_t first, uint8_t *at);
+/* Stores a block; `block` has INDEX_BLOCK_HEAD bytes of room before its entries. */
+int index_block_put(const struct index_txn *txn, uint32_t session, uint64_t first, uint32_t count,
+                    uint64_t bytes, uint8_t *block);
+int index_block_remove(const struct index_txn *txn, uint32_t session, uint64_t first);
 
 /* The session's block with the lowest first seq >= from, then the next ones; -ENOENT: no more. */
 int index_block_first(MDB_cursor *cursor, uint32_t session, uint64_t from,
@@ -253,6 +267,12 @@ uint64_t index_sums_at(uint64_t blocks, unsigned level);
 int index_sum_decode(const MDB_val *key, const MDB_val *value, struct index_sum *sum);
 /* Stores a row of level 1, and the rows above it that it completes. */
 int index_sum_add(const struct index_txn *txn, const struct index_sum *sum);
+/* The row of level 1 in whose bounds seq lies, which is below the unfinished group. */
+int index_sum_holding(const struct index_at *at, const struct index_stored *stored, uint64_t seq,
+                      struct index_sum *sum);
+/* Takes bytes and records out of a row of level 1 and those above it. */
+int index_sum_lower(const struct index_txn *txn, const struct index_stored *stored,
+                    uint64_t ordinal, uint64_t bytes, uint64_t records);
 
 /* ---- index_pages.c ---- */
 

@@ -9,11 +9,12 @@
 
 #define ROW_HAS_SEQ 1U
 #define ROW_HAS_TOP 2U
-#define ROW_FLAGS (ROW_HAS_SEQ | ROW_HAS_TOP)
-#define ROW_FIXED 160U /* bytes of a session's row before its id */
+#define ROW_REMOVED 4U
+#define ROW_FLAGS (ROW_HAS_SEQ | ROW_HAS_TOP | ROW_REMOVED)
+#define ROW_FIXED 168U /* bytes of a session's row before its id */
 #define META_FORMAT "format"
 #define META_STATE "state"
-#define STATE_SIZE 52U
+#define STATE_SIZE 60U
 
 /* ---- sessions ---- */
 
@@ -55,6 +56,7 @@ int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stor
     row->last_seq = index_unpack_u64(&in);
     row->records = index_unpack_u64(&in);
     row->bytes = index_unpack_u64(&in);
+    row->gone = index_unpack_u64(&in);
     row->indexed = index_unpack_u64(&in);
     row->documents.slots = index_unpack_u64(&in);
     row->documents.documents = index_unpack_u64(&in);
@@ -75,6 +77,7 @@ int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stor
     row->id_len = (uint16_t)id_len;
     row->has_seq = (flags & ROW_HAS_SEQ) != 0;
     row->documents.has_top = (flags & ROW_HAS_TOP) != 0;
+    stored->removed = (flags & ROW_REMOVED) != 0;
     if (row->attributes_len == 0)
         row->attributes = NULL;
     return row_plausible(stored) ? 0 : -EBADMSG;
@@ -104,14 +107,16 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
     index_pack_u32(&out, row->uid);
     index_pack_u32(&out, row->gid);
     index_pack_u32(&out, row->mode);
-    index_pack_u32(&out,
-                   (row->has_seq ? ROW_HAS_SEQ : 0) | (row->documents.has_top ? ROW_HAS_TOP : 0));
+    index_pack_u32(&out, (row->has_seq ? ROW_HAS_SEQ : 0) |
+                             (row->documents.has_top ? ROW_HAS_TOP : 0) |
+                             (stored->removed ? ROW_REMOVED : 0));
     index_pack_u64(&out, row->created_ms);
     index_pack_u64(&out, row->changed_ms);
     index_pack_u64(&out, row->first_seq);
     index_pack_u64(&out, row->last_seq);
     index_pack_u64(&out, row->records);
     index_pack_u64(&out, row->bytes);
+    index_pack_u64(&out, row->gone);
     index_pack_u64(&out, row->indexed);
     index_pack_u64(&out, row->documents.slots);
     index_pack_u64(&out, row->documents.documents);
@@ -139,9 +144,18 @@ int index_session_by_number(struct index_view *view, uint32_t number, struct ind
 {
     struct index_stored stored;
     int error = index_row_get(&view->at, number, &stored);
+    if (error == 0 && stored.removed)
+        error = -ENOENT;
     if (error == 0)
         *row = stored.row;
     return error;
+}
+
+int index_session_removed(struct index_view *view, uint32_t session)
+{
+    struct index_stored stored;
+    int error = index_row_get(&view->at, session, &stored);
+    return error == 0 ? stored.removed : error == -ENOENT ? 0 : error;
 }
 
 int index_session_by_id(struct index_view *view, const char *id, size_t len, struct index_row *row)
@@ -153,8 +167,8 @@ int index_session_by_id(struct index_view *view, const char *id, size_t len, str
     struct index_stored stored;
     error = index_row_get(&view->at, number, &stored);
     /* An id without its session, or with another one, is damage. */
-    if (error == -ENOENT ||
-        (error == 0 && (stored.row.id_len != len || memcmp(stored.row.id, id, len) != 0)))
+    if (error == -ENOENT || (error == 0 && (stored.removed || stored.row.id_len != len ||
+                                            memcmp(stored.row.id, id, len) != 0)))
         return -EBADMSG;
     if (error == 0)
         *row = stored.row;
@@ -172,14 +186,16 @@ int index_session_next(struct index_view *view, uint32_t after, struct index_row
         return error;
     struct index_key key = index_key_u32(after + 1);
     MDB_val key_val = index_key_val(&key), value;
+    struct index_stored stored = {.removed = true};
     error = index_error(mdb_cursor_get(cursor, &key_val, &value, MDB_SET_RANGE));
+    while (error == 0 && stored.removed) {
+        error = index_row_decode(&key_val, &value, &stored);
+        if (error == 0 && stored.row.number <= after)
+            error = -EBADMSG;
+        if (error == 0 && stored.removed)
+            error = index_error(mdb_cursor_get(cursor, &key_val, &value, MDB_NEXT));
+    }
     mdb_cursor_close(cursor);
-    if (error < 0)
-        return error;
-    struct index_stored stored;
-    error = index_row_decode(&key_val, &value, &stored);
-    if (error == 0 && stored.row.number <= after)
-        error = -EBADMSG;
     if (error == 0)
         *row = stored.row;
     return error;
@@ -222,6 +238,13 @@ int index_id_put(const struct index_txn *txn, const char *id, size_t len, uint32
     struct index_pack out = {.at = content};
     index_pack_u32(&out, number);
     return index_value_put(txn, TABLE_IDS, &key, content, 4, MDB_NOOVERWRITE);
+}
+
+int index_id_remove(const struct index_txn *txn, const char *id, size_t len)
+{
+    char copy[HL_ID_MAX];
+    MDB_val key = id_key(id, len, copy);
+    return index_error(mdb_del(txn->at.txn, txn->index->table[TABLE_IDS], &key, NULL));
 }
 
 /* ---- segments and points ---- */
@@ -376,6 +399,7 @@ int index_meta_get(const struct index_at *at, struct index_meta *meta)
     meta->sessions = index_unpack_u64(&in);
     meta->records = index_unpack_u64(&in);
     meta->bytes = index_unpack_u64(&in);
+    meta->epoch = index_unpack_u64(&in);
     meta->next_session = index_unpack_u32(&in);
     return index_unpack_whole(&in) && meta->next_session > 0 ? 0 : -EBADMSG;
 }
@@ -392,6 +416,7 @@ int index_meta_store(const struct index_txn *txn, const struct index_meta *meta)
     index_pack_u64(&out, meta->sessions);
     index_pack_u64(&out, meta->records);
     index_pack_u64(&out, meta->bytes);
+    index_pack_u64(&out, meta->epoch);
     index_pack_u32(&out, meta->next_session);
     return index_value_put(txn, TABLE_META, &key, content, STATE_SIZE, 0);
 }

@@ -104,6 +104,59 @@ int index_sum_add(const struct index_txn *txn, const struct index_sum *sum)
     return error;
 }
 
+/* ---- lowering ---- */
+
+static int sum_get(const struct index_at *at, uint32_t session, uint8_t level, uint64_t ordinal,
+                   struct index_sum *sum)
+{
+    struct index_key key = index_key_sum(session, level, ordinal);
+    MDB_val key_val = index_key_val(&key), value;
+    int error = index_error(mdb_get(at->txn, at->index->table[TABLE_SUMS], &key_val, &value));
+    if (error == -ENOENT)
+        return -EBADMSG; /* the session's row says that it is there */
+    return error < 0 ? error : index_sum_decode(&key_val, &value, sum);
+}
+
+int index_sum_holding(const struct index_at *at, const struct index_stored *stored, uint64_t seq,
+                      struct index_sum *sum)
+{
+    uint64_t low = 0, high = index_sums_at(stored->blocks, 1);
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        int error = sum_get(at, stored->row.number, 1, middle, sum);
+        if (error < 0)
+            return error;
+        if (sum->first <= seq && seq <= sum->last)
+            return 0;
+        if (sum->last < seq)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return -EBADMSG;
+}
+
+int index_sum_lower(const struct index_txn *txn, const struct index_stored *stored,
+                    uint64_t ordinal, uint64_t bytes, uint64_t records)
+{
+    for (uint8_t level = 1; level <= INDEX_LEVELS && ordinal < index_sums_at(stored->blocks, level);
+         level++) {
+        struct index_sum sum;
+        int error = sum_get(&txn->at, stored->row.number, level, ordinal, &sum);
+        if (error == 0 && (sum.bytes < bytes || sum.records < records))
+            error = -EBADMSG;
+        if (error < 0)
+            return error;
+        sum.bytes -= bytes;
+        sum.records -= records;
+        error = sum_put(txn, &sum);
+        if (error < 0)
+            return error;
+        ordinal /= INDEX_FANOUT;
+    }
+    return 0;
+}
+
 /* ---- descending ---- */
 
 /* What is looked for, and how far the search has come. */

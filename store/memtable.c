@@ -263,7 +263,8 @@ int memtable_append(struct memtable *table, struct mem_session *session,
     struct mem_chunk *chunk = last_chunk(session);
     chunk->entries[chunk->count++] = (struct mem_entry){
         .position = entry->position,
-        .length = entry->length,
+        .length = entry->length & INT32_MAX,
+        .operation = entry->operation,
         .distance = (uint32_t)(entry->seq - chunk->first_seq),
     };
     struct index_row *row = &session->row;
@@ -334,6 +335,7 @@ static struct index_entry entry_of(const struct mem_chunk *chunk, uint32_t i)
         .seq = chunk->first_seq + chunk->entries[i].distance,
         .position = chunk->entries[i].position,
         .length = chunk->entries[i].length,
+        .operation = chunk->entries[i].operation,
     };
 }
 

@@ -24,7 +24,8 @@
 /* As kept in a block of the index, without the head. */
 struct mem_entry {
     uint64_t position;
-    uint32_t length;
+    uint32_t length : 31;
+    uint32_t operation : 1;
     uint32_t distance; /* of its seq from the chunk's first */
 };
 

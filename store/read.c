@@ -20,7 +20,7 @@ static bool frame_matches(const struct frame *frame, uint32_t session,
 {
     return frame->session == session && frame->seq == entry->seq &&
            frame->length == entry->length &&
-           (frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION);
+           frame->type == (entry->operation ? FRAME_OPERATION : FRAME_EVENT);
 }
 
 /* Looks at the frame of an entry in bytes that were read for it. */

@@ -287,6 +287,7 @@ static int publish_record(struct replay *replay, const struct replay_frame *fram
         .seq = frame->seq,
         .position = position_make(segment->first, frame->offset),
         .length = frame->length,
+        .operation = frame->type == FRAME_OPERATION,
     };
     int error = frame->counts
                     ? memtable_append(store->table, frame->target, &entry, frame->recorded_ms)

@@ -134,8 +134,11 @@ static inline void model_append(struct model *model, struct model_session *sessi
         session->begins[0] = 0;
     }
     model->position += 32 + length;
-    session->entries[session->count] =
-        (struct index_entry){.seq = seq, .position = model->position, .length = length};
+    session->entries[session->count] = (struct index_entry){.seq = seq,
+                                                            .position = model->position,
+                                                            .length = length,
+                                                            .operation = (seq ^ length) % 7 == 0};
+    session->row.documents.operations += session->entries[session->count].operation;
     session->begins[session->count + 1] = session->begins[session->count] + length;
     session->count++;
     struct index_row *row = &session->row;
@@ -271,7 +274,7 @@ static inline bool model_each_one(void *context, const struct index_entry *entry
     const struct index_entry *expected =
         each->at < each->session->stored ? &each->session->entries[each->at] : NULL;
     if (!expected || expected->seq != entry->seq || expected->position != entry->position ||
-        expected->length != entry->length) {
+        expected->length != entry->length || expected->operation != entry->operation) {
         each->right = false;
         return false;
     }
@@ -297,6 +300,8 @@ static inline bool model_ask_row(struct index_view *view, const struct model_ses
            row->changed_ms == expected.changed_ms && row->first_seq == expected.first_seq &&
            row->last_seq == expected.last_seq && row->records == expected.records &&
            row->bytes == expected.bytes && row->indexed == expected.indexed &&
+           row->gone == expected.gone &&
+           row->documents.operations == expected.documents.operations &&
            row->id_len == expected.id_len && memcmp(row->id, expected.id, row->id_len) == 0 &&
            row->attributes_len == expected.attributes_len &&
            (row->attributes_len == 0
@@ -319,11 +324,11 @@ static inline bool model_ask_entry(struct index_view *view, const struct model_s
     uint64_t begin = session->begins[i], end = session->begins[i + 1], bytes;
     struct index_entry entry;
     int error = index_find(view, number, expected->seq, &entry);
-    bool right = model_judge(error,
-                             error < 0 || (entry.seq == expected->seq &&
-                                           entry.position == expected->position &&
-                                           entry.length == expected->length),
-                             damaged);
+    bool right = model_judge(
+        error,
+        error < 0 || (entry.seq == expected->seq && entry.position == expected->position &&
+                      entry.length == expected->length && entry.operation == expected->operation),
+        damaged);
     error = index_bytes_before(view, number, expected->seq, &bytes);
     right = right && model_judge(error, error < 0 || bytes == begin, damaged);
     error = index_bytes_before(view, number, expected->seq + 1, &bytes);

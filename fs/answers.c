@@ -13,6 +13,11 @@ struct answer {
     char text[];
 };
 
+size_t answers_cost(size_t len)
+{
+    return sizeof(struct answer) + 2 * sizeof(size_t) + len; /* what malloc() adds, too */
+}
+
 static void drop_first(struct answers *answers)
 {
     struct answer *first = answers->first;
@@ -21,6 +26,7 @@ static void drop_first(struct answers *answers)
     if (!answers->first)
         answers->last = NULL;
     answers->bytes -= first->len;
+    answers->cost -= answers_cost(first->len);
     answers->given = 0;
     free(first);
 }
@@ -41,7 +47,16 @@ int answers_add(struct answers *answers, const char *text, size_t len, size_t li
         answers->first = answer;
     answers->last = answer;
     answers->bytes += len;
+    answers->cost += answers_cost(len);
     return 0;
+}
+
+bool answers_drop(struct answers *answers)
+{
+    if (!answers->first)
+        return false;
+    drop_first(answers);
+    return true;
 }
 
 size_t answers_read(struct answers *answers, char *buffer, size_t size)

@@ -7,6 +7,7 @@
 #ifndef HL_ANSWERS_H
 #define HL_ANSWERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -15,12 +16,17 @@ struct answer;
 struct answers {
     struct answer *first, *last;
     size_t bytes; /* of all of them */
+    size_t cost;  /* the memory for that: the sum of answers_cost() */
     size_t given; /* of the first one */
 };
 
 /* Adds a copy of text; drops the oldest while they are more than limit bytes, but never the newest.
  * 0 or -ENOMEM. */
 int answers_add(struct answers *answers, const char *text, size_t len, size_t limit);
+/* The memory that a text of len bytes takes here. */
+size_t answers_cost(size_t len);
+/* Drops the oldest; false: there is none. */
+bool answers_drop(struct answers *answers);
 /* The next bytes of the first one, and no more; 0 when there is none. */
 size_t answers_read(struct answers *answers, char *buffer, size_t size);
 void answers_free(struct answers *answers);

@@ -219,6 +219,39 @@ static int refuse_part(struct fs *fs, struct append_handle *handle, const char *
     return -err->code;
 }
 
+/* ---- receipts ---------------------------------------------------------------------------------
+ */
+
+/* Gives back what the receipts do not take any more, since they took that much. */
+static void receipts_shrank(struct fs *fs, struct append_handle *handle, size_t from)
+{
+    share_give(fs, handle->base.user, SHARE_ANSWERS, from - handle->receipts.cost);
+}
+
+/* Where there is no room for all, the oldest of this file go; where there is none at all, it is
+ * only not told. */
+static void keep_receipt(struct fs *fs, struct append_handle *handle, const struct text *receipt)
+{
+    struct answers *receipts = &handle->receipts;
+    struct user *user = handle->base.user;
+    size_t cost = answers_cost(receipt->len), before = receipts->cost;
+    enum taken taken;
+
+    while ((taken = share_take(fs, user, SHARE_ANSWERS, cost)) != TAKEN && answers_drop(receipts)) {
+        receipts_shrank(fs, handle, before);
+        before = receipts->cost;
+    }
+    if (taken == TAKEN) {
+        answers_add(receipts, receipt->at, receipt->len, RECEIPTS_MAX);
+        receipts_shrank(fs, handle, before + cost);
+        return;
+    }
+    struct hl_error err = {0};
+    share_refuse(fs, user, SHARE_ANSWERS, taken,
+                 "the lines are stored, but not their receipt: those that nobody read", &err);
+    tell(fs, handle, &err);
+}
+
 /* ---- appending --------------------------------------------------------------------------------
  */
 
@@ -249,7 +282,7 @@ static int append_lines(struct fs *fs, struct append_handle *handle, const char 
             atomic_store(&fs->sessions_changed_ms, now);
         /* What is stored is stored: a receipt for which there is no memory is only not told. */
         if (batch->receipt.len > 0 && !batch->receipt.failed)
-            answers_add(&handle->receipts, batch->receipt.at, batch->receipt.len, RECEIPTS_MAX);
+            keep_receipt(fs, handle, &batch->receipt);
     }
     text_free(&batch->receipt);
     return result;
@@ -300,7 +333,7 @@ static int take_lines(struct fs *fs, struct append_handle *handle, const char *d
     }
 
     /* The tail first: where it is refused, the lines before it must not have been stored. */
-    struct piece next = {0};
+    struct piece next = {.user = handle->base.user};
     result = piece_add(fs, handle->session, &next, tail, tail_len, err);
     if (result < 0)
         err->line = count_lines(data, head) + 1;
@@ -403,11 +436,12 @@ static ssize_t append_read(struct fs *fs, struct handle *base, char *buffer, siz
                            uint64_t offset)
 {
     struct append_handle *handle = (struct append_handle *)base;
-    (void)fs;
     (void)offset;
 
     pthread_mutex_lock(&handle->lock);
+    size_t before = handle->receipts.cost;
     size_t len = answers_read(&handle->receipts, buffer, size);
+    receipts_shrank(fs, handle, before);
     pthread_mutex_unlock(&handle->lock);
     return (ssize_t)len;
 }
@@ -476,10 +510,12 @@ static void append_release(struct fs *fs, struct handle *base)
         append_piece(fs, handle, &stored);
     piece_free(fs, &handle->piece);
     refused_forget(fs, &handle->refused);
+    size_t receipts = handle->receipts.cost;
     answers_free(&handle->receipts);
+    receipts_shrank(fs, handle, receipts);
     caller_free(&handle->opener);
     pthread_mutex_destroy(&handle->lock);
-    free(handle);
+    handle_free(fs, base);
 }
 
 static const struct handle_type append_type = {
@@ -488,15 +524,17 @@ static const struct handle_type append_type = {
 int append_open(struct fs *fs, fuse_req_t req, const struct node *node, int flags,
                 struct handle **handle)
 {
-    struct append_handle *made = calloc(1, sizeof *made);
-    if (!made)
-        return -ENOMEM;
+    int result =
+        handle_new(fs, sizeof(struct append_handle), &append_type, fuse_req_ctx(req)->uid, handle);
+    if (result < 0)
+        return result;
+    struct append_handle *made = (struct append_handle *)*handle;
+    made->piece.user = made->refused.user = made->base.user;
     made->session = node->session;
     made->readable = (flags & O_ACCMODE) == O_RDWR;
     made->umask = fuse_req_ctx(req)->umask;
     caller_from_request(&made->opener, req, node->kind == NODE_ROOT_APPEND);
     pthread_mutex_init(&made->lock, NULL);
-    handle_link(fs, &made->base, &append_type);
-    *handle = &made->base;
+    handle_link(fs, *handle);
     return 0;
 }

@@ -9,28 +9,28 @@
 
 #define LARGEST (SIZE_MAX / 4) /* so that sums of lengths stay in range */
 
-static bool reserve(struct fs *fs, enum content_kind kind, size_t bytes)
+static enum share share_of(enum content_kind kind)
 {
-    return kind == CONTENT_VALUE ? fs_reserve(fs, bytes) : fs_scratch_reserve(fs, bytes);
+    return kind == CONTENT_VALUE ? SHARE_PIECES : SHARE_SCRATCH;
 }
 
-static void unreserve(struct fs *fs, enum content_kind kind, size_t bytes)
+static enum taken reserve(struct fs *fs, const struct content *content, enum content_kind kind,
+                          size_t bytes)
 {
-    if (kind == CONTENT_VALUE)
-        fs_unreserve(fs, bytes);
-    else
-        fs_scratch_unreserve(fs, bytes);
+    return share_take(fs, content->user, share_of(kind), bytes);
 }
 
-static int no_room(const struct fs *fs, enum content_kind kind, struct hl_error *err)
+static void unreserve(struct fs *fs, const struct content *content, size_t bytes)
 {
-    if (kind == CONTENT_VALUE)
-        return hl_fail(err, ENOBUFS,
-                       "what is written to all open files would take more than pieces_max (%llu "
-                       "bytes)",
-                       (unsigned long long)fs->options->pieces_max);
-    return hl_fail(err, ENOSPC, "the scratch files would take more than scratch_max (%llu bytes)",
-                   (unsigned long long)fs->options->scratch_max);
+    share_give(fs, content->user, share_of(content->kind), bytes);
+}
+
+static int no_room(const struct fs *fs, const struct content *content, enum content_kind kind,
+                   enum taken why, struct hl_error *err)
+{
+    return share_refuse(
+        fs, content->user, share_of(kind), why,
+        kind == CONTENT_VALUE ? "what is written to all open files" : "the scratch files", err);
 }
 
 /* Memory for need bytes, all of it accounted for: a quarter more if there is room for that. */
@@ -39,14 +39,15 @@ static int make_room(struct fs *fs, struct content *content, size_t need, struct
     if (need <= content->capacity)
         return 0;
     size_t want = need + need / 4;
-    if (!reserve(fs, content->kind, want - content->capacity)) {
+    if (reserve(fs, content, content->kind, want - content->capacity) != TAKEN) {
         want = need;
-        if (!reserve(fs, content->kind, want - content->capacity))
-            return no_room(fs, content->kind, err);
+        enum taken taken = reserve(fs, content, content->kind, want - content->capacity);
+        if (taken != TAKEN)
+            return no_room(fs, content, content->kind, taken, err);
     }
     char *at = realloc(content->at, want);
     if (!at) {
-        unreserve(fs, content->kind, want - content->capacity);
+        unreserve(fs, content, want - content->capacity);
         return hl_fail(err, ENOMEM, "out of memory for a file of %zu bytes", need);
     }
     content->at = at;
@@ -114,9 +115,10 @@ int content_turn(struct fs *fs, struct content *content, enum content_kind kind,
 {
     if (content->kind == kind)
         return 0;
-    if (!reserve(fs, kind, content->capacity))
-        return no_room(fs, kind, err);
-    unreserve(fs, content->kind, content->capacity);
+    enum taken taken = reserve(fs, content, kind, content->capacity);
+    if (taken != TAKEN)
+        return no_room(fs, content, kind, taken, err);
+    unreserve(fs, content, content->capacity);
     content->kind = kind;
     return 0;
 }
@@ -124,6 +126,6 @@ int content_turn(struct fs *fs, struct content *content, enum content_kind kind,
 void content_free(struct fs *fs, struct content *content)
 {
     free(content->at);
-    unreserve(fs, content->kind, content->capacity);
-    *content = (struct content){.kind = content->kind};
+    unreserve(fs, content, content->capacity);
+    *content = (struct content){.kind = content->kind, .user = content->user};
 }

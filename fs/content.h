@@ -1,9 +1,9 @@
 /*
  * content.h - the bytes of a file that is kept in memory.
  *
- * They are taken from the allowance of all files of their kind together: what is written to
- * documents from that of half lines (pieces_max, -ENOBUFS past it), scratch files from their own
- * (scratch_max, -ENOSPC). Zero it, but for the kind, to begin. Not locked: its owner's lock guards
+ * They are taken from the share of their user and of all (users.h): what is written to documents
+ * from that of half lines (-ENOBUFS past it), scratch files from their own (-ENOSPC). Zero it, but
+ * for the kind and the user, to begin. Not locked: its owner's lock guards
  * it.
  */
 #ifndef HL_CONTENT_H
@@ -15,6 +15,7 @@ enum content_kind { CONTENT_VALUE, CONTENT_SCRATCH };
 
 struct content {
     enum content_kind kind;
+    struct user *user;
     char *at;
     size_t len, capacity;
 };

@@ -444,26 +444,26 @@ static void ctl_release(struct fs *fs, struct handle *base)
     answers_free(&handle->results);
     text_free(&handle->list);
     pthread_mutex_destroy(&handle->lock);
-    free(handle);
+    handle_free(fs, base);
 }
 
 static const struct handle_type ctl_type = {
     .read = ctl_read, .write = ctl_write, .release = ctl_release};
 
-int ctl_open(struct fs *fs, int flags, struct handle **handle)
+int ctl_open(struct fs *fs, int flags, uid_t uid, struct handle **handle)
 {
-    struct ctl_handle *made = calloc(1, sizeof *made);
-    if (!made)
-        return -ENOMEM;
-    int result = (flags & O_ACCMODE) == O_WRONLY ? 0 : list_results(fs->ctl, &made->list);
+    int result = handle_new(fs, sizeof(struct ctl_handle), &ctl_type, uid, handle);
+    if (result < 0)
+        return result;
+    struct ctl_handle *made = (struct ctl_handle *)*handle;
+    result = (flags & O_ACCMODE) == O_WRONLY ? 0 : list_results(fs->ctl, &made->list);
     if (result < 0) {
         text_free(&made->list);
-        free(made);
+        handle_free(fs, *handle);
         return result;
     }
     pthread_mutex_init(&made->lock, NULL);
-    handle_link(fs, &made->base, &ctl_type);
-    *handle = &made->base;
+    handle_link(fs, *handle);
     return 0;
 }
 

@@ -44,7 +44,7 @@ void document_refused(struct fs *fs, uint32_t session, const char *key, size_t l
 static void drop_line(struct fs *fs, struct document_handle *handle)
 {
     if (handle->line)
-        fs_line_free(fs, handle->line, handle->document.length + 1);
+        fs_line_free(fs, handle->base.user, handle->line, handle->document.length + 1);
     handle->line = NULL;
 }
 
@@ -85,14 +85,14 @@ static void hold_line(struct fs *fs, struct document_handle *handle)
 {
     uint32_t size = handle->document.length + 1;
 
-    char *line = fs_line_room(fs, size);
+    char *line = fs_line_room(fs, handle->base.user, size);
     if (!line)
         return;
     if (hl_document_read(fs->store, handle->node.session, &handle->document, line, size, 0) ==
         (ssize_t)size)
         handle->line = line;
     else
-        fs_line_free(fs, line, size);
+        fs_line_free(fs, handle->base.user, line, size);
 }
 
 /* With the lock held, and the session's too if there is a draft. */
@@ -251,7 +251,7 @@ static void document_release(struct fs *fs, struct handle *base)
     }
     drop_line(fs, handle);
     pthread_mutex_destroy(&handle->lock);
-    free(handle);
+    handle_free(fs, base);
 }
 
 /* Its size is that of what it reads and writes at offsets. */
@@ -277,14 +277,18 @@ static const struct handle_type document_type = {.read = document_read,
 /* ---- opening ----------------------------------------------------------------------------------
  */
 
-static int new_handle(struct fs *fs, const struct node *node, struct document_handle **handle)
+static int new_handle(struct fs *fs, const struct node *node, uid_t uid,
+                      struct document_handle **handle)
 {
-    struct document_handle *made = calloc(1, sizeof *made);
-    if (!made)
-        return -ENOMEM;
+    struct handle *base;
+
+    int result = handle_new(fs, sizeof(struct document_handle), &document_type, uid, &base);
+    if (result < 0)
+        return result;
+    struct document_handle *made = (struct document_handle *)base;
     made->node = *node;
     pthread_mutex_init(&made->lock, NULL);
-    handle_link(fs, &made->base, &document_type);
+    handle_link(fs, base);
     *handle = made;
     return 0;
 }
@@ -295,11 +299,11 @@ static bool can_write(int flags)
 }
 
 int document_open_draft(struct fs *fs, const struct node *node, struct draft *draft, int flags,
-                        pid_t who, struct handle **handle)
+                        struct sender who, struct handle **handle)
 {
     struct document_handle *made;
 
-    int result = new_handle(fs, node, &made);
+    int result = new_handle(fs, node, who.uid, &made);
     if (result < 0)
         return result;
     made->draft = draft;
@@ -307,7 +311,7 @@ int document_open_draft(struct fs *fs, const struct node *node, struct draft *dr
     draft->handles++;
     draft->writers += made->writes;
     if (made->writes)
-        draft_note_write(fs, draft, who);
+        draft_note_write(fs, draft, who.pid);
     if (made->writes && (flags & O_TRUNC))
         draft_empty(fs, draft);
     *handle = &made->base;
@@ -316,14 +320,15 @@ int document_open_draft(struct fs *fs, const struct node *node, struct draft *dr
 
 /* A new draft of the document with that key, for one more writer. */
 static int open_to_write(struct fs *fs, const struct node *node, const char *key, size_t len,
-                         int flags, pid_t who, bool unborn, struct handle **handle)
+                         int flags, struct sender who, bool unborn, struct handle **handle)
 {
     struct draft *draft;
 
-    int result = draft_new(fs, node->session, DRAFT_DOCUMENT, key, len, &draft, NULL);
+    int result = draft_new(fs, node->session, DRAFT_DOCUMENT, key, len, who.uid, &draft, NULL);
     if (result < 0)
         return result;
-    draft->document = node->kind == NODE_DOCUMENT ? node->a : 0;
+    if (node->kind == NODE_DOCUMENT)
+        draft_of_document(fs, draft, node->a);
     draft->unborn = unborn;
     result = document_open_draft(fs, node, draft, flags, who, handle);
     if (result < 0)
@@ -331,7 +336,7 @@ static int open_to_write(struct fs *fs, const struct node *node, const char *key
     return result;
 }
 
-static int open_document(struct fs *fs, const struct node *node, int flags, pid_t who,
+static int open_document(struct fs *fs, const struct node *node, int flags, struct sender who,
                          struct handle **handle)
 {
     struct hl_document document;
@@ -351,7 +356,7 @@ static int open_document(struct fs *fs, const struct node *node, int flags, pid_
         drafts_unlock(fs, node->session);
         return result;
     }
-    result = new_handle(fs, node, &made);
+    result = new_handle(fs, node, who.uid, &made);
     if (result < 0)
         return result;
     take(made, &document);
@@ -360,7 +365,7 @@ static int open_document(struct fs *fs, const struct node *node, int flags, pid_
 }
 
 /* A node that was a file in memory when it was looked up. With the session's lock held. */
-static int open_scratch(struct fs *fs, const struct node *node, int flags, pid_t who,
+static int open_scratch(struct fs *fs, const struct node *node, int flags, struct sender who,
                         struct handle **handle)
 {
     struct draft *draft = draft_numbered(fs, node->session, node->a);
@@ -378,7 +383,7 @@ static int open_scratch(struct fs *fs, const struct node *node, int flags, pid_t
 int document_open(struct fs *fs, fuse_req_t req, const struct node *node, int flags,
                   struct handle **handle)
 {
-    pid_t who = fuse_req_ctx(req)->pid;
+    struct sender who = sender_of(req);
 
     if (node->kind == NODE_DOCUMENT)
         return open_document(fs, node, flags, who, handle);
@@ -392,7 +397,7 @@ int document_open(struct fs *fs, fuse_req_t req, const struct node *node, int fl
  */
 
 /* A draft of its own that is opened, truncated and closed. */
-static int resize_document(struct fs *fs, const struct node *node, uint64_t size, pid_t who)
+static int resize_document(struct fs *fs, const struct node *node, uint64_t size, struct sender who)
 {
     struct hl_error err = {0};
     struct handle *handle = NULL;
@@ -433,12 +438,12 @@ static int resize_scratch(struct fs *fs, const struct node *node, uint64_t size,
     return result;
 }
 
-int document_resize(struct fs *fs, const struct node *node, uint64_t size, pid_t who)
+int document_resize(struct fs *fs, const struct node *node, uint64_t size, struct sender who)
 {
     if (node->kind == NODE_DOCUMENT)
         return resize_document(fs, node, size, who);
     if (node->kind == NODE_SCRATCH)
-        return resize_scratch(fs, node, size, who);
+        return resize_scratch(fs, node, size, who.pid);
     return 0;
 }
 

@@ -2,8 +2,8 @@
  * draft.c - the drafts of all sessions: found by name, by number, and in order.
  *
  * Sessions share a number of shards. What holds in each: every draft is in the order of numbers and
- * in the chain of its number; in a chain of names if its place is scratch or a document's; and
- * `scratch` and `documents` count those.
+ * in the chain of its number, and of its document if it has one; in a chain of names if its place
+ * is scratch or a document's; and `scratch` counts the scratch files.
  */
 #include "draft.h"
 
@@ -18,9 +18,9 @@
 
 struct shard {
     pthread_mutex_t lock; /* guards all below, and the drafts */
-    struct draft *by_name[CHAINS], *by_number[CHAINS];
+    struct draft *by_name[CHAINS], *by_number[CHAINS], *by_document[CHAINS];
     struct draft *first, *last;
-    size_t scratch, documents;
+    size_t scratch;
 };
 
 struct drafts {
@@ -92,6 +92,11 @@ static struct draft **number_chain(struct shard *shard, uint64_t number)
     return &shard->by_number[number & (CHAINS - 1)];
 }
 
+static struct draft **document_chain(struct shard *shard, uint32_t session, uint64_t document)
+{
+    return &shard->by_document[(session / SHARDS * 31 + document) & (CHAINS - 1)];
+}
+
 static bool has_name(const struct draft *draft)
 {
     return draft->place == DRAFT_SCRATCH || draft->place == DRAFT_DOCUMENT;
@@ -103,8 +108,6 @@ static void count(struct fs *fs, struct shard *shard, const struct draft *draft,
     if (draft->place == DRAFT_SCRATCH) {
         shard->scratch += (size_t)by;
         atomic_fetch_add(&fs->drafts->scratch_files, (uint64_t)by);
-    } else if (draft->place == DRAFT_DOCUMENT) {
-        shard->documents += (size_t)by;
     }
 }
 
@@ -146,18 +149,16 @@ int draft_prepare(struct fs *fs, struct draft *draft, enum draft_place place, st
 
     /* Each scratch file takes part in the bound, also an empty one. */
     if (kind == CONTENT_SCRATCH && !draft->counted) {
-        if (!fs_scratch_reserve(fs, sizeof *draft))
-            return hl_fail(err, ENOSPC,
-                           "the scratch files would take more than scratch_max (%llu "
-                           "bytes)",
-                           (unsigned long long)fs->options->scratch_max);
+        enum taken taken = share_take(fs, draft->user, SHARE_SCRATCH, sizeof *draft);
+        if (taken != TAKEN)
+            return share_refuse(fs, draft->user, SHARE_SCRATCH, taken, "the scratch files", err);
         draft->counted = true;
     }
     return content_turn(fs, &draft->content, kind, err);
 }
 
 int draft_new(struct fs *fs, uint32_t session, enum draft_place place, const char *name, size_t len,
-              struct draft **draft, struct hl_error *err)
+              uid_t uid, struct draft **draft, struct hl_error *err)
 {
     struct shard *shard = shard_of(fs, session);
     struct draft *made = calloc(1, sizeof *made);
@@ -165,8 +166,10 @@ int draft_new(struct fs *fs, uint32_t session, enum draft_place place, const cha
     if (!made)
         return hl_fail(err, ENOMEM, "out of memory");
     made->place = place;
+    made->user = made->content.user = user_enter(fs, uid);
     int result = draft_prepare(fs, made, place, err);
     if (result < 0) {
+        user_leave(fs, made->user);
         free(made);
         return result;
     }
@@ -186,6 +189,15 @@ int draft_new(struct fs *fs, uint32_t session, enum draft_place place, const cha
     return 0;
 }
 
+void draft_of_document(struct fs *fs, struct draft *draft, uint64_t document)
+{
+    struct draft **chain = document_chain(shard_of(fs, draft->session), draft->session, document);
+
+    draft->document = document;
+    draft->next_by_document = *chain;
+    *chain = draft;
+}
+
 void draft_free(struct fs *fs, struct draft *draft)
 {
     struct shard *shard = shard_of(fs, draft->session);
@@ -195,11 +207,18 @@ void draft_free(struct fs *fs, struct draft *draft)
     while (*at != draft)
         at = &(*at)->next_by_number;
     *at = draft->next_by_number;
+    if (draft->document != 0) {
+        at = document_chain(shard, draft->session, draft->document);
+        while (*at != draft)
+            at = &(*at)->next_by_document;
+        *at = draft->next_by_document;
+    }
     *(draft->before ? &draft->before->after : &shard->first) = draft->after;
     *(draft->after ? &draft->after->before : &shard->last) = draft->before;
     if (draft->counted)
-        fs_scratch_unreserve(fs, sizeof *draft);
+        share_give(fs, draft->user, SHARE_SCRATCH, sizeof *draft);
     content_free(fs, &draft->content);
+    user_leave(fs, draft->user);
     free(draft);
 }
 
@@ -267,9 +286,8 @@ struct draft *draft_pending_of(struct fs *fs, uint32_t session, uint64_t documen
     struct shard *shard = shard_of(fs, session);
     struct draft *found = NULL;
 
-    if (shard->documents == 0)
-        return NULL;
-    for (struct draft *draft = shard->first; draft; draft = draft->after) {
+    for (struct draft *draft = *document_chain(shard, session, document); draft;
+         draft = draft->next_by_document) {
         if (draft->document == document && draft->session == session && draft->pending &&
             (!found || draft->written > found->written) && same_process(who, draft->writer))
             found = draft;

@@ -32,7 +32,9 @@ struct draft {
     /* Fixed. */
     uint64_t number; /* from 1, ascending, never used again: NODE_SCRATCH */
     uint32_t session;
-    uint64_t document; /* the number of the document whose file was opened, or 0 */
+    struct user *user; /* who made it, for whom it counts */
+    uint64_t
+        document; /* draft_of_document(): the number of the document whose file was opened, or 0 */
 
     /* Guarded by the session's lock, as is all below. */
     enum draft_place place;
@@ -56,7 +58,7 @@ struct draft {
     bool was_set;    /* by this draft, as it is but for white space behind it */
     uint64_t set_by; /* seq of the operation by which content is, or was, the document's value */
 
-    struct draft *next_by_name, *next_by_number, *before, *after; /* draft.c's */
+    struct draft *next_by_document, *next_by_name, *next_by_number, *before, *after; /* draft.c's */
 };
 
 struct drafts *drafts_new(void); /* NULL: no memory */
@@ -68,9 +70,12 @@ uint64_t drafts_scratch_files(struct drafts *drafts);
 /* ---- with the session's lock held -------------------------------------------------------------
  */
 
-/* Makes a draft with no handles. -ENOSPC: no room for another scratch file; -ENOMEM. */
+/* Makes a draft with no handles, for that user. -ENOSPC: no room for another scratch file; -ENOMEM.
+ */
 int draft_new(struct fs *fs, uint32_t session, enum draft_place place, const char *name, size_t len,
-              struct draft **draft, struct hl_error *err);
+              uid_t uid, struct draft **draft, struct hl_error *err);
+/* Says of which document the file was opened, once. */
+void draft_of_document(struct fs *fs, struct draft *draft, uint64_t document);
 void draft_free(struct fs *fs, struct draft *draft);
 
 /* The next of that place and name; begin with NULL. NULL: there is no other. */

@@ -286,28 +286,31 @@ static int join(struct follow *follow, struct follower *follower, uint32_t sessi
     return 0;
 }
 
-int follow_open(struct fs *fs, const struct node *node, struct handle **handle)
+int follow_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle)
 {
     struct hl_session session;
-    struct follower *made = calloc(1, sizeof *made);
+    struct handle *base;
 
-    if (!made)
-        return -ENOMEM;
+    int result = handle_new(fs, sizeof(struct follower), &follower_type, uid, &base);
+    if (result < 0)
+        return result;
+    struct follower *made = (struct follower *)base;
     pthread_mutex_init(&made->lock, NULL);
-    int result = join(fs->follow, made, node->session);
+    made->place.user = base->user;
+    result = join(fs->follow, made, node->session);
     if (result < 0) {
         pthread_mutex_destroy(&made->lock);
-        free(made);
+        handle_free(fs, base);
         return result;
     }
-    handle_link(fs, &made->base, &follower_type);
+    handle_link(fs, base);
     result = hl_session_by_number(fs->store, node->session, &session);
     if (result < 0) {
-        follower_release(fs, &made->base);
+        follower_release(fs, base);
         return result;
     }
     made->place.next = session.has_seq ? session.last_seq + 1 : 0;
-    *handle = &made->base;
+    *handle = base;
     return 0;
 }
 

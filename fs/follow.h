@@ -34,7 +34,7 @@ void follow_news(struct follow *follow, uint32_t session);
 size_t follow_count(struct follow *follow); /* open handles */
 
 /* 0 and *handle, or a negative errno. */
-int follow_open(struct fs *fs, const struct node *node, struct handle **handle);
+int follow_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle);
 /* Answers an open. The library that we build with cannot say that the file is a stream; without
  * it, readers that share one open file would lock each other out. */
 int follow_reply_open(fuse_req_t req, const struct fuse_file_info *fi);
@@ -44,6 +44,7 @@ int follow_reply_open(fuse_req_t req, const struct fuse_file_info *fi);
 
 /* Where a follower stands: it has had all records below next, and offset bytes of the one there. */
 struct follow_place {
+    struct user *user; /* for whom lines are held */
     uint64_t next;
     uint64_t offset;
     char *line; /* all of a long line that is read in pieces, or NULL */

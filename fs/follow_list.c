@@ -102,7 +102,7 @@ void follower_free(struct follow *follow, struct follower *follower)
     follow_place_free(follow->fs, &follower->place);
     pthread_mutex_destroy(&follower->lock);
     follow_drop_poll(follower->poll);
-    free(follower);
+    handle_free(follow->fs, &follower->base);
 }
 
 /* follow->lock is held. */

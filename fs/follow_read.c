@@ -44,7 +44,7 @@ static int look_ahead(struct fs *fs, uint32_t session, uint64_t from, size_t siz
 void follow_place_free(struct fs *fs, struct follow_place *place)
 {
     if (place->line)
-        fs_line_free(fs, place->line, place->line_length);
+        fs_line_free(fs, place->user, place->line, place->line_length);
     place->line = NULL;
 }
 
@@ -63,7 +63,7 @@ static ssize_t read_piece(struct fs *fs, uint32_t session, struct follow_place *
 
     if (!place->line && length > FS_SMALL_LINE) {
         /* Every read checks the whole record: a long one is read once, if there is room for it. */
-        place->line = fs_line_hold(fs, session, place->next, length);
+        place->line = fs_line_hold(fs, place->user, session, place->next, length);
         place->line_length = length;
     }
     if (place->line) {

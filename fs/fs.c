@@ -71,34 +71,10 @@ void fs_buffer_done(struct fs *fs, char *buffer, size_t size)
         free(buffer);
 }
 
-static bool reserve(_Atomic uint64_t *used, uint64_t most, size_t bytes)
+struct sender sender_of(fuse_req_t req)
 {
-    uint64_t before = atomic_load(used);
-    do {
-        if (bytes > most || before > most - bytes)
-            return false;
-    } while (!atomic_compare_exchange_weak(used, &before, before + bytes));
-    return true;
-}
-
-bool fs_reserve(struct fs *fs, size_t bytes)
-{
-    return reserve(&fs->kept_bytes, fs->options->pieces_max, bytes);
-}
-
-void fs_unreserve(struct fs *fs, size_t bytes)
-{
-    atomic_fetch_sub(&fs->kept_bytes, bytes);
-}
-
-bool fs_scratch_reserve(struct fs *fs, size_t bytes)
-{
-    return reserve(&fs->scratch_bytes, fs->options->scratch_max, bytes);
-}
-
-void fs_scratch_unreserve(struct fs *fs, size_t bytes)
-{
-    atomic_fetch_sub(&fs->scratch_bytes, bytes);
+    const struct fuse_ctx *context = fuse_req_ctx(req);
+    return (struct sender){.pid = context->pid, .uid = context->uid};
 }
 
 int fs_errno(int result)
@@ -109,9 +85,32 @@ int fs_errno(int result)
 /* ---- handles ----------------------------------------------------------------------------------
  */
 
-void handle_link(struct fs *fs, struct handle *handle, const struct handle_type *type)
+int handle_new(struct fs *fs, size_t size, const struct handle_type *type, uid_t uid,
+               struct handle **handle)
 {
-    handle->type = type;
+    struct handle *made = calloc(1, size);
+    if (!made)
+        return -ENOMEM;
+    made->type = type;
+    made->user = user_enter(fs, uid);
+    if (share_take(fs, made->user, SHARE_FILES, 1) != TAKEN) {
+        user_leave(fs, made->user);
+        free(made);
+        return -EMFILE;
+    }
+    *handle = made;
+    return 0;
+}
+
+void handle_free(struct fs *fs, struct handle *handle)
+{
+    share_give(fs, handle->user, SHARE_FILES, 1);
+    user_leave(fs, handle->user);
+    free(handle);
+}
+
+void handle_link(struct fs *fs, struct handle *handle)
+{
     pthread_mutex_lock(&fs->handles_lock);
     handle->previous = NULL;
     handle->next = fs->handles;
@@ -146,6 +145,7 @@ static int make_parts(struct fs *fs)
     fs->dir_fd = open(fs->options->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fs->dir_fd < 0)
         return -errno;
+    fs->users = users_new();
     fs->table = table_new();
     fs->drafts = drafts_new();
     fs->last_errors = last_errors_new();
@@ -153,8 +153,8 @@ static int make_parts(struct fs *fs)
     fs->ctl = ctl_new(fs);
     fs->follow = follow_new(fs);
     fs->announcer = announcer_new(fs);
-    if (!fs->table || !fs->drafts || !fs->last_errors || !fs->notifier || !fs->ctl || !fs->follow ||
-        !fs->announcer)
+    if (!fs->users || !fs->table || !fs->drafts || !fs->last_errors || !fs->notifier || !fs->ctl ||
+        !fs->follow || !fs->announcer)
         return -ENOMEM;
     return 0;
 }
@@ -231,6 +231,7 @@ void fs_free(struct fs *fs)
     follow_free(fs->follow);
     last_errors_free(fs->last_errors);
     drafts_free(fs);
+    users_free(fs->users);
     table_free(fs->table);
     if (fs->dir_fd >= 0)
         close(fs->dir_fd);

@@ -34,8 +34,12 @@ struct fs_options {
     uint64_t pieces_max;             /* 32 MiB: half lines and half written documents, of all open
                                       * handles together */
     uint64_t scratch_max;            /* 32 MiB: scratch files in state/, all together */
-    uint64_t spin_us; /* 50: how long to look out for the next request before sleeping */
-    bool io_uring;    /* requests by io_uring, on libfuse's own loop */
+    /* Of each user, where others are let in. */
+    uint64_t user_pieces_max;  /* half of pieces_max */
+    uint64_t user_scratch_max; /* half of scratch_max */
+    uint64_t user_files_max;   /* 16384 open files */
+    uint64_t spin_us;          /* 50: how long to look out for the next request before sleeping */
+    bool io_uring;             /* requests by io_uring, on libfuse's own loop */
 };
 
 struct fs; /* node tables, handles, last errors, command results; opaque outside fs/ */

@@ -24,6 +24,7 @@
 #include "node.h"
 #include "table.h"
 #include "text.h"
+#include "users.h"
 
 struct announcer;
 struct beside;
@@ -69,28 +70,46 @@ struct handle_type {
 /* The first member of what stands behind fi->fh. */
 struct handle {
     const struct handle_type *type;
+    struct user *user;              /* who opened it; NULL: nobody is counted */
     struct handle *previous, *next; /* in fs->handles; guarded by fs->handles_lock */
 };
 
-/* Puts a new handle on the list, so that the end of the mount finds it, or takes it off. */
-void handle_link(struct fs *fs, struct handle *handle, const struct handle_type *type);
+/* Makes a handle of that size (the rest is zero) for the user, among whose open files it counts:
+ * -EMFILE, -ENOMEM. handle_free() ends it. */
+int handle_new(struct fs *fs, size_t size, const struct handle_type *type, uid_t uid,
+               struct handle **handle);
+void handle_free(struct fs *fs, struct handle *handle);
+/* Puts a handle on the list, so that the end of the mount finds it, or takes it off. */
+void handle_link(struct fs *fs, struct handle *handle);
 void handle_unlink(struct fs *fs, struct handle *handle);
+
+/* Who sent a request. */
+struct sender {
+    pid_t pid; /* of the thread */
+    uid_t uid;
+};
+struct sender sender_of(fuse_req_t req);
 
 /* Openers: 0 and *handle (linked), or a negative errno. `flags` are open()'s. */
 int append_open(struct fs *fs, fuse_req_t req, const struct node *node, int flags,
                 struct handle **handle);
-int stream_open(struct fs *fs, const struct node *node, struct handle **handle);
-int record_open(struct fs *fs, const struct node *node, uint32_t length, struct handle **handle);
-int ctl_open(struct fs *fs, int flags, struct handle **handle);
-int text_open(struct fs *fs, const struct node *node, struct handle **handle);
+int stream_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle);
+int record_open(struct fs *fs, const struct node *node, uint32_t length, uid_t uid,
+                struct handle **handle);
+int ctl_open(struct fs *fs, int flags, uid_t uid, struct handle **handle);
+int text_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle);
 /* A value that stays what it is now, whatever becomes of the document. */
-int value_open(struct fs *fs, uint32_t session, const struct hl_document *document,
+int value_open(struct fs *fs, uint32_t session, const struct hl_document *document, uid_t uid,
                struct handle **handle);
 
 /* Opens what is not a directory if the sender may; sets in *fi what the kernel is to do with its
  * pages. *handle stays NULL for what needs none. */
 int node_open(struct fs *fs, fuse_req_t req, const struct node *node, struct fuse_file_info *fi,
               struct handle **handle);
+
+/* Says why an open with these flags found no room for another file: to the log, and to the session
+ * if it was to write. */
+void open_refused(struct fs *fs, fuse_req_t req, uint32_t session, int flags, int result);
 
 /* Reads of a small record need no handle. */
 ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t size,
@@ -99,11 +118,12 @@ ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t
 #define FS_SMALL_LINE (128U * 1024) /* lines up to this length are checked anew at each read */
 /* Memory for a long line or value, to be read and checked once, or NULL: there is no room for it.
  */
-char *fs_line_room(struct fs *fs, uint32_t length);
+char *fs_line_room(struct fs *fs, struct user *user, uint32_t length);
 /* All of a long line, read and checked once, or NULL: there is no room for it, or it cannot be
- * read. Those held take part in fs->held_lines. fs_line_free() takes the length that it has. */
-char *fs_line_hold(struct fs *fs, uint32_t session, uint64_t seq, uint32_t length);
-void fs_line_free(struct fs *fs, char *line, uint32_t length);
+ * read. fs_line_free() takes the length that it has. */
+char *fs_line_hold(struct fs *fs, struct user *user, uint32_t session, uint64_t seq,
+                   uint32_t length);
+void fs_line_free(struct fs *fs, struct user *user, char *line, uint32_t length);
 
 /* ---- the context ------------------------------------------------------------------------------
  */
@@ -121,11 +141,8 @@ struct fs {
     bool buffer_key_made;
     pthread_key_t buffer_key; /* each worker's read buffer */
 
-    _Atomic uint64_t kept_bytes;    /* of half lines and unread receipts; at most pieces_max */
-    _Atomic uint64_t refused_bytes; /* of refused lines that are remembered; as much again */
-    _Atomic uint64_t scratch_bytes; /* of scratch files; at most scratch_max */
-    _Atomic uint64_t held_lines;    /* bytes of large records that handles hold in memory */
-    _Atomic uint64_t changed_ms;    /* when this mount appended last, or it was mounted */
+    _Atomic uint64_t used[SHARES];        /* by all users */
+    _Atomic uint64_t changed_ms;          /* when this mount appended last, or it was mounted */
     _Atomic uint64_t sessions_changed_ms; /* when this mount made a session last, or was mounted */
 
     pthread_mutex_t handles_lock; /* guards handles and the links in them */
@@ -135,6 +152,7 @@ struct fs {
     pthread_cond_t parked_none;
     size_t parked; /* requests that wait for the disk */
 
+    struct users *users;
     struct table *table;
     struct drafts *drafts;
     struct last_errors *last_errors;
@@ -152,14 +170,6 @@ uint64_t fs_tick_ms(void); /* monotonic */
  * back. */
 char *fs_buffer(struct fs *fs, size_t size);
 void fs_buffer_done(struct fs *fs, char *buffer, size_t size);
-
-/* Takes bytes from the allowance for half lines and documents (pieces_max); false: it would be
- * exceeded. */
-bool fs_reserve(struct fs *fs, size_t bytes);
-void fs_unreserve(struct fs *fs, size_t bytes);
-/* The same for scratch files (scratch_max). */
-bool fs_scratch_reserve(struct fs *fs, size_t bytes);
-void fs_scratch_unreserve(struct fs *fs, size_t bytes);
 
 /* Starts a thread with all signals blocked, so that they reach the one that waits for them. */
 int fs_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
@@ -309,6 +319,8 @@ void last_errors_free(struct last_errors *errors);
 /* Remembers why a write to a session (0: to root `append`) was refused, and says so in the log.
  * document: the file name in state/ that it was about, or NULL for `append`. */
 void fs_refused(struct fs *fs, uint32_t session, const char *document, const struct hl_error *err);
+/* The same of an open(); kept for the session only if the sender may write there. */
+void fs_refused_open(struct fs *fs, uint32_t session, bool may_write, const struct hl_error *err);
 /* false, and all zero: none is known. */
 bool last_errors_get(struct last_errors *errors, uint32_t session, struct last_error *error);
 

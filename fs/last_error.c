@@ -2,7 +2,8 @@
  * last_error.c - why the last refused write of each session was refused.
  *
  * A bounded table in memory: the newest LAST_ERRORS_MAX sessions that had one; the one whose error
- * is oldest goes first. Session 0 stands for root `append` and is never pushed out.
+ * is oldest goes first, but none of another owner for one whose sessions have half of them already.
+ * Session 0 stands for root `append` and is never pushed out.
  */
 #include "fs_internal.h"
 
@@ -18,6 +19,7 @@
 
 struct slot {
     uint32_t session;
+    uid_t owner; /* of the session */
     struct last_error error;
     struct slot *chain;
     struct slot *newer, *older;
@@ -92,10 +94,22 @@ static void link_newest(struct last_errors *errors, struct slot *slot)
     errors->newest = slot;
 }
 
-/* The oldest slot, out of its chain and the order, to be used again. */
-static struct slot *take_oldest(struct last_errors *errors)
+/* The oldest slot, or the owner's oldest if he has many, out of its chain and the order, to be used
+ * again. */
+static struct slot *take_oldest(struct last_errors *errors, uid_t owner)
 {
-    struct slot *slot = errors->oldest;
+    struct slot *slot = errors->oldest, *his = NULL;
+    size_t count = 0;
+
+    for (struct slot *next = slot; next; next = next->newer) {
+        if (next->owner != owner)
+            continue;
+        if (!his)
+            his = next;
+        count++;
+    }
+    if (count >= LAST_ERRORS_MAX / 2)
+        slot = his;
     struct slot **at = chain_of(errors, slot->session);
     while (*at != slot)
         at = &(*at)->chain;
@@ -105,7 +119,7 @@ static struct slot *take_oldest(struct last_errors *errors)
 }
 
 /* The session's slot, as the newest. NULL: no memory. */
-static struct slot *slot_for(struct last_errors *errors, uint32_t session)
+static struct slot *slot_for(struct last_errors *errors, uint32_t session, uid_t owner)
 {
     struct slot *slot = find(errors, session);
 
@@ -120,9 +134,10 @@ static struct slot *slot_for(struct last_errors *errors, uint32_t session)
             return NULL;
         errors->count++;
     } else {
-        slot = take_oldest(errors);
+        slot = take_oldest(errors, owner);
     }
     slot->session = session;
+    slot->owner = owner;
     slot->chain = *chain_of(errors, session);
     *chain_of(errors, session) = slot;
     link_newest(errors, slot);
@@ -142,12 +157,38 @@ static bool may_log(struct last_errors *errors, bool *last)
     return errors->logged <= LOGGED_PER_SECOND;
 }
 
-void fs_refused(struct fs *fs, uint32_t session, const char *document, const struct hl_error *err)
+/* Keeps it for the session, if it is to be kept, and logs it if there is room in this second. */
+static void refused(struct fs *fs, uint32_t session, bool keep, const struct last_error *error,
+                    const char *what, const char *file)
 {
     struct last_errors *errors = fs->last_errors;
+    struct hl_session named;
+    char name[NODE_NAME_MAX + 1] = "";
+    bool known = session != 0 && hl_session_by_number(fs->store, session, &named) == 0, last;
+
+    pthread_mutex_lock(&errors->lock);
+    if (keep && session == 0) {
+        errors->root = *error;
+    } else if (keep) {
+        struct slot *slot = slot_for(errors, session, known ? fs_owner(fs, &named) : 0);
+        if (slot)
+            slot->error = *error;
+    }
+    bool log = may_log(errors, &last);
+    pthread_mutex_unlock(&errors->lock);
+    if (!log)
+        return;
+    if (known)
+        name_encode(named.id, named.id_len, name);
+    fs_log(HL_WARNING, "refused %s%s%s%s%s%s%s", what, session ? "sessions/" : "", name,
+           session ? "/" : "", file, error->text,
+           last ? " (further refusals of this second are not logged)" : "");
+}
+
+void fs_refused(struct fs *fs, uint32_t session, const char *document, const struct hl_error *err)
+{
     struct last_error error = {
         .ts_ms = fs_now_ms(), .code = err->code, .line = document ? 0 : err->line};
-    bool last;
 
     if (document)
         snprintf(error.text, sizeof error.text, "state/%s: %s", document, err->text);
@@ -155,26 +196,15 @@ void fs_refused(struct fs *fs, uint32_t session, const char *document, const str
         snprintf(error.text, sizeof error.text, "line %zu: %s", err->line, err->text);
     else
         snprintf(error.text, sizeof error.text, "%s", err->text);
-    pthread_mutex_lock(&errors->lock);
-    if (session == 0) {
-        errors->root = error;
-    } else {
-        struct slot *slot = slot_for(errors, session);
-        if (slot)
-            slot->error = error;
-    }
-    bool log = may_log(errors, &last);
-    pthread_mutex_unlock(&errors->lock);
-    if (!log)
-        return;
+    refused(fs, session, true, &error, "a write to ", document ? "" : "append: ");
+}
 
-    struct hl_session named;
-    char name[NODE_NAME_MAX + 1] = "";
-    if (session != 0 && hl_session_by_number(fs->store, session, &named) == 0)
-        name_encode(named.id, named.id_len, name);
-    fs_log(HL_WARNING, "refused a write to %s%s%s%s%s%s", session ? "sessions/" : "", name,
-           session ? "/" : "", document ? "" : "append: ", error.text,
-           last ? " (further refusals of this second are not logged)" : "");
+void fs_refused_open(struct fs *fs, uint32_t session, bool may_write, const struct hl_error *err)
+{
+    struct last_error error = {.ts_ms = fs_now_ms(), .code = err->code};
+
+    snprintf(error.text, sizeof error.text, "%s", err->text);
+    refused(fs, session, may_write, &error, "an open in ", ": ");
 }
 
 bool last_errors_get(struct last_errors *errors, uint32_t session, struct last_error *error)

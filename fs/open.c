@@ -26,7 +26,7 @@ static int check_open(struct fs *fs, fuse_req_t req, const struct node *node,
     return 0;
 }
 
-static int open_record(struct fs *fs, const struct node *node, struct fuse_file_info *fi,
+static int open_record(struct fs *fs, const struct node *node, uid_t uid, struct fuse_file_info *fi,
                        struct handle **handle)
 {
     struct hl_record record;
@@ -35,15 +35,15 @@ static int open_record(struct fs *fs, const struct node *node, struct fuse_file_
     int result = fs_record(fs, node, &record);
     if (result < 0 || record.length <= FS_SMALL_LINE)
         return result;
-    return record_open(fs, node, record.length, handle);
+    return record_open(fs, node, record.length, uid, handle);
 }
 
-static int open_document(struct fs *fs, const struct node *node, struct handle **handle)
+static int open_document(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle)
 {
     struct hl_document document;
 
     int result = view_document(fs, node, &document);
-    return result < 0 ? result : value_open(fs, node->session, &document, handle);
+    return result < 0 ? result : value_open(fs, node->session, &document, uid, handle);
 }
 
 /* Opens what is not a directory; sets what the kernel is to do with its pages. */
@@ -51,44 +51,62 @@ static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
                      const struct hl_session *session, struct fuse_file_info *fi,
                      struct handle **handle)
 {
+    uid_t uid = fuse_req_ctx(req)->uid;
+
     fi->direct_io = 1;
     switch (node->kind) {
     case NODE_RECORD:
         fi->direct_io = 0;
-        return open_record(fs, node, fi, handle);
+        return open_record(fs, node, uid, fi, handle);
     case NODE_RANGE:
         if (fs_range_closed(node, session)) {
             fi->direct_io = 0;
             fi->keep_cache = 1;
         }
-        return stream_open(fs, node, handle);
+        return stream_open(fs, node, uid, handle);
     case NODE_AT_KEY:
         fi->direct_io = 0;
         fi->keep_cache = 1;
-        return open_document(fs, node, handle);
+        return open_document(fs, node, uid, handle);
     case NODE_ARCHIVED:
-        return open_document(fs, node, handle);
+        return open_document(fs, node, uid, handle);
     case NODE_LOG:
     case NODE_ROOT_LOG:
     case NODE_HISTORY_KEY:
-        return stream_open(fs, node, handle);
+        return stream_open(fs, node, uid, handle);
     case NODE_APPEND:
     case NODE_ROOT_APPEND:
         return append_open(fs, req, node, fi->flags, handle);
     case NODE_CTL:
-        return ctl_open(fs, fi->flags, handle);
+        return ctl_open(fs, fi->flags, uid, handle);
     case NODE_DOCUMENT:
     case NODE_SCRATCH:
         return document_open(fs, req, node, fi->flags, handle);
     case NODE_FOLLOW:
-        return follow_open(fs, node, handle);
+        return follow_open(fs, node, uid, handle);
     case NODE_STATUS:
     case NODE_META:
     case NODE_LAST_ERROR:
-        return text_open(fs, node, handle);
+        return text_open(fs, node, uid, handle);
     default:
         return -EISDIR;
     }
+}
+
+void open_refused(struct fs *fs, fuse_req_t req, uint32_t session, int flags, int result)
+{
+    struct hl_error err = {0};
+
+    if (result != -EMFILE && result != -ENOBUFS)
+        return;
+    struct user *user = user_enter(fs, fuse_req_ctx(req)->uid);
+    if (result == -EMFILE)
+        share_refuse(fs, user, SHARE_FILES, OVER_USER, "the open files", &err);
+    else
+        share_refuse(fs, user, SHARE_TEXTS, fs->options->allow_other ? OVER_USER : OVER_ALL,
+                     "what the open files hold to be read", &err);
+    fs_refused_open(fs, session, (flags & O_ACCMODE) != O_RDONLY, &err);
+    user_leave(fs, user);
 }
 
 int node_open(struct fs *fs, fuse_req_t req, const struct node *node, struct fuse_file_info *fi,
@@ -104,7 +122,9 @@ int node_open(struct fs *fs, fuse_req_t req, const struct node *node, struct fus
     }
     if (result == 0)
         result = check_open(fs, req, node, owner, fi->flags);
-    if (result == 0)
+    if (result == 0) {
         result = open_kind(fs, req, node, owner, fi, handle);
+        open_refused(fs, req, node->session, fi->flags, result);
+    }
     return result;
 }

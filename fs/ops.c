@@ -153,12 +153,12 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 /* Truncations; all other files that take writes ignore them. */
 static int resize(struct fs *fs, const struct node *node, struct handle *handle, off_t size,
-                  pid_t who)
+                  struct sender who)
 {
     if (size < 0)
         return -EINVAL;
     if (handle && handle->type->resize)
-        return handle->type->resize(fs, handle, (uint64_t)size, who);
+        return handle->type->resize(fs, handle, (uint64_t)size, who.pid);
     return document_resize(fs, node, (uint64_t)size, who);
 }
 
@@ -173,7 +173,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int 
     if (result == 0)
         result = node_change(fs, &node, wanted, flags);
     if (result == 0 && (flags & FUSE_SET_ATTR_SIZE))
-        result = resize(fs, &node, handle, wanted->st_size, fuse_req_ctx(req)->pid);
+        result = resize(fs, &node, handle, wanted->st_size, sender_of(req));
     if (result < 0)
         reply_result(req, result);
     else

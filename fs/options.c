@@ -85,6 +85,12 @@ static const struct option options[] = {
      "half lines and half documents kept for all open handles together"},
     {"scratch_max", &size_kind, FIELD(scratch_max), 32 * MIB, 0, GIB,
      "memory for all scratch files in state/ together"},
+    {"user_pieces_max", &size_kind, FIELD(user_pieces_max), 16 * MIB, 64 * KIB, GIB,
+     "with allow_other: of pieces_max, what one user may take"},
+    {"user_scratch_max", &size_kind, FIELD(user_scratch_max), 16 * MIB, 0, GIB,
+     "with allow_other: of scratch_max, what one user may take"},
+    {"user_files_max", &count_kind, FIELD(user_files_max), 16384, 16, 10000000,
+     "with allow_other: files that one user may have open"},
     {"spin", &short_kind, FIELD(spin_us), 50, 0, 10000,
      "look out for the next request before sleeping, 0: never"},
     {"io_uring", NULL, FIELD(io_uring), true, 0, 0,
@@ -356,6 +362,12 @@ static bool is_given(const bool given[OPTION_COUNT], size_t offset)
     return false;
 }
 
+/* What one user may take if nobody said: half of it, but what the longest line needs. */
+static uint64_t half_of(uint64_t all, uint64_t least)
+{
+    return all / 2 > least ? all / 2 : all < least ? all : least;
+}
+
 /* What must hold between options. */
 static int reconcile(struct arguments *arguments, const bool given[OPTION_COUNT])
 {
@@ -367,13 +379,20 @@ static int reconcile(struct arguments *arguments, const bool given[OPTION_COUNT]
     if (target->io_uring && version < IO_URING_VERSION)
         return refuse(arguments, "option io_uring: it needs libfuse 3.18, and this is %d.%d",
                       version / LIBFUSE_MAJOR, version % LIBFUSE_MAJOR);
-    if (target->pieces_max >= target->max_record)
-        return 0;
-    /* A line that comes in pieces is kept until it is whole. */
-    if (is_given(given, FIELD(pieces_max)))
-        return refuse(arguments, "option pieces_max: it must be at least max_record, or a long "
-                                 "line could never be completed");
-    target->pieces_max = 2 * target->max_record;
+    if (target->pieces_max < target->max_record) {
+        /* A line that comes in pieces is kept until it is whole. */
+        if (is_given(given, FIELD(pieces_max)))
+            return refuse(arguments, "option pieces_max: it must be at least max_record, or a long "
+                                     "line could never be completed");
+        target->pieces_max = 2 * target->max_record;
+    }
+    if (!is_given(given, FIELD(user_scratch_max)))
+        target->user_scratch_max = half_of(target->scratch_max, target->max_record);
+    if (!is_given(given, FIELD(user_pieces_max)))
+        target->user_pieces_max = half_of(target->pieces_max, target->max_record);
+    else if (target->user_pieces_max < target->max_record)
+        return refuse(arguments, "option user_pieces_max: it must be at least max_record, or a "
+                                 "long line could never be completed");
     return 0;
 }
 

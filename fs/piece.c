@@ -16,17 +16,16 @@ static int piece_room(struct fs *fs, struct piece *piece, size_t need, struct hl
     size_t want = need + need / 4;
     if (want > limit)
         want = need > limit ? need : limit;
-    if (!fs_reserve(fs, want - piece->reserved)) {
+    if (share_take(fs, piece->user, SHARE_PIECES, want - piece->reserved) != TAKEN) {
         want = need;
-        if (!fs_reserve(fs, want - piece->reserved))
-            return hl_fail(err, ENOBUFS,
-                           "the half lines of all open files would take more than pieces_max "
-                           "(%llu bytes)",
-                           (unsigned long long)fs->options->pieces_max);
+        enum taken taken = share_take(fs, piece->user, SHARE_PIECES, want - piece->reserved);
+        if (taken != TAKEN)
+            return share_refuse(fs, piece->user, SHARE_PIECES, taken,
+                                "the half lines of all open files", err);
     }
     char *at = realloc(piece->at, want);
     if (!at) {
-        fs_unreserve(fs, want - piece->reserved);
+        share_give(fs, piece->user, SHARE_PIECES, want - piece->reserved);
         return hl_fail(err, ENOMEM, "out of memory for a half line of %zu bytes", need);
     }
     piece->at = at;
@@ -80,6 +79,6 @@ void piece_unjoin(struct piece *piece)
 void piece_free(struct fs *fs, struct piece *piece)
 {
     free(piece->at);
-    fs_unreserve(fs, piece->reserved);
-    *piece = (struct piece){0};
+    share_give(fs, piece->user, SHARE_PIECES, piece->reserved);
+    *piece = (struct piece){.user = piece->user};
 }

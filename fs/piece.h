@@ -1,8 +1,8 @@
 /*
  * piece.h - a half line: what was written to `append` after the last newline.
  *
- * Its memory is taken from the allowance of all open files together (options.pieces_max). Zero it
- * to begin. Not locked: its owner's lock guards it.
+ * Its memory is taken from the share of its user and of all (users.h, SHARE_PIECES). Zero it, but
+ * for the user, to begin. Not locked: its owner's lock guards it.
  */
 #ifndef HL_PIECE_H
 #define HL_PIECE_H
@@ -10,10 +10,11 @@
 #include "fs_internal.h"
 
 struct piece {
+    struct user *user;
     char *at;
     size_t len;
     size_t capacity;
-    size_t reserved; /* of the allowance; less than capacity only while lines are being joined */
+    size_t reserved; /* of the share; less than capacity only while lines are being joined */
     struct hl_line_progress progress; /* of the check that it can still become a line */
 };
 

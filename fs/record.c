@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HELD_MAX (UINT64_C(64) << 20)
-
 struct record_handle {
     struct handle base;
     struct node node;
@@ -27,47 +25,38 @@ ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t
     return hl_record_read(fs->store, node->session, node->a, buffer, size, offset);
 }
 
-static bool reserve_line(struct fs *fs, uint32_t length)
+char *fs_line_room(struct fs *fs, struct user *user, uint32_t length)
 {
-    uint64_t held = atomic_load(&fs->held_lines);
-    do {
-        if (held + length > HELD_MAX)
-            return false;
-    } while (!atomic_compare_exchange_weak(&fs->held_lines, &held, held + length));
-    return true;
-}
-
-char *fs_line_room(struct fs *fs, uint32_t length)
-{
-    if (!reserve_line(fs, length))
+    if (share_take(fs, user, SHARE_HELD, length) != TAKEN)
         return NULL;
     char *line = malloc(length);
     if (!line)
-        fs_line_free(fs, NULL, length);
+        fs_line_free(fs, user, NULL, length);
     return line;
 }
 
-char *fs_line_hold(struct fs *fs, uint32_t session, uint64_t seq, uint32_t length)
+char *fs_line_hold(struct fs *fs, struct user *user, uint32_t session, uint64_t seq,
+                   uint32_t length)
 {
-    char *line = fs_line_room(fs, length);
+    char *line = fs_line_room(fs, user, length);
     if (!line)
         return NULL;
     if (hl_record_read(fs->store, session, seq, line, length, 0) == (ssize_t)length)
         return line;
-    fs_line_free(fs, line, length);
+    fs_line_free(fs, user, line, length);
     return NULL;
 }
 
-void fs_line_free(struct fs *fs, char *line, uint32_t length)
+void fs_line_free(struct fs *fs, struct user *user, char *line, uint32_t length)
 {
     free(line);
-    atomic_fetch_sub(&fs->held_lines, length);
+    share_give(fs, user, SHARE_HELD, length);
 }
 
 static void drop_line(struct fs *fs, struct record_handle *handle)
 {
     if (handle->line)
-        fs_line_free(fs, handle->line, handle->length);
+        fs_line_free(fs, handle->base.user, handle->line, handle->length);
     handle->line = NULL;
 }
 
@@ -84,7 +73,8 @@ static ssize_t large_read(struct fs *fs, struct handle *base, char *buffer, size
     pthread_mutex_lock(&handle->lock);
     /* Whatever kept it from being held is met again by the read below. */
     if (!handle->line && offset > 0)
-        handle->line = fs_line_hold(fs, handle->node.session, handle->node.a, handle->length);
+        handle->line =
+            fs_line_hold(fs, base->user, handle->node.session, handle->node.a, handle->length);
     if (handle->line) {
         memcpy(buffer, handle->line + offset, size);
         got = (ssize_t)size;
@@ -104,20 +94,21 @@ static void record_release(struct fs *fs, struct handle *base)
     handle_unlink(fs, base);
     drop_line(fs, handle);
     pthread_mutex_destroy(&handle->lock);
-    free(handle);
+    handle_free(fs, base);
 }
 
 static const struct handle_type record_type = {.read = large_read, .release = record_release};
 
-int record_open(struct fs *fs, const struct node *node, uint32_t length, struct handle **handle)
+int record_open(struct fs *fs, const struct node *node, uint32_t length, uid_t uid,
+                struct handle **handle)
 {
-    struct record_handle *made = calloc(1, sizeof *made);
-    if (!made)
-        return -ENOMEM;
+    int result = handle_new(fs, sizeof(struct record_handle), &record_type, uid, handle);
+    if (result < 0)
+        return result;
+    struct record_handle *made = (struct record_handle *)*handle;
     made->node = *node;
     made->length = length;
     pthread_mutex_init(&made->lock, NULL);
-    handle_link(fs, &made->base, &record_type);
-    *handle = &made->base;
+    handle_link(fs, *handle);
     return 0;
 }

@@ -12,30 +12,27 @@
 /* So many bytes without an end that stand in the refused line are not a new line in parts. */
 #define LONG_PIECE 4096
 
-/* Memory from the allowance for this, or NULL. */
-static char *take_memory(struct fs *fs, size_t len)
+/* Memory from the share for this, or NULL. */
+static char *take_memory(struct fs *fs, struct user *user, size_t len)
 {
-    uint64_t held = atomic_load(&fs->refused_bytes);
-    do {
-        if (len > fs->options->pieces_max || held > fs->options->pieces_max - len)
-            return NULL;
-    } while (!atomic_compare_exchange_weak(&fs->refused_bytes, &held, held + len));
+    if (share_take(fs, user, SHARE_REFUSED, len) != TAKEN)
+        return NULL;
     char *memory = malloc(len);
     if (!memory)
-        atomic_fetch_sub(&fs->refused_bytes, len);
+        share_give(fs, user, SHARE_REFUSED, len);
     return memory;
 }
 
-static void give_back(struct fs *fs, char *memory, size_t len)
+static void give_back(struct fs *fs, struct user *user, char *memory, size_t len)
 {
     free(memory);
-    atomic_fetch_sub(&fs->refused_bytes, len);
+    share_give(fs, user, SHARE_REFUSED, len);
 }
 
 void refused_forget(struct fs *fs, struct refused *refused)
 {
-    give_back(fs, refused->line, refused->len);
-    *refused = (struct refused){0};
+    give_back(fs, refused->user, refused->line, refused->len);
+    *refused = (struct refused){.user = refused->user};
 }
 
 static bool begins_with(const char *text, size_t len, const char *with, size_t with_len)
@@ -80,7 +77,7 @@ void refused_keep(struct fs *fs, struct refused *refused, const char *begin, siz
                   const char *rest, size_t rest_len, bool again, const struct hl_error *err)
 {
     size_t len = begin_len + rest_len;
-    char *line = take_memory(fs, len);
+    char *line = take_memory(fs, refused->user, len);
 
     if (!line && !again)
         return;
@@ -89,12 +86,13 @@ void refused_keep(struct fs *fs, struct refused *refused, const char *begin, siz
             memcpy(line, begin, begin_len);
         memcpy(line + begin_len, rest, rest_len);
         if (covers(refused, line, len)) {
-            give_back(fs, line, len);
+            give_back(fs, refused->user, line, len);
             return;
         }
     }
     refused_forget(fs, refused);
-    *refused = (struct refused){.any = true,
+    *refused = (struct refused){.user = refused->user,
+                                .any = true,
                                 .unknown = !line,
                                 .line = line,
                                 .len = line ? len : 0,

@@ -24,7 +24,7 @@
  * not known for such is the rest of a refused line of text that no write had brought before, and a
  * few bytes without a newline that are left at the last close.
  *
- * Not locked: its owner's lock guards it. Zero it to begin.
+ * Not locked: its owner's lock guards it. Zero it, but for the user, to begin.
  */
 #ifndef HL_REFUSED_H
 #define HL_REFUSED_H
@@ -32,6 +32,7 @@
 #include "fs_internal.h"
 
 struct refused {
+    struct user *user; /* from whose share the memory is taken */
     bool any;
     bool unknown; /* there was no room for it: whatever may be a part of it is taken for one */
     char *line;   /* all that was written of it, the refused bytes included; NULL: unknown */

@@ -30,6 +30,7 @@ struct rename {
     struct fs *fs;
     uint32_t session;
     pid_t who;
+    uid_t uid;
     bool replace; /* what is there under the new name */
     struct state_name from, to;
     struct hl_error *err;
@@ -278,7 +279,7 @@ static int copy_to_scratch(struct rename *rename, struct draft **made)
     struct draft *draft;
 
     int result = draft_new(rename->fs, rename->session, DRAFT_SCRATCH, rename->to.name,
-                           strlen(rename->to.name), &draft, rename->err);
+                           strlen(rename->to.name), rename->uid, &draft, rename->err);
     if (result < 0)
         return result;
     char *text = NULL;
@@ -507,6 +508,7 @@ int state_rename(struct fs *fs, fuse_req_t req, const struct node *from, const c
     struct rename rename = {.fs = fs,
                             .session = from->session,
                             .who = fuse_req_ctx(req)->pid,
+                            .uid = fuse_req_ctx(req)->uid,
                             .replace = !(flags & RENAME_NOREPLACE),
                             .err = &err};
 

@@ -212,7 +212,7 @@ int state_may_change(struct fs *fs, fuse_req_t req, uint32_t session)
 
 /* Makes a file in memory and opens it. With the session's lock held. */
 static int make(struct fs *fs, uint32_t session, const struct state_name *parsed, int flags,
-                pid_t who, struct node *node, struct handle **handle)
+                struct sender who, struct node *node, struct handle **handle)
 {
     bool scratch = parsed->is_scratch;
     struct hl_error err = {0};
@@ -220,7 +220,7 @@ static int make(struct fs *fs, uint32_t session, const struct state_name *parsed
 
     int result = draft_new(fs, session, scratch ? DRAFT_SCRATCH : DRAFT_DOCUMENT,
                            scratch ? parsed->name : parsed->key,
-                           scratch ? strlen(parsed->name) : parsed->key_len, &draft, &err);
+                           scratch ? strlen(parsed->name) : parsed->key_len, who.uid, &draft, &err);
     if (result < 0) {
         fs_refused(fs, session, parsed->name, &err);
         return result;
@@ -234,7 +234,7 @@ static int make(struct fs *fs, uint32_t session, const struct state_name *parsed
     if (result < 0)
         draft_free(fs, draft);
     else
-        draft_note_write(fs, draft, who);
+        draft_note_write(fs, draft, who.pid);
     return result;
 }
 
@@ -264,7 +264,7 @@ bool state_is_being_made(struct fs *fs, const struct node *directory, const char
 
 /* With the session's lock held. -EEXIST: there is a document of that name. */
 static int create(struct fs *fs, uint32_t session, const struct state_name *parsed, int flags,
-                  pid_t who, struct node *node, struct handle **handle)
+                  struct sender who, struct node *node, struct handle **handle)
 {
     struct hl_document document;
     struct draft *draft = NULL;
@@ -300,8 +300,9 @@ int state_create(struct fs *fs, fuse_req_t req, const struct node *directory, co
         return -ENAMETOOLONG;
     state_name(&parsed, name);
     drafts_lock(fs, session);
-    result = create(fs, session, &parsed, flags, fuse_req_ctx(req)->pid, node, handle);
+    result = create(fs, session, &parsed, flags, sender_of(req), node, handle);
     drafts_unlock(fs, session);
+    open_refused(fs, req, session, O_WRONLY, result);
     if (result != -EEXIST || (flags & O_EXCL))
         return result;
     /* It was set by others since it was looked up. */

@@ -69,10 +69,10 @@ int document_open(struct fs *fs, fuse_req_t req, const struct node *node, int fl
 struct draft;
 /* An open file on a draft, with the session's lock held. -ENOMEM. */
 int document_open_draft(struct fs *fs, const struct node *node, struct draft *draft, int flags,
-                        pid_t who, struct handle **handle);
+                        struct sender who, struct handle **handle);
 
 /* Truncates by name: to what must be a value. Does nothing to other nodes. */
-int document_resize(struct fs *fs, const struct node *node, uint64_t size, pid_t who);
+int document_resize(struct fs *fs, const struct node *node, uint64_t size, struct sender who);
 
 /* Shows a writer, thread `who`, the size of what he wrote and nobody else sees yet. */
 void document_own_attr(struct fs *fs, const struct node *node, pid_t who, struct fs_attr *attr);

@@ -50,6 +50,9 @@ static void write_options(struct json_writer *writer, const struct fs_options *o
     json_number(writer, "backups", options->backups);
     json_number(writer, "pieces_max", options->pieces_max);
     json_number(writer, "scratch_max", options->scratch_max);
+    json_number(writer, "user_pieces_max", options->user_pieces_max);
+    json_number(writer, "user_scratch_max", options->user_scratch_max);
+    json_number(writer, "user_files_max", options->user_files_max);
     json_number(writer, "spin_us", options->spin_us);
     json_close(writer, '}');
 }
@@ -98,9 +101,10 @@ static int make_status(struct fs *fs, struct json_writer *writer)
     json_string(writer, "mountpoint", fs->options->mountpoint);
     json_number(writer, "uptime_ms", fs_tick_ms() - fs->started_tick);
     write_store(writer, &status);
-    json_number(writer, "kept_bytes", atomic_load(&fs->kept_bytes));
+    json_number(writer, "kept_bytes", atomic_load(&fs->used[SHARE_PIECES]));
+    json_number(writer, "unread_bytes", atomic_load(&fs->used[SHARE_ANSWERS]));
     json_number(writer, "scratch_files", drafts_scratch_files(fs->drafts));
-    json_number(writer, "scratch_bytes", atomic_load(&fs->scratch_bytes));
+    json_number(writer, "scratch_bytes", atomic_load(&fs->used[SHARE_SCRATCH]));
     json_number(writer, "table_nodes", table_size(fs->table));
     announcer_status(fs->announcer, writer);
     json_number(writer, "followers", follow_count(fs->follow));
@@ -254,24 +258,30 @@ static ssize_t text_read(struct fs *fs, struct handle *handle, char *buffer, siz
 
 static void text_release(struct fs *fs, struct handle *handle)
 {
+    struct text *text = &((struct text_handle *)handle)->text;
+
     handle_unlink(fs, handle);
-    text_free(&((struct text_handle *)handle)->text);
-    free(handle);
+    share_give(fs, handle->user, SHARE_TEXTS, text->capacity);
+    text_free(text);
+    handle_free(fs, handle);
 }
 
 static const struct handle_type text_type = {.read = text_read, .release = text_release};
 
-int text_open(struct fs *fs, const struct node *node, struct handle **handle)
+int text_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle)
 {
-    struct text_handle *made = calloc(1, sizeof *made);
-    if (!made)
-        return -ENOMEM;
-    int result = text_make(fs, node, &made->text);
-    if (result < 0) {
-        free(made);
+    int result = handle_new(fs, sizeof(struct text_handle), &text_type, uid, handle);
+    if (result < 0)
         return result;
+    struct text *text = &((struct text_handle *)*handle)->text;
+    result = text_make(fs, node, text);
+    if (result == 0 && share_take(fs, (*handle)->user, SHARE_TEXTS, text->capacity) != TAKEN) {
+        text_free(text);
+        result = -ENOBUFS;
     }
-    handle_link(fs, &made->base, &text_type);
-    *handle = &made->base;
-    return 0;
+    if (result < 0)
+        handle_free(fs, *handle);
+    else
+        handle_link(fs, *handle);
+    return result;
 }

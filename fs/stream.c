@@ -63,19 +63,19 @@ static void stream_release(struct fs *fs, struct handle *base)
 
     handle_unlink(fs, base);
     pthread_mutex_destroy(&handle->lock);
-    free(handle);
+    handle_free(fs, base);
 }
 
 static const struct handle_type stream_type = {.read = stream_read, .release = stream_release};
 
-int stream_open(struct fs *fs, const struct node *node, struct handle **handle)
+int stream_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle)
 {
-    struct stream_handle *made = calloc(1, sizeof *made);
-    if (!made)
-        return -ENOMEM;
+    int result = handle_new(fs, sizeof(struct stream_handle), &stream_type, uid, handle);
+    if (result < 0)
+        return result;
+    struct stream_handle *made = (struct stream_handle *)*handle;
     made->node = *node;
     pthread_mutex_init(&made->lock, NULL);
-    handle_link(fs, &made->base, &stream_type);
-    *handle = &made->base;
+    handle_link(fs, *handle);
     return 0;
 }

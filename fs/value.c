@@ -21,7 +21,7 @@ struct value_handle {
 /* Whatever keeps it from being held is met again by the read that follows. */
 static void hold_value(struct fs *fs, struct value_handle *handle, uint32_t size)
 {
-    char *value = fs_line_room(fs, size);
+    char *value = fs_line_room(fs, handle->base.user, size);
 
     if (!value)
         return;
@@ -29,13 +29,13 @@ static void hold_value(struct fs *fs, struct value_handle *handle, uint32_t size
         (ssize_t)size)
         handle->value = value;
     else
-        fs_line_free(fs, value, size);
+        fs_line_free(fs, handle->base.user, value, size);
 }
 
 static void drop_value(struct fs *fs, struct value_handle *handle)
 {
     if (handle->value)
-        fs_line_free(fs, handle->value, handle->document.length + 1);
+        fs_line_free(fs, handle->base.user, handle->value, handle->document.length + 1);
     handle->value = NULL;
 }
 
@@ -72,21 +72,21 @@ static void value_release(struct fs *fs, struct handle *base)
     handle_unlink(fs, base);
     drop_value(fs, handle);
     pthread_mutex_destroy(&handle->lock);
-    free(handle);
+    handle_free(fs, base);
 }
 
 static const struct handle_type value_type = {.read = value_read, .release = value_release};
 
-int value_open(struct fs *fs, uint32_t session, const struct hl_document *document,
+int value_open(struct fs *fs, uint32_t session, const struct hl_document *document, uid_t uid,
                struct handle **handle)
 {
-    struct value_handle *made = calloc(1, sizeof *made);
-    if (!made)
-        return -ENOMEM;
+    int result = handle_new(fs, sizeof(struct value_handle), &value_type, uid, handle);
+    if (result < 0)
+        return result;
+    struct value_handle *made = (struct value_handle *)*handle;
     made->session = session;
     made->document = *document;
     pthread_mutex_init(&made->lock, NULL);
-    handle_link(fs, &made->base, &value_type);
-    *handle = &made->base;
+    handle_link(fs, *handle);
     return 0;
 }

@@ -127,7 +127,7 @@ help_lists_options()
     t_eq "$T_STATUS" 0 "exit status"
     for option in ro allow_other sync sync_interval=TIME segment_size=SIZE max_record=SIZE announce_max=N \
         checkpoint_interval=TIME compact_interval=TIME compact_threshold=SIZE history=TIME backups=N \
-        pieces_max=SIZE scratch_max=SIZE spin=TIME io_uring; do
+        pieces_max=SIZE scratch_max=SIZE user_pieces_max=SIZE user_scratch_max=SIZE user_files_max=N spin=TIME io_uring; do
         grep -Eq "^  $option +[a-z]" <<<"$T_OUT" || t_fail "--help says nothing of $option"
     done
     t_match "$("$HOTLOGFS" --version)" '^hotlogfs [0-9]+\.[0-9]+\.[0-9]+$'

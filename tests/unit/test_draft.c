@@ -37,8 +37,8 @@ static int free_fs(void **state)
 {
     struct fs *fs = *state;
     drafts_free(fs);
-    assert_int_equal(atomic_load(&fs->kept_bytes), 0);
-    assert_int_equal(atomic_load(&fs->scratch_bytes), 0);
+    assert_int_equal(atomic_load(&fs->used[SHARE_PIECES]), 0);
+    assert_int_equal(atomic_load(&fs->used[SHARE_SCRATCH]), 0);
     free(fs);
     return 0;
 }
@@ -47,7 +47,7 @@ static struct draft *make(struct fs *fs, uint32_t session, enum draft_place plac
 {
     struct draft *draft = NULL;
     drafts_lock(fs, session);
-    assert_int_equal(draft_new(fs, session, place, name, strlen(name), &draft, NULL), 0);
+    assert_int_equal(draft_new(fs, session, place, name, strlen(name), 0, &draft, NULL), 0);
     drafts_unlock(fs, session);
     return draft;
 }
@@ -135,7 +135,7 @@ static void test_who(void **state)
     struct fs *fs = *state;
     struct draft *draft = make(fs, SESSION, DRAFT_DOCUMENT, "k");
     pthread_t thread;
-    draft->document = 5;
+    draft_of_document(fs, draft, 5);
     draft->pending = draft->unborn = true;
     draft_note_write(fs, draft, thread_id());
     assert_ptr_equal(draft_unborn(fs, SESSION, "k", 1, thread_id()), draft);
@@ -147,7 +147,7 @@ static void test_who(void **state)
     assert_int_equal(pthread_create(&thread, NULL, find_from_thread, draft), 0);
     pthread_join(thread, NULL);
     struct draft *later = make(fs, SESSION, DRAFT_DOCUMENT, "k");
-    later->document = 5;
+    draft_of_document(fs, later, 5);
     later->pending = true;
     draft_note_write(fs, later, thread_id());
     assert_ptr_equal(draft_pending_of(fs, SESSION, 5, thread_id()), later);
@@ -185,7 +185,7 @@ static void test_content(void **state)
     assert_int_equal(content_write(fs, &content, UINT64_MAX, "x", 1, &err), -EFBIG);
     assert_int_equal(content_resize(fs, &content, UINT64_MAX, &err), -EFBIG);
     assert_int_equal(content_resize(fs, &content, 0, &err), 0);
-    assert_int_equal(atomic_load(&fs->kept_bytes), 0);
+    assert_int_equal(atomic_load(&fs->used[SHARE_PIECES]), 0);
 }
 
 static void test_bounds(void **state)
@@ -205,10 +205,10 @@ static void test_bounds(void **state)
     assert_int_equal(value.kind, CONTENT_VALUE);
     content_free(fs, &scratch);
     assert_int_equal(content_turn(fs, &value, CONTENT_SCRATCH, &err), 0);
-    assert_int_equal(atomic_load(&fs->kept_bytes), 0);
-    assert_int_equal(atomic_load(&fs->scratch_bytes), PIECES_MAX);
+    assert_int_equal(atomic_load(&fs->used[SHARE_PIECES]), 0);
+    assert_int_equal(atomic_load(&fs->used[SHARE_SCRATCH]), PIECES_MAX);
     content_free(fs, &value);
-    assert_int_equal(atomic_load(&fs->scratch_bytes), 0);
+    assert_int_equal(atomic_load(&fs->used[SHARE_SCRATCH]), 0);
 }
 
 static void test_scratch_counts(void **state)
@@ -221,7 +221,7 @@ static void test_scratch_counts(void **state)
     int result = 0;
     while (result == 0) {
         snprintf(name, sizeof name, ".%zu", made);
-        result = draft_new(fs, SESSION, DRAFT_SCRATCH, name, strlen(name), &draft, &err);
+        result = draft_new(fs, SESSION, DRAFT_SCRATCH, name, strlen(name), 0, &draft, &err);
         made += result == 0;
     }
     assert_int_equal(result, -ENOSPC);

@@ -55,6 +55,9 @@ static void test_defaults(void **state)
     assert_int_equal(o->backups, 3);
     assert_int_equal(o->pieces_max, 32 * MIB);
     assert_int_equal(o->scratch_max, 32 * MIB);
+    assert_int_equal(o->user_pieces_max, 16 * MIB);
+    assert_int_equal(o->user_scratch_max, 16 * MIB);
+    assert_int_equal(o->user_files_max, 16384);
     assert_int_equal(o->spin_us, 50);
     assert_false(o->io_uring);
     assert_string_equal(a.mount_options, "");
@@ -265,6 +268,8 @@ static void test_refusals(void **state)
         {"backups=3K", "option backups: \"3K\" is not a number"},
         {"backups=1001", "not between 0 and 1000"},
         {"pieces_max=8M", "option pieces_max: it must be at least max_record"},
+        {"user_pieces_max=8M", "option user_pieces_max: it must be at least max_record"},
+        {"user_files_max=15", "option user_files_max: 15 is not between"},
         {"spin=50", "option spin: \"50\" is not a time such as 50us or 1ms"},
         {"spin=1s", "option spin: \"1s\""},
         {"spin=11ms", "option spin: 11ms is not between 0 and 10ms"},
@@ -346,9 +351,17 @@ static void test_pieces_follow_max_record(void **state)
     assert_int_equal(parse(&a, WORDS("d", "m", "-o", "max_record=64M")), 0);
     assert_int_equal(a.options.pieces_max, 128 * MIB);
     assert_int_equal(a.options.scratch_max, 128 * MIB);
+    assert_int_equal(a.options.user_pieces_max, 64 * MIB);
+    assert_int_equal(a.options.user_scratch_max, 64 * MIB);
     arguments_free(&a);
     assert_int_equal(parse(&a, WORDS("d", "m", "-o", "pieces_max=1M,max_record=1M")), 0);
     assert_int_equal(a.options.pieces_max, MIB);
+    assert_int_equal(a.options.user_pieces_max, MIB);
+    arguments_free(&a);
+    assert_int_equal(
+        parse(&a, WORDS("d", "m", "-o", "pieces_max=8M,max_record=1M,user_scratch_max=64K")), 0);
+    assert_int_equal(a.options.user_pieces_max, 4 * MIB);
+    assert_int_equal(a.options.user_scratch_max, 64 * 1024);
     arguments_free(&a);
 }
 
@@ -416,7 +429,7 @@ static void test_help_and_table_agree(void **state)
         arguments_free(&a);
         listed++;
     }
-    assert_int_equal(listed, 18);
+    assert_int_equal(listed, 21);
     free(text);
 }
 

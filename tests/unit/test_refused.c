@@ -28,7 +28,7 @@ static void end(struct world *world)
 {
     refused_forget(&world->fs, &world->refused);
     assert_false(world->refused.any);
-    assert_int_equal(atomic_load(&world->fs.refused_bytes), 0);
+    assert_int_equal(atomic_load(&world->fs.used[SHARE_REFUSED]), 0);
 }
 
 static bool has(const struct world *world, const char *text)
@@ -136,7 +136,7 @@ static void test_kept_or_replaced(void **state)
     refuse(&world, "other ", "line\n", true);
     assert_false(has(&world, "1,\"b\":2,\"kind\":5}\n"));
     assert_true(has(&world, "line\n"));
-    assert_int_equal(atomic_load(&world.fs.refused_bytes), strlen("other line\n"));
+    assert_int_equal(atomic_load(&world.fs.used[SHARE_REFUSED]), strlen("other line\n"));
     end(&world);
 }
 
@@ -148,7 +148,7 @@ static void test_no_room(void **state)
     begin(&world, 20);
     refuse(&world, "{\"a\":", "1}x\n", true);
     refuse(&world, "{\"another\":", "\"that is longer\"]\n", true);
-    assert_int_equal(atomic_load(&world.fs.refused_bytes), 0);
+    assert_int_equal(atomic_load(&world.fs.used[SHARE_REFUSED]), 0);
     assert_true(has(&world, "whatever\n"));
     assert_false(again(&world, "\"that is longer\"]\n"));
     end(&world);

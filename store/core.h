@@ -12,6 +12,7 @@
  *
  * Lock order, outermost first; a thread takes only what stands further down than what it holds:
  *
+ *   compact_lock  one compaction at a time
  *   reindex_lock  one reindex or snapshot at a time: whatever needs the files to stay as they are
  *   flush_lock    one flush or checkpoint at a time, or the end of a reindex
  *   append_lock   the tail of the log, seqs, the batch under way; taken for a whole append
@@ -112,6 +113,8 @@ struct hl_store {
     dev_t index_device;      /* of the data.mdb that was opened; read-only stores: under */
     ino_t index_inode;       /* append_lock */
 
+    pthread_mutex_t compact_lock;
+
     pthread_mutex_t reindex_lock;
     pthread_mutex_t flush_lock;
     struct flush_target target;   /* of the frozen table; guarded by flush_lock, as are these: */
@@ -162,6 +165,11 @@ struct hl_store {
     uint64_t damage_at[DAMAGE_REMEMBERED]; /* positions reported, newest overwrite oldest */
     _Atomic uint64_t damage_found;
 
+    _Atomic uint64_t rewrites; /* how often streams lost lines: cursors from before are of no use */
+    _Atomic uint64_t compactions, freed_bytes, compact_last_ms;
+    _Atomic int compact_error;
+    uint32_t unpatched; /* compact_lock: first number of a segment that the index does not list yet;
+                           0: none */
     _Atomic uint64_t appends, syncs, flushes, checkpoints;
     _Atomic uint64_t quarantined_bytes, recovered_records, recovery_ms;
 };
@@ -295,10 +303,11 @@ void lookup_view_end(struct hl_store *store, struct index_view *view);
 /* ---- read.c ---- */
 
 /*
- * Reads and checks the frame of an entry. *buffer is the caller's to free; frame->body points into
- * it. -EBADMSG: damaged (reported).
+ * Reads and checks the frame of an entry, which is looked up again if it is not there: a compaction
+ * may have moved it. *buffer is the caller's to free; frame->body points into it. -EBADMSG: damaged
+ * (reported). -ENOENT: dropped meanwhile.
  */
-int read_frame(struct hl_store *store, uint32_t session, const struct index_entry *entry,
+int read_frame(struct hl_store *store, uint32_t session, struct index_entry *entry,
                uint8_t **buffer, struct frame *frame);
 
 /* ---- recover.c, recover_tail.c, reindex.c, quarantine.c ---- */

@@ -114,6 +114,8 @@ struct index_segment {
     uint64_t indexed_end; /* offset up to which its frames are in the index */
     uint64_t records;     /* of them */
     uint64_t line_bytes;  /* bytes of their lines: what this segment adds to the root log */
+    uint64_t overhead; /* bytes of the file that are no records' frames, and must be; 0: not known
+                        */
     bool sealed;
 };
 
@@ -318,6 +320,15 @@ int index_remove_session(struct index_txn *txn, uint32_t session, struct index_e
 int index_forget_session(struct index_txn *txn, uint32_t session);
 /* Whether there is such a mark: 1, 0, or an error. Other questions do not find the session. */
 int index_session_removed(struct index_view *view, uint32_t session);
+
+/* ---- what compaction changed (index_patch.c) ---- */
+
+/* The segment is listed in the place of all whose first number lies in its range; their points
+ * go. */
+int index_replace_segments(struct index_txn *txn, const struct index_segment *segment);
+/* Rows that say they are applied beyond this position say that they are up to it: of a bounded
+ * number of sessions with numbers above *after, which moves on; UINT32_MAX: all are done. */
+int index_lower_indexed(struct index_txn *txn, uint32_t *after, uint64_t position);
 
 /* ---- checking
  * ----------------------------------------------------------------------------------------- */

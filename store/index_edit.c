@@ -36,21 +36,6 @@ static bool full(const struct index_edited *result)
     return result->cost >= COST_LIMIT;
 }
 
-/* Gives the row an id and attributes of its own: what points into the map does not outlive the next
- * write. *copy is to be freed. */
-static int own_row(struct index_row *row, uint8_t **copy)
-{
-    *copy = malloc((size_t)row->id_len + row->attributes_len);
-    if (!*copy)
-        return -ENOMEM;
-    memcpy(*copy, row->id, row->id_len);
-    if (row->attributes_len)
-        memcpy(*copy + row->id_len, row->attributes, row->attributes_len);
-    row->id = (const char *)*copy;
-    row->attributes = row->attributes_len ? *copy + row->id_len : NULL;
-    return 0;
-}
-
 /* ---- entries ---- */
 
 static int leave_group(struct editing *editing)
@@ -231,7 +216,7 @@ static int edit(struct editing *editing, uint32_t session, uint64_t from, uint64
     if (error == -ENOENT || (error == 0 && stored->removed))
         return 0;
     if (error == 0)
-        error = own_row(&stored->row, &copy);
+        error = index_row_own(&stored->row, &copy);
     if (error == 0)
         error = edit_blocks(editing, from, to);
     if (error == 0 && editing->result->records > before.records) {
@@ -270,7 +255,7 @@ static int mark_removed(struct index_txn *txn, const struct index_stored *stored
     uint64_t records = stored->row.records, bytes = stored->row.bytes;
     uint64_t operations = stored->row.documents.operations;
     uint8_t *copy;
-    int error = own_row(&mark.row, &copy);
+    int error = index_row_own(&mark.row, &copy);
     if (error < 0)
         return error;
     if (txn->meta.sessions == 0 || txn->meta.records < records || txn->meta.bytes < bytes)

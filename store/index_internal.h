@@ -17,7 +17,7 @@
  * - sessions: see index_row_decode()
  * - sums: u64 bytes, u64 records, u64 first seq, u64 last seq
  * - segments: u32 last, u32 generation, u32 salt, u32 sealed, u64 indexed_end, u64 records, u64
- *   line_bytes
+ *   line_bytes, u64 overhead
  * - points: u64 offset in the file
  * - keys: u64 number; slots: u64 area, the key
  * - versions: u64 end, u32 1 if present or 2 if moved, and if present u64 source, u64 set_ms, u32
@@ -45,7 +45,7 @@
 
 #include "index.h"
 
-#define INDEX_VERSION 3U
+#define INDEX_VERSION 4U
 #define INDEX_LEVELS 3U
 #define INDEX_LENGTH_LIMIT (UINT32_C(1) << 29) /* lines are shorter */
 #define INDEX_CRC_SIZE 4U
@@ -196,6 +196,9 @@ struct index_stored {
 int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stored *stored);
 int index_row_get(const struct index_at *at, uint32_t number, struct index_stored *stored);
 int index_row_put(const struct index_txn *txn, const struct index_stored *stored);
+/* Gives the row an id and attributes of its own: what points into the map does not outlive the next
+ * write. *copy is to be freed. */
+int index_row_own(struct index_row *row, uint8_t **copy);
 
 int index_id_decode(const MDB_val *key, const MDB_val *value, uint32_t *number);
 int index_id_get(const struct index_at *at, const char *id, size_t len, uint32_t *number);

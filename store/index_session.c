@@ -91,6 +91,19 @@ int index_row_get(const struct index_at *at, uint32_t number, struct index_store
     return error < 0 ? error : index_row_decode(&key_val, &value, stored);
 }
 
+int index_row_own(struct index_row *row, uint8_t **copy)
+{
+    *copy = malloc((size_t)row->id_len + row->attributes_len);
+    if (!*copy)
+        return -ENOMEM;
+    memcpy(*copy, row->id, row->id_len);
+    if (row->attributes_len)
+        memcpy(*copy + row->id_len, row->attributes, row->attributes_len);
+    row->id = (const char *)*copy;
+    row->attributes = row->attributes_len ? *copy + row->id_len : NULL;
+    return 0;
+}
+
 int index_row_put(const struct index_txn *txn, const struct index_stored *stored)
 {
     const struct index_row *row = &stored->row;
@@ -263,6 +276,7 @@ int index_segment_decode(const MDB_val *key, const MDB_val *value, struct index_
     segment->indexed_end = index_unpack_u64(&in);
     segment->records = index_unpack_u64(&in);
     segment->line_bytes = index_unpack_u64(&in);
+    segment->overhead = index_unpack_u64(&in);
     return index_unpack_whole(&in) && sealed <= 1 && segment->last >= segment->first ? 0 : -EBADMSG;
 }
 
@@ -272,7 +286,7 @@ int index_put_segment(struct index_txn *txn, const struct index_segment *segment
         txn->failed = -EINVAL;
     if (txn->failed < 0)
         return txn->failed;
-    uint8_t content[40 + INDEX_CRC_SIZE];
+    uint8_t content[48 + INDEX_CRC_SIZE];
     struct index_pack out = {.at = content};
     index_pack_u32(&out, segment->last);
     index_pack_u32(&out, segment->generation);
@@ -281,9 +295,10 @@ int index_put_segment(struct index_txn *txn, const struct index_segment *segment
     index_pack_u64(&out, segment->indexed_end);
     index_pack_u64(&out, segment->records);
     index_pack_u64(&out, segment->line_bytes);
+    index_pack_u64(&out, segment->overhead);
     struct index_key key = index_key_u32(segment->first);
     MDB_val key_val = index_key_val(&key);
-    txn->failed = index_value_put(txn, TABLE_SEGMENTS, &key_val, content, 40, 0);
+    txn->failed = index_value_put(txn, TABLE_SEGMENTS, &key_val, content, 48, 0);
     return txn->failed;
 }
 

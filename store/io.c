@@ -64,6 +64,18 @@ static int sys_ftruncate(void *context, int fd, uint64_t size)
     return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
 }
 
+static int sys_allocate(void *context, int fd, uint64_t size)
+{
+    (void)context;
+    return -posix_fallocate(fd, 0, (off_t)size);
+}
+
+static int sys_forget(void *context, int fd)
+{
+    (void)context;
+    return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static int sys_fstat(void *context, int fd, struct stat *st)
 {
     (void)context;
@@ -158,6 +170,8 @@ const struct hl_io hl_io_system = {
     .fdatasync = sys_fdatasync,
     .fsync = sys_fsync,
     .ftruncate = sys_ftruncate,
+    .allocate = sys_allocate,
+    .forget = sys_forget,
     .fstat = sys_fstat,
     .fstatvfs = sys_fstatvfs,
     .rename = sys_rename,

@@ -26,6 +26,10 @@ struct hl_io {
     int (*fdatasync)(void *context, int fd);
     int (*fsync)(void *context, int fd);
     int (*ftruncate)(void *context, int fd, uint64_t size);
+    /* Blocks for the first size bytes, which the file then has at least (posix_fallocate()). */
+    int (*allocate)(void *context, int fd, uint64_t size);
+    /* Lets the page cache forget what of the file is on the disk, so that reads go there. */
+    int (*forget)(void *context, int fd);
     int (*fstat)(void *context, int fd, struct stat *st);
     int (*fstatvfs)(void *context, int fd, struct statvfs *st);
     int (*rename)(void *context, int from_dir, const char *from, int to_dir, const char *to);

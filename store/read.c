@@ -24,44 +24,74 @@ static bool frame_matches(const struct frame *frame, uint32_t session,
 }
 
 /* Looks at the frame of an entry in bytes that were read for it. */
-static int check_frame(struct hl_store *store, const struct segment *segment, uint32_t session,
-                       const struct index_entry *entry, const uint8_t *bytes, size_t available,
-                       struct frame *frame)
+static bool check_frame(const struct segment *segment, uint32_t session,
+                        const struct index_entry *entry, const uint8_t *bytes, size_t available,
+                        struct frame *frame)
 {
-    uint64_t offset = position_offset(entry->position);
-    if (available >= frame_size(entry->length) &&
-        frame_parse(bytes, available, segment->salt, offset, frame, NULL) == FRAME_GOOD &&
-        frame_matches(frame, session, entry))
-        return 0;
-    char what[160];
-    snprintf(what, sizeof what, "record %" PRIu64 " of session %" PRIu32 " is damaged (segment %s)",
-             entry->seq, session, segment->name);
-    store_damage(store, entry->position, what);
-    return -EBADMSG;
+    return available >= frame_size(entry->length) &&
+           frame_parse(bytes, available, segment->salt, position_offset(entry->position), frame,
+                       NULL) == FRAME_GOOD &&
+           frame_matches(frame, session, entry);
 }
 
-int read_frame(struct hl_store *store, uint32_t session, const struct index_entry *entry,
-               uint8_t **buffer, struct frame *frame)
+static int look_in(struct hl_store *store, const struct segment *segment, uint32_t session,
+                   const struct index_entry *entry, uint8_t **buffer, struct frame *frame)
+{
+    uint64_t size = frame_size(entry->length);
+    uint8_t *bytes = malloc(size);
+    if (!bytes)
+        return -ENOMEM;
+    ssize_t n = hl_io_read(store->io, segment->fd, bytes, size, position_offset(entry->position));
+    int error = n < 0                                                           ? (int)n
+                : check_frame(segment, session, entry, bytes, (size_t)n, frame) ? 0
+                                                                                : -EBADMSG;
+    if (error < 0)
+        free(bytes);
+    else
+        *buffer = bytes;
+    return error;
+}
+
+/* Where the entry says, in the segment that has this number now, and if that took the place of
+ * another a moment ago, in that. -EBADMSG: it is in neither. */
+static int look(struct hl_store *store, uint32_t session, const struct index_entry *entry,
+                uint8_t **buffer, struct frame *frame)
 {
     struct segment *segment;
-    uint64_t size = frame_size(entry->length);
-    int error = segment_get(&store->segments, position_segment(entry->position), &segment);
+    uint32_t number = position_segment(entry->position);
+    int error = segment_get(&store->segments, number, &segment);
     if (error < 0)
         return error == -ENOENT ? -EIO : error;
-    uint8_t *bytes = malloc(size);
-    if (!bytes) {
-        segment_put(&store->segments, segment);
-        return -ENOMEM;
-    }
-    ssize_t n = hl_io_read(store->io, segment->fd, bytes, size, position_offset(entry->position));
-    error = n < 0 ? (int)n : check_frame(store, segment, session, entry, bytes, (size_t)n, frame);
+    error = look_in(store, segment, session, entry, buffer, frame);
     segment_put(&store->segments, segment);
-    if (error < 0) {
-        free(bytes);
+    if (error != -EBADMSG || segment_get_replaced(&store->segments, number, &segment) < 0)
         return error;
+    error = look_in(store, segment, session, entry, buffer, frame);
+    segment_put(&store->segments, segment);
+    return error;
+}
+
+int read_frame(struct hl_store *store, uint32_t session, struct index_entry *entry,
+               uint8_t **buffer, struct frame *frame)
+{
+    for (unsigned same = 0;;) {
+        int error = look(store, session, entry, buffer, frame);
+        if (error != -EBADMSG)
+            return error;
+        /* A compaction may have moved it, or dropped it, since the entry was looked up. */
+        struct index_entry again;
+        error = lookup_seq(store, session, entry->seq, &again);
+        if (error < 0)
+            return error;
+        if (again.position == entry->position && ++same == 2)
+            break;
+        *entry = again;
     }
-    *buffer = bytes;
-    return 0;
+    char what[160];
+    snprintf(what, sizeof what, "record %" PRIu64 " of session %" PRIu32 " is damaged (segment %x)",
+             entry->seq, session, position_segment(entry->position));
+    store_damage(store, entry->position, what);
+    return -EBADMSG;
 }
 
 static void describe(struct hl_record *record, const struct index_entry *entry,
@@ -215,21 +245,31 @@ static int list_group(struct hl_store *store, uint32_t session, const struct ind
     uint8_t *bytes;
     uint64_t offset = position_offset(entries[0].position);
     ssize_t n = read_group(store, entries, size, &segment, &bytes);
+    int error = 0;
     if (n < 0)
         return (int)n;
     for (size_t i = 0; i < count && *more; i++) {
         uint64_t at = position_offset(entries[i].position) - offset;
         size_t available = at < (uint64_t)n ? (size_t)((uint64_t)n - at) : 0;
         struct hl_record record;
+        struct index_entry entry = entries[i];
         struct frame frame;
-        bool good =
-            check_frame(store, segment, session, &entries[i], bytes + at, available, &frame) == 0;
-        describe(&record, &entries[i], good ? &frame : NULL);
-        *more = each(context, &record);
+        uint8_t *own = NULL;
+        bool good = check_frame(segment, session, &entry, bytes + at, available, &frame);
+        if (!good)
+            error = read_frame(store, session, &entry, &own, &frame);
+        if (error < 0 && error != -EBADMSG && error != -ENOENT)
+            break;
+        if (error != -ENOENT) { /* that: dropped since the entries were looked up */
+            describe(&record, &entry, error == 0 ? &frame : NULL);
+            *more = each(context, &record);
+        }
+        error = 0;
+        free(own);
     }
     free(bytes);
     segment_put(&store->segments, segment);
-    return 0;
+    return error;
 }
 
 int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool details,
@@ -276,15 +316,23 @@ static int put_group(struct hl_store *store, uint32_t session, const struct inde
     uint8_t *bytes;
     uint64_t offset = position_offset(entries[0].position);
     ssize_t n = read_group(store, entries, size, &segment, &bytes);
+    int error = 0;
     if (n < 0)
         return (int)n;
     for (size_t i = 0; i < count && window->filled < window->size; i++) {
         uint64_t at = position_offset(entries[i].position) - offset;
         size_t available = at < (uint64_t)n ? (size_t)((uint64_t)n - at) : 0;
+        struct index_entry entry = entries[i];
         struct frame frame;
-        bool good =
-            check_frame(store, segment, session, &entries[i], bytes + at, available, &frame) == 0;
-        put_line(window, place->begin, good ? frame.body : NULL, entries[i].length);
+        uint8_t *own = NULL;
+        bool good = check_frame(segment, session, &entry, bytes + at, available, &frame);
+        if (!good)
+            error = read_frame(store, session, &entry, &own, &frame);
+        if (error < 0 && error != -EBADMSG)
+            break;
+        put_line(window, place->begin, error == 0 ? frame.body : NULL, entries[i].length);
+        free(own);
+        error = 0;
         if (window->offset + window->filled < place->begin + entries[i].length)
             break;
         place->begin += entries[i].length;
@@ -292,7 +340,7 @@ static int put_group(struct hl_store *store, uint32_t session, const struct inde
     }
     free(bytes);
     segment_put(&store->segments, segment);
-    return 0;
+    return error;
 }
 
 /* Finds the record that holds the window's first byte: near the cursor, or by the index. */

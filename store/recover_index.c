@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compact.h"
 #include "recover.h"
 
 static int adopt_segments(struct hl_store *store, struct index_view *view, uint64_t watermark,
@@ -180,6 +181,58 @@ bool recover_index_replaced(const struct hl_store *store)
     return st.st_dev != store->index_device || st.st_ino != store->index_inode;
 }
 
+/* Whether a live segment took the place of one that the index lists. */
+static bool replaces(const struct segment *live, const struct index_segment *known)
+{
+    return live->first <= known->first && live->last >= known->last &&
+           live->generation > known->generation;
+}
+
+/* The first live segment that is listed by what it replaced. -ENOENT: there is none. */
+static int find_unpatched(struct hl_store *store, struct segment **found)
+{
+    struct index_view *view;
+    struct index_segment known;
+    int error = index_view_begin(store->index, &view);
+    if (error < 0)
+        return error;
+    for (uint32_t after = 0;; after = known.first) {
+        error = index_segment_next(view, after, &known);
+        if (error < 0)
+            break;
+        error = segment_get(&store->segments, known.first, found);
+        if (error == 0 && replaces(*found, &known))
+            break;
+        if (error == 0)
+            segment_put(&store->segments, *found);
+        if (error < 0 && error != -ENOENT)
+            break;
+    }
+    index_view_end(view);
+    return error;
+}
+
+/* A compaction was cut short between the new segment and the index, or the index is from before
+ * it: what it says of the old segments is led to the new one. */
+static int patch_index(struct hl_store *store, struct hl_error *err)
+{
+    struct compact_patched patched;
+    struct segment *segment;
+    int error;
+    while ((error = find_unpatched(store, &segment)) == 0) {
+        store_report(store, HL_INFO, "the index is led to segment %s, which replaced others",
+                     segment->name);
+        error = compact_patch(store, segment, NULL, &patched);
+        segment_put(&store->segments, segment);
+        if (error < 0)
+            break;
+    }
+    if (error == -ENOENT)
+        return 0;
+    return hl_fail(err, -error, "it cannot be led to segments that replaced others: %s",
+                   strerror(-error));
+}
+
 /* Opens what is in index/ and adopts it. -EBADMSG, -ENOENT: it is of no use, err says why. */
 static int try_index(struct hl_store *store, bool trusted, unsigned flags, struct hl_error *err)
 {
@@ -198,7 +251,10 @@ static int try_index(struct hl_store *store, bool trusted, unsigned flags, struc
         error = open_index(store, flags, err);
     if (error < 0)
         return error;
-    error = recover_adopt_index(store, err);
+    if (!store->options.read_only && !store->no_room)
+        error = patch_index(store, err);
+    if (error == 0)
+        error = recover_adopt_index(store, err);
     if (error < 0) {
         index_close(store->index);
         store->index = NULL;

@@ -87,6 +87,9 @@ static void prepare_update(struct replay *replay, struct replay_frame *frame,
         return;
     }
     frame->counts = position_make(replay->segment->first, frame->offset) >= session->row.indexed;
+    struct index_documents *documents = &session->batch_documents;
+    if (frame->counts && row->documents.history_from > documents->history_from)
+        documents->history_from = row->documents.history_from;
     if (frame->counts && row->has_seq &&
         (!session->batch_has_seq || row->last_seq > session->batch_last_seq)) {
         session->batch_has_seq = true;
@@ -197,10 +200,13 @@ static int prepare_record(struct replay *replay, struct replay_frame *frame)
     frame->target = session;
     frame->counts = position_make(replay->segment->first, frame->offset) >= session->row.indexed;
     if (frame->counts && session->batch_has_seq && frame->seq <= session->batch_last_seq) {
+        frame->counts = false;
+        if (replay->segment->generation > 0) /* an index from before it was compacted has this one
+                                                (compact_patch()), or had it */
+            return 0;
         replay_damage(replay, frame->offset,
                       "record %" PRIu64 " of session %" PRIu32 " comes after record %" PRIu64,
                       frame->seq, frame->session, session->batch_last_seq);
-        frame->counts = false;
         return 0;
     }
     if (frame->counts && frame->type == FRAME_OPERATION) {
@@ -243,6 +249,8 @@ static void update_row(struct replay *replay, struct mem_session *session, struc
     session->row.gid = row->gid;
     session->row.mode = row->mode;
     session->row.created_ms = row->created_ms;
+    if (row->changed_ms > session->row.changed_ms)
+        session->row.changed_ms = row->changed_ms;
     memtable_take_attributes(replay->store->table, session, (void *)(uintptr_t)row->attributes,
                              row->attributes_len);
     row->attributes = NULL;

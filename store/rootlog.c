@@ -25,6 +25,7 @@ struct root_read {
     char *out;
     uint64_t offset;
     size_t size, filled;
+    uint64_t age; /* of the stream; it ends when a compaction takes lines out of it */
     /* The next frame and where its line begins in the stream. */
     uint64_t frame_at, line_at;
 };
@@ -57,8 +58,21 @@ static void table_point(const struct memtable *table, uint32_t segment, uint64_t
     }
 }
 
+/* The index's point, if what it lists is this very file: while a compaction puts another in its
+ * place it may not be. -ENOENT. */
+static int indexed_point(struct index_view *view, const struct segment *segment,
+                         uint64_t line_offset, uint64_t *line_bytes, uint64_t *file_offset)
+{
+    struct index_segment listed;
+    int error = index_segment_next(view, segment->first - 1, &listed);
+    if (error == 0 && (listed.first != segment->first || listed.salt != segment->salt))
+        error = -ENOENT;
+    return error == 0 ? index_find_point(view, segment->first, line_offset, line_bytes, file_offset)
+                      : error;
+}
+
 /* The best place in the segment to begin a scan for a line offset in it. */
-static int find_point(struct hl_store *store, uint32_t segment, uint64_t line_offset,
+static int find_point(struct hl_store *store, const struct segment *segment, uint64_t line_offset,
                       uint64_t *line_bytes, uint64_t *file_offset)
 {
     *line_bytes = 0;
@@ -67,7 +81,7 @@ static int find_point(struct hl_store *store, uint32_t segment, uint64_t line_of
     int error = lookup_view(store, &view);
     if (error == 0) {
         uint64_t lines, file;
-        error = index_find_point(view, segment, line_offset, &lines, &file);
+        error = indexed_point(view, segment, line_offset, &lines, &file);
         if (error == 0 && lines <= line_offset && file >= SEGMENT_HEADER_REGION) {
             *line_bytes = lines;
             *file_offset = file;
@@ -77,8 +91,8 @@ static int find_point(struct hl_store *store, uint32_t segment, uint64_t line_of
     if (error < 0 && error != -ENOENT)
         return error;
     pthread_rwlock_rdlock(&store->mem_lock);
-    table_point(store->frozen, segment, line_offset, line_bytes, file_offset);
-    table_point(store->table, segment, line_offset, line_bytes, file_offset);
+    table_point(store->frozen, segment->first, line_offset, line_bytes, file_offset);
+    table_point(store->table, segment->first, line_offset, line_bytes, file_offset);
     pthread_rwlock_unlock(&store->mem_lock);
     return 0;
 }
@@ -90,6 +104,11 @@ static int begin_segment(struct root_read *read, const struct hl_cursor *cursor)
     uint64_t wanted = read->offset + read->filled;
     /* One look at size and line bytes, which an append changes together. */
     pthread_rwlock_rdlock(&store->mem_lock);
+    if (read->age != atomic_load(&store->rewrites) && read->filled > 0) {
+        pthread_rwlock_unlock(&store->mem_lock);
+        return -ENOENT; /* where the next byte is now is another question */
+    }
+    read->age = atomic_load(&store->rewrites);
     int error = segment_get_by_line(&store->segments, wanted, &read->segment, &read->before);
     if (error == 0) {
         read->total = read->segment->line_bytes;
@@ -98,14 +117,15 @@ static int begin_segment(struct root_read *read, const struct hl_cursor *cursor)
     pthread_rwlock_unlock(&store->mem_lock);
     if (error < 0)
         return error;
-    if (cursor && cursor->offset <= wanted && wanted - cursor->offset <= CURSOR_REACH &&
-        cursor->place != 0 && position_segment(cursor->place) == read->segment->first) {
+    if (cursor && cursor->age == read->age && cursor->offset <= wanted &&
+        wanted - cursor->offset <= CURSOR_REACH && cursor->place != 0 &&
+        position_segment(cursor->place) == read->segment->first) {
         read->frame_at = position_offset(cursor->place);
         read->line_at = cursor->offset;
         return 0;
     }
     uint64_t lines;
-    error = find_point(store, read->segment->first, wanted - read->before, &lines, &read->frame_at);
+    error = find_point(store, read->segment, wanted - read->before, &lines, &read->frame_at);
     read->line_at = read->before + lines;
     return error;
 }
@@ -170,7 +190,7 @@ static int point_behind(struct root_read *read, uint64_t behind, uint64_t *lines
         uint64_t wanted = read->line_at - read->before + reach;
         if (wanted >= read->total)
             break;
-        int error = find_point(read->store, read->segment->first, wanted, lines, at);
+        int error = find_point(read->store, read->segment, wanted, lines, at);
         if (error < 0)
             return error;
         if (*at >= behind && *at < read->end && *lines >= read->line_at - read->before)
@@ -278,6 +298,7 @@ ssize_t hl_root_log_read(struct hl_store *store, uint64_t offset, void *buffer, 
         error = read_segment(&read, &whole);
         reached.offset = read.line_at;
         reached.place = position_make(read.segment->first, read.frame_at);
+        reached.age = read.age;
         segment_put(&store->segments, read.segment);
         if (whole && error == 0 && offset + read.filled == wanted)
             error =

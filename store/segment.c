@@ -41,6 +41,7 @@ void segment_free(struct segment_set *set, struct segment *segment)
 
 void segment_set_free(struct segment_set *set)
 {
+    segment_set_forget_replaced(set);
     for (size_t i = 0; i < set->count; i++)
         segment_free(set, set->at[i]); /* NULL: it was handed on */
     free(set->at);
@@ -181,22 +182,36 @@ static int make_file(struct segment_set *set, const char *name)
     return error == -ENODATA ? hl_io_open(set->io, set->dirfd, name, O_RDWR, 0) : -EEXIST;
 }
 
-int segment_create(struct segment_set *set, uint32_t number, const uint8_t store_id[16],
-                   uint64_t now_ms, struct segment **segment)
+int segment_new(const struct segment_set *set, uint32_t first, uint32_t last, uint32_t generation,
+                const uint8_t store_id[16], uint64_t created_ms, struct segment **segment)
 {
     struct segment *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
-    s->first = s->last = number;
-    s->created_ms = now_ms;
-    memcpy(s->store_id, store_id, sizeof s->store_id);
-    segment_name_format(s->name, number, number, 0);
-    int error = 0;
-    if (getrandom(&s->salt, sizeof s->salt, 0) != (ssize_t)sizeof s->salt)
-        error = -EIO;
     s->fd = -1;
-    if (error == 0)
-        error = s->fd = make_file(set, s->name);
+    s->first = first;
+    s->last = last;
+    s->generation = generation;
+    s->created_ms = created_ms;
+    s->size = SEGMENT_HEADER_REGION;
+    memcpy(s->store_id, store_id, sizeof s->store_id);
+    segment_name_format(s->name, first, last, generation);
+    if (getrandom(&s->salt, sizeof s->salt, 0) != (ssize_t)sizeof s->salt) {
+        segment_free((struct segment_set *)(uintptr_t)set, s);
+        return -EIO;
+    }
+    *segment = s;
+    return 0;
+}
+
+int segment_create(struct segment_set *set, uint32_t number, const uint8_t store_id[16],
+                   uint64_t now_ms, struct segment **segment)
+{
+    struct segment *s;
+    int error = segment_new(set, number, number, 0, store_id, now_ms, &s);
+    if (error < 0)
+        return error;
+    error = s->fd = make_file(set, s->name);
     if (error >= 0) {
         error = write_header(set, s);
         if (error < 0)
@@ -206,7 +221,6 @@ int segment_create(struct segment_set *set, uint32_t number, const uint8_t store
         segment_free(set, s);
         return error;
     }
-    s->size = SEGMENT_HEADER_REGION;
     *segment = s;
     return 0;
 }
@@ -331,8 +345,75 @@ void segment_put(struct segment_set *set, struct segment *segment)
     if (!segment)
         return;
     pthread_mutex_lock(&set->lock);
-    segment->users--;
+    bool last = --segment->users == 0 && segment->left;
+    if (last && segment->fd >= 0)
+        set->open--;
     pthread_mutex_unlock(&set->lock);
+    if (last)
+        segment_free(set, segment);
+}
+
+int segment_set_replace(struct segment_set *set, struct segment *segment)
+{
+    int error = 0;
+    pthread_mutex_lock(&set->lock);
+    size_t begin = lower_bound(set, segment->first), end = begin;
+    while (end < set->count && set->at[end]->last <= segment->last)
+        end++;
+    struct segment **replaced = calloc(end - begin + 1, sizeof(*replaced));
+    if (!replaced)
+        error = -ENOMEM;
+    else if (begin == end || set->replaced || set->at[begin]->first < segment->first ||
+             (end < set->count && set->at[end]->first <= segment->last))
+        error = -EBUSY;
+    if (error == 0) {
+        memcpy(replaced, set->at + begin, (end - begin) * sizeof(*replaced));
+        memmove(set->at + begin + 1, set->at + end, (set->count - end) * sizeof(*replaced));
+        set->at[begin] = segment;
+        set->count -= end - begin - 1;
+        set->replaced = replaced;
+        set->replaced_count = end - begin;
+        segment->used = ++set->clock;
+        if (segment->fd >= 0 && ++set->open > SEGMENT_OPEN_MAX)
+            close_one(set);
+    } else {
+        free(replaced);
+    }
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
+int segment_get_replaced(struct segment_set *set, uint32_t number, struct segment **segment)
+{
+    int error = -ENOENT;
+    pthread_mutex_lock(&set->lock);
+    for (size_t i = 0; i < set->replaced_count && error == -ENOENT; i++) {
+        struct segment *s = set->replaced[i];
+        if (s->first <= number && s->last >= number)
+            error = take(set, s, segment);
+    }
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
+void segment_set_forget_replaced(struct segment_set *set)
+{
+    pthread_mutex_lock(&set->lock);
+    struct segment **replaced = set->replaced;
+    size_t count = set->replaced_count;
+    set->replaced = NULL;
+    set->replaced_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        replaced[i]->left = true;
+        if (replaced[i]->users > 0)
+            replaced[i] = NULL; /* who has it frees it */
+        else if (replaced[i]->fd >= 0)
+            set->open--;
+    }
+    pthread_mutex_unlock(&set->lock);
+    for (size_t i = 0; i < count; i++)
+        segment_free(set, replaced[i]);
+    free(replaced);
 }
 
 int segment_links(const struct segment_set *set, const struct segment *segment, uint64_t *links)

@@ -34,6 +34,7 @@ struct segment {
     int fd; /* -1: closed */
     unsigned users;
     uint64_t used; /* when it was last taken, by the set's counter */
+    bool left;     /* it is in no list any more: the last user frees it */
 
     /* Written with the store's append lock held (or while it opens); read by anyone. */
     _Atomic uint64_t size; /* end of the last good frame */
@@ -48,6 +49,8 @@ struct segment_set {
     pthread_mutex_t lock;
     struct segment **at; /* ascending by first */
     size_t count, capacity;
+    struct segment **replaced; /* that another stands for now, but which may still be asked for */
+    size_t replaced_count;
     size_t open;
     uint64_t clock;
 };
@@ -88,6 +91,20 @@ int segment_get_next(struct segment_set *set, uint32_t after, struct segment **s
 int segment_get_by_line(struct segment_set *set, uint64_t offset, struct segment **segment,
                         uint64_t *before);
 void segment_put(struct segment_set *set, struct segment *segment); /* NULL is fine */
+
+/*
+ * Puts a segment, which the set takes over, in the place of those whose numbers it stands for. They
+ * are still found by segment_get_replaced(), for those who hold positions in them, until
+ * segment_set_forget_replaced(): before that their files keep their names. -ENOMEM, -EBUSY (some
+ * are replaced already) leave all as it was.
+ */
+int segment_set_replace(struct segment_set *set, struct segment *segment);
+int segment_get_replaced(struct segment_set *set, uint32_t number, struct segment **segment);
+void segment_set_forget_replaced(struct segment_set *set);
+
+/* A segment that is going to have this name, with a salt of its own, and no file yet. */
+int segment_new(const struct segment_set *set, uint32_t first, uint32_t last, uint32_t generation,
+                const uint8_t store_id[16], uint64_t created_ms, struct segment **segment);
 
 /* Writes frames that say nothing over size bytes (FRAME_HEADER_SIZE or more, a multiple of
  * FRAME_ALIGN): what is found there later must not depend on what stood there. */

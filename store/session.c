@@ -10,6 +10,8 @@
 #include "json.h"
 
 #define ATTRIBUTE_HEAD 5U
+#define FIELDS 10U          /* of a session frame that are known */
+#define FIELDS_NEEDED 0xffU /* bits of the first ones, which are never missing */
 
 int attributes_each(const void *block, uint32_t block_len, attributes_visit *each, void *context)
 {
@@ -203,6 +205,12 @@ int session_encode(const struct index_row *row, char **text, size_t *len)
         n += (size_t)snprintf(out + n, room - n, "%llu", (unsigned long long)row->last_seq);
     else
         n += (size_t)snprintf(out + n, room - n, "null");
+    if (row->changed_ms > row->created_ms)
+        n += (size_t)snprintf(out + n, room - n, ",\"changed_ms\":%llu",
+                              (unsigned long long)row->changed_ms);
+    if (row->documents.history_from > 0)
+        n += (size_t)snprintf(out + n, room - n, ",\"history_from\":%llu",
+                              (unsigned long long)row->documents.history_from);
     n += (size_t)snprintf(out + n, room - n, ",\"attributes\":{");
     struct encoding encoding = {.out = out, .used = n};
     int error = attributes_each(row->attributes, row->attributes_len, encode_attribute, &encoding);
@@ -263,16 +271,17 @@ static bool number(const struct json_member *member, uint64_t max, uint64_t *out
 
 static bool decode_member(void *context, const struct json_member *member)
 {
-    static const char *const names[] = {"session", "number",     "uid",      "gid",
-                                        "mode",    "created_ms", "last_seq", "attributes"};
+    static const char *const names[] = {"session",    "number",      "uid",      "gid",
+                                        "mode",       "created_ms",  "last_seq", "attributes",
+                                        "changed_ms", "history_from"};
     struct decoding *decoding = context;
     struct index_row *row = decoding->row;
     uint64_t value = 0;
     unsigned field = 0;
-    while (field < 8 && (strlen(names[field]) != member->key.len ||
-                         memcmp(names[field], member->key.at, member->key.len) != 0))
+    while (field < FIELDS && (strlen(names[field]) != member->key.len ||
+                              memcmp(names[field], member->key.at, member->key.len) != 0))
         field++;
-    if (field == 8)
+    if (field == FIELDS)
         return true; /* written by a later version */
     decoding->seen |= 1U << field;
     bool good = true;
@@ -314,6 +323,12 @@ static bool decode_member(void *context, const struct json_member *member)
         row->has_seq = member->type != JSON_NULL;
         good = !row->has_seq || number(member, HL_SEQ_MAX, &row->last_seq);
         break;
+    case 8:
+        good = number(member, UINT64_MAX, &row->changed_ms);
+        break;
+    case 9:
+        good = number(member, HL_SEQ_MAX, &row->documents.history_from);
+        break;
     default:
         if (member->type != JSON_OBJECT ||
             json_scan_object(member->value.at, member->value.len, decode_attribute, decoding,
@@ -330,13 +345,14 @@ int session_decode(const char *text, size_t len, struct index_row *row)
     struct decoding decoding = {.row = row, .error = 0};
     memset(row, 0, sizeof *row);
     enum json_result result = json_scan_object(text, len, decode_member, &decoding, NULL);
-    if (result != JSON_OK || decoding.seen != 0xffU) {
+    if (result != JSON_OK || (decoding.seen & FIELDS_NEEDED) != FIELDS_NEEDED) {
         free(decoding.id);
         free(decoding.attributes);
         memset(row, 0, sizeof *row);
         return decoding.error == -ENOMEM ? -ENOMEM : -EBADMSG;
     }
-    row->changed_ms = row->created_ms;
+    if (row->changed_ms < row->created_ms)
+        row->changed_ms = row->created_ms;
     row->id = decoding.id;
     row->attributes = decoding.attributes;
     row->attributes_len = decoding.attributes_len;

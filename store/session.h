@@ -3,6 +3,7 @@
  *
  * The body of a session frame is one line of JSON:
  *   {"session":ID,"number":N,"uid":N,"gid":N,"mode":N,"created_ms":N,"last_seq":N or null,
+ *    "changed_ms":N, "history_from":N (both may be missing),
  *    "attributes":{NAME:BASE64,...}}
  * In memory and in the index attributes are one block of bytes: for each, u8 length of the name,
  * u32 (little-endian) length of the value, the name, the value.
@@ -16,7 +17,8 @@
 int session_encode(const struct index_row *row, char **text, size_t *len);
 
 /* Reads a body. On success row->id and row->attributes are the caller's to free (session_row_free).
- * 0, -EBADMSG (not such a body) or -ENOMEM. Totals are zero but for last_seq and has_seq. */
+ * 0, -EBADMSG (not such a body) or -ENOMEM. Totals are zero but for
+ * last_seq, has_seq and history_from. */
 int session_decode(const char *text, size_t len, struct index_row *row);
 void session_row_free(struct index_row *row);
 

@@ -82,6 +82,8 @@ void hl_options_init(struct hl_options *options)
         .segment_size = UINT64_C(64) << 20,
         .max_record = UINT64_C(16) << 20,
         .checkpoint_interval_ms = 600000,
+        .compact_threshold = UINT64_C(1) << 20,
+        .backups = 3,
     };
 }
 
@@ -104,6 +106,7 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     store->dirfd = store->logfd = store->lockfd = -1;
     store->segments.dirfd = -1;
     store->checkpoint_clock = monotonic_ms();
+    pthread_mutex_init(&store->compact_lock, NULL);
     pthread_mutex_init(&store->reindex_lock, NULL);
     pthread_mutex_init(&store->flush_lock, NULL);
     pthread_mutex_init(&store->append_lock, NULL);
@@ -142,6 +145,7 @@ void store_free(struct hl_store *store)
     hl_io_close(store->io, store->logfd);
     hl_io_close(store->io, store->dirfd);
     hl_io_close(store->io, store->lockfd); /* the lock goes last */
+    pthread_mutex_destroy(&store->compact_lock);
     pthread_mutex_destroy(&store->reindex_lock);
     pthread_mutex_destroy(&store->flush_lock);
     pthread_mutex_destroy(&store->append_lock);
@@ -476,6 +480,10 @@ int hl_store_status(struct hl_store *store, struct hl_status *status)
         .quarantined_bytes = atomic_load(&store->quarantined_bytes),
         .recovered_records = atomic_load(&store->recovered_records),
         .recovery_ms = atomic_load(&store->recovery_ms),
+        .compactions = atomic_load(&store->compactions),
+        .freed_bytes = atomic_load(&store->freed_bytes),
+        .compact_last_ms = atomic_load(&store->compact_last_ms),
+        .compact_error = atomic_load(&store->compact_error),
     };
     for (size_t i = 0; i < sizeof store->store_id; i++)
         snprintf(status->store_id + 2 * i, 3, "%02x", store->store_id[i]);

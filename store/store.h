@@ -82,6 +82,9 @@ struct hl_news {
     const struct hl_document_news *documents;
     size_t document_count;
     uint64_t documents_skipped; /* that are left out */
+    /* What the session's log lost; with session 0, the log of the whole store. Told when readers
+     * see it. */
+    uint64_t dropped_records, dropped_bytes;
 };
 #define HL_NEWS_DOCUMENTS 4096U
 
@@ -91,6 +94,9 @@ struct hl_options {
     uint64_t segment_size;           /* 64 MiB: a segment is sealed when it reaches this */
     uint64_t max_record;             /* 16 MiB: the longest line taken, without its newline */
     uint64_t checkpoint_interval_ms; /* 600000 */
+    uint64_t compact_threshold;      /* 1 MiB: a segment is rewritten when at least so much of it is
+                                        dead,      and a quarter of it */
+    uint64_t backups;                /* 3: compactions of which the replaced segments are kept */
     const struct hl_io *io;          /* NULL: the system's calls */
     /* News for the log: recovery, damage, failures. Called from any thread; NULL: none. */
     void (*report)(void *context, enum hl_severity severity, const char *sentence);
@@ -308,6 +314,7 @@ int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool
 struct hl_cursor {
     uint64_t offset; /* byte offset in the stream of the record found below */
     uint64_t place;
+    uint64_t age; /* streams may have lost lines since */
 };
 
 /*
@@ -538,6 +545,24 @@ struct hl_check_report {
 int hl_check(const char *dir, const struct hl_check *check, struct hl_check_report *report,
              struct hl_holder *holder, struct hl_error *err);
 
+/*
+ * Rewrites segments without what is dead in them, those with the largest dead share first; appends
+ * and reads go on. Dead is what was dropped. Nothing of what the store shows changes but the
+ * offsets of the root log. The replaced files go to DIR/backup. Another compaction is waited for.
+ * -EINTR: what was done until then stays.
+ */
+struct hl_compact {
+    uint32_t session; /* 0: all segments; else only those that hold a record of it */
+    bool everything;  /* whatever has a dead byte; else by compact_threshold */
+};
+struct hl_compacted {
+    uint64_t segments_before, segments_after; /* rewritten, and made of them */
+    uint64_t bytes_before, bytes_after;
+    uint64_t records_dropped; /* from the index: operations that nothing needs any more */
+};
+int hl_compact(struct hl_store *store, const struct hl_compact *what, struct hl_progress *progress,
+               struct hl_compacted *compacted, struct hl_error *err);
+
 /* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
 
@@ -557,6 +582,10 @@ struct hl_status {
     uint64_t quarantined_bytes; /* set aside at recovery */
     uint64_t recovered_records; /* replayed at open */
     uint64_t recovery_ms;       /* how long open took */
+    uint64_t compactions;       /* that ended well since open */
+    uint64_t freed_bytes;       /* by them, in log/; backup/ keeps what they replaced for a while */
+    uint64_t compact_last_ms;   /* when the last one ended, 0 if none did */
+    int compact_error;          /* of the last one: 0, or an errno */
 };
 int hl_store_status(struct hl_store *store, struct hl_status *status);
 

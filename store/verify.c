@@ -28,7 +28,8 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
     };
     *report = (struct hl_verify_report){0};
     follow_writer(store);
-    pthread_mutex_lock(&store->append_lock); /* position and count of one moment */
+    pthread_mutex_lock(&store->reindex_lock); /* the segments stay, and the index is true of them */
+    pthread_mutex_lock(&store->append_lock);  /* position and count of one moment */
     uint64_t position = atomic_load(&store->position);
     uint64_t records = store->records;
     pthread_mutex_unlock(&store->append_lock);
@@ -40,6 +41,7 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
     char at[SEGMENT_NAME_MAX] = "";
     int error =
         inspect_segments(&inspect, position_segment(position), position_offset(position), at);
+    pthread_mutex_unlock(&store->reindex_lock);
     if (error == -EINTR)
         return hl_fail(err, EINTR, "interrupted");
     if (error < 0)

@@ -65,6 +65,7 @@ enum t_call {
     T_FDATASYNC,
     T_FSYNC,
     T_FTRUNCATE,
+    T_ALLOCATE,
     T_FSTAT,
     T_RENAME,
     T_UNLINK,

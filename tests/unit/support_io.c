@@ -115,6 +115,20 @@ static int watch_ftruncate(void *context, int fd, uint64_t size)
     return error ? error : hl_io_system.ftruncate(NULL, fd, size);
 }
 
+static int watch_allocate(void *context, int fd, uint64_t size)
+{
+    int error = on_fd(context, T_ALLOCATE, fd);
+    if (!error && is_full(context))
+        error = -ENOSPC;
+    return error ? error : hl_io_system.allocate(NULL, fd, size);
+}
+
+static int watch_forget(void *context, int fd)
+{
+    (void)context;
+    return hl_io_system.forget(NULL, fd);
+}
+
 static int watch_fstat(void *context, int fd, struct stat *st)
 {
     int error = on_fd(context, T_FSTAT, fd);
@@ -186,6 +200,8 @@ void t_io_init(struct t_io *io)
                 .fdatasync = watch_fdatasync,
                 .fsync = watch_fsync,
                 .ftruncate = watch_ftruncate,
+                .allocate = watch_allocate,
+                .forget = watch_forget,
                 .fstat = watch_fstat,
                 .fstatvfs = watch_fstatvfs,
                 .rename = watch_rename,

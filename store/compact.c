@@ -1,0 +1,444 @@
+/*
+ * compact.c - a run of compaction from end to end, and hl_compact(); see compact.h.
+ *
+ * Appends and reads go on meanwhile. What readers see: from the swap on, the new segment; entries
+ * that are not patched yet lead to the old ones, which are still there (read_frame()). The files
+ * of the old ones go to backup/ when the index is led to the new one for good.
+ */
+#include "compact.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup.h"
+#include "recover.h"
+
+#define DEAD_SHARE 4U /* a segment is worth it when one part in so many is dead */
+#define SMALL_SHARE \
+    4U /* and its neighbours come along when they are as small a part of a segment */
+#define SOURCE_BYTES 2U /* segments' worth that one run reads at most: its frames are in memory */
+
+/* One hl_compact(). */
+struct compaction {
+    struct hl_store *store;
+    const struct hl_compact *what;
+    struct hl_progress *progress;
+    struct compact_plan plan;
+    struct backup_run backup;
+    struct hl_compacted *result;
+    unsigned passed_over; /* runs that could not be made, for damage */
+};
+
+/* ---- a run ---- */
+
+static void run_free(struct compact_run *run)
+{
+    for (size_t i = 0; i < run->count; i++)
+        segment_put(&run->store->segments, run->sources[i]);
+    compact_table_free(&run->table);
+    segment_free(&run->store->segments, run->made);
+    *run = (struct compact_run){.store = run->store};
+}
+
+/* Takes the segments of the plan from `begin` to `end`, and reads their frames. */
+static int run_begin(struct compaction *compaction, size_t begin, size_t end,
+                     struct compact_run *run)
+{
+    struct hl_store *store = compaction->store;
+    int error = 0;
+    *run = (struct compact_run){.store = store, .progress = compaction->progress};
+    compact_table_init(&run->table);
+    pthread_mutex_lock(&store->append_lock);
+    run->begun_ms = log_clock(store);
+    pthread_mutex_unlock(&store->append_lock);
+    for (size_t i = begin; i < end && error == 0; i++) {
+        error = segment_get(&store->segments, compaction->plan.segments[i].first,
+                            &run->sources[run->count]);
+        if (error == 0)
+            run->count++;
+    }
+    _Atomic bool *cancel = run->progress ? &run->progress->cancel : NULL;
+    for (size_t i = 0; i < run->count && error == 0; i++)
+        error = compact_table_scan(&run->table, store, run->sources[i], (uint16_t)i, cancel);
+    return error;
+}
+
+static int make_segment(struct compact_run *run)
+{
+    uint32_t generation = 0;
+    for (size_t i = 0; i < run->count; i++) {
+        if (run->sources[i]->generation > generation)
+            generation = run->sources[i]->generation;
+    }
+    if (generation == UINT32_MAX)
+        return -EOVERFLOW;
+    return segment_new(&run->store->segments, run->sources[0]->first,
+                       run->sources[run->count - 1]->last, generation + 1, run->store->store_id,
+                       run->begun_ms, &run->made);
+}
+
+/* The name is what makes it live. Without it for good, it must not be there at all. */
+static int give_name(struct compact_run *run)
+{
+    struct hl_store *store = run->store;
+    const struct hl_io *io = store->io;
+    char temporary[SEGMENT_NAME_MAX + 8];
+    compact_temporary_name(run->made, temporary);
+    int error = io->rename(io->context, store->logfd, temporary, store->logfd, run->made->name);
+    if (error < 0) {
+        io->unlink(io->context, store->logfd, temporary, 0);
+        return error;
+    }
+    error = hl_io_fsync(io, store->logfd);
+    if (error < 0) /* the old ones are all there: if it cannot go, the next opening sees to it */
+        io->unlink(io->context, store->logfd, run->made->name, 0);
+    return error;
+}
+
+/* For who reads now. Root log loses its lines here. */
+static int swap(struct compact_run *run)
+{
+    struct hl_store *store = run->store;
+    struct hl_news news = {.session = 0};
+    uint64_t records = 0, bytes = 0;
+    for (size_t i = 0; i < run->count; i++) {
+        records += run->sources[i]->records;
+        bytes += run->sources[i]->line_bytes;
+    }
+    news.dropped_records = records - run->made->records;
+    news.dropped_bytes = bytes - run->made->line_bytes;
+    pthread_mutex_lock(&store->append_lock);
+    pthread_rwlock_wrlock(&store->mem_lock);
+    int error = segment_set_replace(&store->segments, run->made);
+    if (error == 0) {
+        store->records -= news.dropped_records;
+        store->bytes -= news.dropped_bytes;
+        atomic_fetch_add(&store->rewrites, 1);
+    }
+    pthread_rwlock_unlock(&store->mem_lock);
+    bool tell = error == 0 && news.dropped_bytes > 0 && store->options.news;
+    if (tell)
+        pthread_mutex_lock(&store->news_lock);
+    pthread_mutex_unlock(&store->append_lock);
+    if (tell) {
+        store->options.news(store->options.news_context, &news);
+        pthread_mutex_unlock(&store->news_lock);
+    }
+    return error;
+}
+
+/* Old files that are in use by nobody but those who have them open. */
+static int set_aside(struct compaction *compaction, const struct compact_run *run)
+{
+    struct hl_store *store = compaction->store;
+    int error = 0;
+    for (size_t i = 0; i < run->count && error == 0; i++)
+        error = backup_list(store, &compaction->backup, run->sources[i]->name);
+    for (size_t i = 0; i < run->count && error == 0; i++)
+        error = recover_move_away(store, run->sources[i]->name, "backup", NULL);
+    return error;
+}
+
+/* From here on the old segments are history, whatever fails. */
+static int replace(struct compaction *compaction, struct compact_run *run)
+{
+    struct hl_store *store = compaction->store;
+    struct compact_patched patched;
+    struct segment *made = run->made;
+    int error = give_name(run);
+    if (error == 0)
+        error = swap(run);
+    if (error < 0)
+        return error;
+    run->made = NULL; /* the set has it */
+    uint32_t first = made->first;
+    error = segment_get(&store->segments, first, &made);
+    if (error == 0) {
+        error = compact_patch(store, made, &run->table, &patched);
+        segment_put(&store->segments, made);
+    }
+    if (error < 0) {
+        store->unpatched = first;
+        return error;
+    }
+    segment_set_forget_replaced(&store->segments);
+    compaction->result->records_dropped += patched.records;
+    return set_aside(compaction, run);
+}
+
+static bool nothing_to_drop(const struct compact_run *run)
+{
+    for (uint32_t i = 0; i < run->table.count; i++) {
+        if (!run->table.frames[i].keep)
+            return false;
+    }
+    return run->count == 1;
+}
+
+/* Notes what a segment has besides records, so that it is not read again for nothing. */
+static int note_overhead(const struct compact_run *run)
+{
+    struct hl_store *store = run->store;
+    const struct segment *segment = run->sources[0];
+    struct index_segment listed;
+    struct index_view *view;
+    struct index_txn *txn;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return error;
+    error = index_segment_next(view, segment->first - 1, &listed);
+    lookup_view_end(store, view);
+    if (error < 0 || listed.first != segment->first)
+        return error;
+    listed.overhead = segment->size - run->table.record_bytes;
+    pthread_mutex_lock(&store->flush_lock);
+    error = index_begin(store->index, &txn);
+    if (error == 0) {
+        error = index_put_segment(txn, &listed);
+        if (error < 0)
+            index_abort(txn);
+        else
+            error = index_commit(txn);
+    }
+    pthread_mutex_unlock(&store->flush_lock);
+    return error == -EAGAIN ? 0 : error; /* it is a note only */
+}
+
+/* Makes one segment of those of the plan from begin to end. -EBADMSG: there is damage in one. */
+static int compact_run_whole(struct compaction *compaction, size_t begin, size_t end)
+{
+    struct hl_store *store = compaction->store;
+    struct hl_compacted *result = compaction->result;
+    struct compact_run run;
+    uint64_t before = 0, made = 0;
+    int error = run_begin(compaction, begin, end, &run);
+    for (size_t i = 0; i < run.count; i++)
+        before += run.sources[i]->size;
+    if (error == 0 && run.table.damaged)
+        error = -EBADMSG;
+    if (error == 0)
+        error = compact_settle(&run);
+    if (error == 0 && nothing_to_drop(&run)) {
+        error = note_overhead(&run);
+        run_free(&run);
+        return error;
+    }
+    if (error == 0)
+        error = make_segment(&run);
+    if (error == 0)
+        error = compact_write(&run);
+    if (error == 0) {
+        made = run.made->size;
+        error = replace(compaction, &run);
+    }
+    if (error == 0) {
+        result->segments_before += run.count;
+        result->segments_after++;
+        result->bytes_before += before;
+        result->bytes_after += made;
+        if (before > made)
+            atomic_fetch_add(&store->freed_bytes, before - made);
+    }
+    run_free(&run);
+    return error;
+}
+
+/* ---- which ---- */
+
+struct choice {
+    size_t begin, end; /* of the plan */
+};
+
+static bool may_join(const struct compaction *compaction, const struct choice *choice, size_t i,
+                     uint64_t live, uint64_t size)
+{
+    const struct compact_plan *plan = &compaction->plan;
+    uint64_t whole = compaction->store->options.segment_size;
+    const struct compact_segment *segment = &plan->segments[i];
+    const struct compact_segment *beside =
+        &plan->segments[i < choice->begin ? choice->begin : choice->end - 1];
+    bool neighbours =
+        i < choice->begin ? segment->last + 1 == beside->first : beside->last + 1 == segment->first;
+    return neighbours && !segment->done && choice->end - choice->begin < COMPACT_SOURCES_MAX &&
+           (segment->eligible || segment->size <= whole / SMALL_SHARE) &&
+           live + segment->live <= whole && size + segment->size <= SOURCE_BYTES * whole;
+}
+
+/* The neighbours that come along. */
+static void extend(const struct compaction *compaction, struct choice *choice)
+{
+    const struct compact_plan *plan = &compaction->plan;
+    uint64_t live = plan->segments[choice->begin].live, size = plan->segments[choice->begin].size;
+    for (;;) {
+        if (choice->end < plan->count && may_join(compaction, choice, choice->end, live, size)) {
+            live += plan->segments[choice->end].live;
+            size += plan->segments[choice->end++].size;
+        } else if (choice->begin > 0 &&
+                   may_join(compaction, choice, choice->begin - 1, live, size)) {
+            live += plan->segments[--choice->begin].live;
+            size += plan->segments[choice->begin].size;
+        } else {
+            return;
+        }
+    }
+}
+
+static void mark_eligible(struct compaction *compaction, uint64_t *total)
+{
+    const struct hl_compact *what = compaction->what;
+    uint64_t threshold = compaction->store->options.compact_threshold;
+    for (size_t i = 0; i < compaction->plan.count; i++) {
+        struct compact_segment *segment = &compaction->plan.segments[i];
+        segment->eligible = segment->dead > 0 &&
+                            (what->everything || (segment->dead >= segment->size / DEAD_SHARE &&
+                                                  segment->dead >= threshold));
+        if (segment->eligible)
+            *total += segment->size;
+    }
+}
+
+/* The one with the largest dead share of those that are left. */
+static struct compact_segment *worst(const struct compact_plan *plan)
+{
+    struct compact_segment *found = NULL;
+    for (size_t i = 0; i < plan->count; i++) {
+        struct compact_segment *segment = &plan->segments[i];
+        if (!segment->eligible || segment->done)
+            continue;
+        if (!found || (double)segment->dead / (double)segment->size >
+                          (double)found->dead / (double)found->size)
+            found = segment;
+    }
+    return found;
+}
+
+static int compact_one(struct compaction *compaction, size_t seed)
+{
+    struct hl_store *store = compaction->store;
+    struct compact_plan *plan = &compaction->plan;
+    struct choice choice = {.begin = seed, .end = seed + 1};
+    extend(compaction, &choice);
+    pthread_mutex_lock(&store->reindex_lock);
+    int error = compact_run_whole(compaction, choice.begin, choice.end);
+    if (error == -EBADMSG && choice.end - choice.begin > 1) {
+        choice = (struct choice){.begin = seed, .end = seed + 1};
+        error = compact_run_whole(compaction, choice.begin, choice.end);
+    }
+    pthread_mutex_unlock(&store->reindex_lock);
+    if (error == -EBADMSG) {
+        compaction->passed_over++;
+        store_report(store, HL_WARNING,
+                     "segment %x is damaged, and is not compacted: fsck.hotlogfs can mend it",
+                     plan->segments[seed].first);
+        error = 0;
+    }
+    for (size_t i = choice.begin; i < choice.end; i++) {
+        plan->segments[i].done = true;
+        if (compaction->progress)
+            atomic_fetch_add(&compaction->progress->done, plan->segments[i].size);
+    }
+    return error;
+}
+
+/* ---- the whole ---- */
+
+/* What an earlier run could not finish. */
+static int finish_patch(struct hl_store *store)
+{
+    struct compact_patched patched;
+    struct segment *segment;
+    if (store->unpatched == 0)
+        return 0;
+    pthread_mutex_lock(&store->reindex_lock);
+    int error = segment_get(&store->segments, store->unpatched, &segment);
+    if (error == 0) {
+        error = compact_patch(store, segment, NULL, &patched);
+        segment_put(&store->segments, segment);
+    }
+    if (error == 0) { /* the old files are stale, and go at the next opening */
+        segment_set_forget_replaced(&store->segments);
+        store->unpatched = 0;
+    }
+    pthread_mutex_unlock(&store->reindex_lock);
+    return error;
+}
+
+/* Brings what was appended so far into the index; for `everything` appends go on in another
+ * segment.
+ */
+static int prepare(struct compaction *compaction, struct hl_error *err)
+{
+    struct hl_store *store = compaction->store;
+    if (!store->index)
+        return hl_fail(err, ENOSPC, "there is no index yet: there was no room for it");
+    int error = finish_patch(store);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot finish an earlier compaction: %s", strerror(-error));
+    if (compaction->what->everything)
+        error = hl_rotate(store, err);
+    pthread_mutex_lock(&store->flush_lock);
+    if (error == 0)
+        error = flush_all(store);
+    pthread_mutex_unlock(&store->flush_lock);
+    if (error == 0)
+        error = compact_plan_make(store, &compaction->plan);
+    if (error < 0 && (!err || err->code == 0))
+        hl_fail(err, -error, "cannot see what is dead: %s", strerror(-error));
+    return error;
+}
+
+static int compact_all(struct compaction *compaction, struct hl_error *err)
+{
+    struct hl_store *store = compaction->store;
+    struct compact_plan *plan = &compaction->plan;
+    struct compact_segment *seed;
+    uint64_t total = 0;
+    mark_eligible(compaction, &total);
+    if (compaction->progress)
+        atomic_store(&compaction->progress->total, total);
+    int error = 0;
+    while (error == 0 && (seed = worst(plan)) != NULL) {
+        error = compact_one(compaction, (size_t)(seed - plan->segments));
+        if (compaction->progress && atomic_load(&compaction->progress->cancel))
+            error = -EINTR;
+    }
+    if (compaction->backup.number) {
+        int pruned = backup_prune(store, store->options.backups);
+        if (pruned < 0)
+            store_report(store, HL_WARNING, "cannot remove old backups: %s", strerror(-pruned));
+    }
+    if (error == -EINTR)
+        return hl_fail(err, EINTR, "interrupted");
+    return error < 0 ? hl_fail(err, -error, "cannot compact: %s", strerror(-error)) : 0;
+}
+
+int hl_compact(struct hl_store *store, const struct hl_compact *what, struct hl_progress *progress,
+               struct hl_compacted *compacted, struct hl_error *err)
+{
+    struct hl_compacted ignored;
+    struct compaction compaction = {.store = store,
+                                    .what = what,
+                                    .progress = progress,
+                                    .result = compacted ? compacted : &ignored};
+    *compaction.result = (struct hl_compacted){0};
+    if (err)
+        *err = (struct hl_error){0};
+    int error = store_writable(store, err);
+    if (error < 0)
+        return error;
+    pthread_mutex_lock(&store->compact_lock);
+    error = prepare(&compaction, err);
+    if (error == 0)
+        error = compact_all(&compaction, err);
+    if (error == 0)
+        atomic_fetch_add(&store->compactions, 1);
+    atomic_store(&store->compact_error, -error);
+    atomic_store(&store->compact_last_ms, now_ms());
+    compact_plan_free(&compaction.plan);
+    backup_run_free(&compaction.backup);
+    pthread_mutex_unlock(&store->compact_lock);
+    return error;
+}

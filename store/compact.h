@@ -1,0 +1,116 @@
+/*
+ * compact.h - the parts of compaction (format.md, Compaction).
+ *
+ * A run is a few neighbouring sealed segments, wholly in the index, that become one:
+ *
+ *   compact_plan.c    counts what is dead in each segment, and chooses runs
+ *   compact_frames.c  the frames of a run in memory, and which of them live
+ *   compact_write.c   the new segment, written, synced and read back
+ *   compact_patch.c   the index led from the old segments to the new one; opening does it too
+ *   compact.c         a run from end to end, and hl_compact()
+ *   backup.c          where the replaced files go, and for how long
+ *
+ * What lives is what the index points to, so a run needs to know nothing of why a record was
+ * dropped. A crash before the rename leaves the old segments, one after it the new one; what the
+ * index says of them is made good at the next opening by the same patch.
+ */
+#ifndef HL_COMPACT_H
+#define HL_COMPACT_H
+
+#include "core.h"
+
+#define COMPACT_SOURCES_MAX 64U
+
+/* A frame of a run. Places are indexes into the table plus 1; 0: none. */
+struct compact_frame {
+    uint64_t seq;
+    uint32_t session, offset, length;
+    uint32_t next; /* the session's next record */
+    uint16_t source;
+    uint8_t type;  /* enum frame_type */
+    uint8_t flags; /* of the batch; after compact_settle() as they are to be written */
+    bool keep;
+};
+
+/* What a run has of a session. */
+struct compact_session {
+    uint32_t number;      /* 0: this place of the hash table is free */
+    uint32_t first, last; /* its records, a list by compact_frame.next */
+    uint32_t head;        /* its first session frame, */
+    uint32_t newest;      /* and its last */
+    bool has_highest;
+    uint64_t highest; /* seq that was given, by its records and session frames */
+    char *body;       /* what stands in the head's place instead, or NULL; owned */
+    uint32_t body_len;
+    char *tail; /* a session frame for the end of the segment, or NULL; owned */
+    uint32_t tail_len;
+};
+
+struct compact_table {
+    struct compact_frame *frames;
+    uint32_t count, capacity;
+    struct compact_session *sessions; /* a hash table; not in any order */
+    uint32_t buckets, session_count;
+    uint32_t records;      /* events and operations */
+    uint64_t record_bytes; /* of their frames */
+    uint64_t line_bytes;
+    bool damaged; /* there are bytes that are no frame */
+};
+
+void compact_table_init(struct compact_table *table);
+void compact_table_free(struct compact_table *table);
+/* NULL: there is none. */
+struct compact_session *compact_table_find(const struct compact_table *table, uint32_t number);
+/* Adds the frames of a segment, which is open. cancel may be NULL: -EINTR once it is set. */
+int compact_table_scan(struct compact_table *table, struct hl_store *store,
+                       const struct segment *segment, uint16_t source, _Atomic bool *cancel);
+
+/* The segments of a run, taken, in order. */
+struct compact_run {
+    struct hl_store *store;
+    struct segment *sources[COMPACT_SOURCES_MAX];
+    size_t count;
+    struct hl_progress *progress; /* may be NULL */
+    uint64_t begun_ms;            /* by the store's clock, before it was looked what lives */
+    struct compact_table table;
+    struct segment *made; /* the new one */
+    uint64_t other;       /* bytes of its frames that are no records */
+};
+
+/* Decides what of the table stays, and what session frames are to say. */
+int compact_settle(struct compact_run *run);
+
+/* Writes run->made to a temporary file, synced and checked, and leaves it open in run->made->fd. */
+int compact_write(struct compact_run *run);
+void compact_temporary_name(const struct segment *segment, char name[SEGMENT_NAME_MAX + 8]);
+
+/* What a patch did. */
+struct compact_patched {
+    uint64_t records, bytes; /* dropped from the index */
+};
+
+/*
+ * Leads an index from segments that it lists to the one that took their place. sessions: which
+ * ones may have records in them; NULL: all of the index are looked at. Any part of it may be done
+ * already. flush_lock is not held, or the store is being opened. -EBADMSG: the two do not fit.
+ */
+int compact_patch(struct hl_store *store, struct segment *segment,
+                  const struct compact_table *sessions, struct compact_patched *patched);
+
+/* How much of a segment is dead, as far as can be told without reading it. */
+struct compact_segment {
+    uint32_t first, last, generation;
+    uint64_t size, live, dead;
+    bool eligible, done;
+};
+
+struct compact_plan {
+    struct compact_segment *segments; /* in order; all that are sealed and wholly indexed */
+    size_t count;
+    uint64_t dead;
+};
+
+int compact_plan_make(struct hl_store *store, struct compact_plan *plan);
+void compact_plan_free(struct compact_plan *plan);
+
+#endif

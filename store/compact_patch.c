@@ -1,0 +1,300 @@
+/*
+ * compact_patch.c - leads an index from the segments that it lists to the one that took their
+ * place.
+ *
+ * What the new segment holds is read from its file, also right after it was written, so that a
+ * patch at an opening does the very same. Each transaction leaves an index that is good, with old
+ * positions and new ones in it; the segment's row comes last, and until then another patch begins
+ * again from the start.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compact.h"
+#include "scan.h"
+
+#define GATHER 1024U /* sessions, in one transaction at most */
+
+/* A session that may have entries in the segment, and seqs between which they lie. */
+struct range {
+    uint32_t session;
+    uint64_t from, to;
+};
+
+struct patching {
+    struct hl_store *store;
+    struct segment *segment;
+    struct compact_table table;           /* of the new segment */
+    const struct compact_table *sessions; /* NULL: all of the index */
+    struct compact_patched *patched;
+    struct range ranges[GATHER];
+    size_t count;
+    uint32_t after; /* where the next ones are looked for */
+    /* Of the session that is being edited: */
+    const struct compact_session *session; /* NULL: nothing of it was kept */
+    uint32_t at;
+};
+
+/* ---- which sessions ---- */
+
+static int gather_indexed(struct patching *patching)
+{
+    struct index_view *view;
+    struct index_row row;
+    int error = index_view_begin(patching->store->index, &view);
+    if (error < 0)
+        return error;
+    while (patching->count < GATHER && error == 0) {
+        error = index_session_next(view, patching->after, &row);
+        if (error < 0)
+            break;
+        patching->ranges[patching->count++] =
+            (struct range){.session = row.number, .to = HL_SEQ_MAX};
+        patching->after = row.number;
+    }
+    index_view_end(view);
+    return error == -ENOENT ? 0 : error;
+}
+
+/* The next ones; patching->count is 0 at the end. */
+static int gather(struct patching *patching)
+{
+    const struct compact_table *sessions = patching->sessions;
+    patching->count = 0;
+    if (!sessions)
+        return gather_indexed(patching);
+    for (; patching->after < sessions->buckets && patching->count < GATHER; patching->after++) {
+        const struct compact_session *session = &sessions->sessions[patching->after];
+        if (session->number && session->first)
+            patching->ranges[patching->count++] =
+                (struct range){.session = session->number,
+                               .from = sessions->frames[session->first - 1].seq,
+                               .to = session->highest};
+    }
+    return 0;
+}
+
+/* ---- entries ---- */
+
+static enum index_verdict patch_entry(void *context, struct index_entry *entry)
+{
+    struct patching *patching = context;
+    const struct segment *segment = patching->segment;
+    const struct compact_frame *frames = patching->table.frames;
+    uint32_t number = position_segment(entry->position);
+    if (number < segment->first || number > segment->last)
+        return INDEX_KEEP;
+    if (patching->session && patching->at == 0)
+        patching->at = patching->session->first;
+    while (patching->at && frames[patching->at - 1].seq < entry->seq &&
+           frames[patching->at - 1].next)
+        patching->at = frames[patching->at - 1].next;
+    const struct compact_frame *frame = patching->at ? &frames[patching->at - 1] : NULL;
+    if (!frame || frame->seq != entry->seq || frame->length != entry->length)
+        return INDEX_DROP;
+    uint64_t position = position_make(segment->first, frame->offset);
+    if (entry->position == position)
+        return INDEX_KEEP;
+    entry->position = position;
+    return INDEX_MOVE;
+}
+
+/* How far all is done: ranges, and the seq from which the next one is to be looked at. */
+struct reached {
+    size_t ranges;
+    uint64_t from;
+};
+
+/* One transaction. *reached moves when it is committed. */
+static int edit_some(struct patching *patching, struct reached *reached)
+{
+    struct index_edited edited = {0};
+    struct reached to = *reached;
+    struct index_txn *txn;
+    int error = index_begin(patching->store->index, &txn);
+    if (error < 0)
+        return error;
+    while (to.ranges < patching->count && error == 0) {
+        const struct range *range = &patching->ranges[to.ranges];
+        uint64_t from = to.from > range->from ? to.from : range->from;
+        patching->session = compact_table_find(&patching->table, range->session);
+        patching->at = 0;
+        error = index_edit(txn, range->session, from, range->to, patch_entry, patching, &edited);
+        if (error == 0 && edited.more) {
+            to.from = edited.next;
+            break;
+        }
+        to = (struct reached){.ranges = to.ranges + 1};
+    }
+    if (error < 0 || (edited.records == 0 && edited.moved == 0)) {
+        index_abort(txn);
+        if (error == 0)
+            *reached = to;
+        return error;
+    }
+    error = index_commit(txn);
+    if (error == 0) {
+        *reached = to;
+        patching->patched->records += edited.records;
+        patching->patched->bytes += edited.bytes;
+    }
+    return error;
+}
+
+static int edit_entries(struct patching *patching)
+{
+    struct hl_store *store = patching->store;
+    int error = gather(patching);
+    while (error == 0 && patching->count > 0) {
+        struct reached reached = {0};
+        while (error == 0 && reached.ranges < patching->count) {
+            pthread_mutex_lock(&store->flush_lock);
+            error = edit_some(patching, &reached);
+            if (error == -EAGAIN)
+                error = index_grow(store->index);
+            pthread_mutex_unlock(&store->flush_lock);
+        }
+        if (error == 0)
+            error = gather(patching);
+    }
+    return error;
+}
+
+/* ---- the segment ---- */
+
+/* The rows of sessions say up to where they are applied, in positions of segments that are gone. */
+static int lower_rows(struct patching *patching)
+{
+    struct index *index = patching->store->index;
+    int error = 0;
+    for (uint32_t after = 0; error == 0 && after != UINT32_MAX;) {
+        struct index_txn *txn;
+        uint32_t next = after;
+        error = index_begin(index, &txn);
+        if (error < 0)
+            break;
+        error = index_lower_indexed(txn, &next,
+                                    position_make(patching->segment->first, SEGMENT_HEADER_REGION));
+        if (error < 0)
+            index_abort(txn);
+        else
+            error = index_commit(txn);
+        if (error == 0)
+            after = next;
+        else if (error == -EAGAIN)
+            error = index_grow(index);
+    }
+    return error;
+}
+
+/* Points for root log, where a replay would put them. */
+static int put_points(const struct patching *patching, struct index_txn *txn)
+{
+    const struct compact_table *table = &patching->table;
+    uint64_t lines = 0, next = SEGMENT_HEADER_REGION + POINT_SPACING;
+    int error = 0;
+    for (uint32_t i = 0; i < table->count && error == 0; i++) {
+        const struct compact_frame *frame = &table->frames[i];
+        if (frame->type != FRAME_EVENT && frame->type != FRAME_OPERATION)
+            continue;
+        if (frame->offset >= next) {
+            error = index_put_point(txn, patching->segment->first, lines, frame->offset);
+            next = frame->offset + POINT_SPACING;
+        }
+        lines += frame->length;
+    }
+    return error;
+}
+
+static int put_segment(struct patching *patching, const struct index_meta *meta, bool again)
+{
+    const struct segment *segment = patching->segment;
+    const struct compact_table *table = &patching->table;
+    struct index_meta changed = *meta;
+    struct index_txn *txn;
+    struct index_segment listed = {
+        .first = segment->first,
+        .last = segment->last,
+        .generation = segment->generation,
+        .salt = segment->salt,
+        .indexed_end = segment->size,
+        .records = table->records,
+        .line_bytes = table->line_bytes,
+        .overhead = segment->size - table->record_bytes,
+        .sealed = true,
+    };
+    if (again) { /* the replay counts them */
+        listed.indexed_end = SEGMENT_HEADER_REGION;
+        listed.records = listed.line_bytes = 0;
+        changed.watermark = changed.applying = position_make(segment->first, SEGMENT_HEADER_REGION);
+    }
+    int error = index_begin(patching->store->index, &txn);
+    if (error < 0)
+        return error;
+    error = index_replace_segments(txn, &listed);
+    if (error == 0)
+        error = again ? index_put_meta(txn, &changed) : put_points(patching, txn);
+    if (error < 0) {
+        index_abort(txn);
+        return error;
+    }
+    return index_commit(txn);
+}
+
+static int get_meta(struct hl_store *store, struct index_meta *meta)
+{
+    struct index_view *view;
+    int error = index_view_begin(store->index, &view);
+    if (error == 0) {
+        error = index_get_meta(view, meta);
+        index_view_end(view);
+    }
+    return error;
+}
+
+static int finish(struct patching *patching)
+{
+    struct hl_store *store = patching->store;
+    const struct segment *segment = patching->segment;
+    struct index_meta meta;
+    int error;
+    pthread_mutex_lock(&store->flush_lock);
+    do {
+        error = get_meta(store, &meta);
+        /* An index from before the segment's last frames were: all of it is replayed, and what the
+         * index has is passed over. */
+        bool again = error == 0 && position_segment(meta.watermark) <= segment->last;
+        if (again &&
+            (position_segment(meta.watermark) < segment->first || meta.applying != meta.watermark))
+            error = -EBADMSG;
+        if (error == 0 && again)
+            error = lower_rows(patching);
+        if (error == 0)
+            error = put_segment(patching, &meta, again);
+    } while (error == -EAGAIN && (error = index_grow(store->index)) == 0);
+    pthread_mutex_unlock(&store->flush_lock);
+    return error;
+}
+
+int compact_patch(struct hl_store *store, struct segment *segment,
+                  const struct compact_table *sessions, struct compact_patched *patched)
+{
+    struct patching *patching = calloc(1, sizeof *patching);
+    if (!patching)
+        return -ENOMEM;
+    *patching = (struct patching){
+        .store = store, .segment = segment, .sessions = sessions, .patched = patched};
+    *patched = (struct compact_patched){0};
+    compact_table_init(&patching->table);
+    int error = compact_table_scan(&patching->table, store, segment, 0, NULL);
+    if (error == 0 && patching->table.damaged)
+        error = -EBADMSG;
+    if (error == 0)
+        error = edit_entries(patching);
+    if (error == 0)
+        error = finish(patching);
+    compact_table_free(&patching->table);
+    free(patching);
+    return error;
+}

@@ -1,0 +1,155 @@
+/*
+ * compact_plan.c - how much of each segment is dead.
+ *
+ * One walk over the index tells what lives; what a segment has besides records is known of those
+ * that a compaction wrote, and counts as dead in all others, until they are rewritten for once.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compact.h"
+
+#define VIEW_SESSIONS 1024U
+#define VIEW_ENTRIES (UINT64_C(1) << 20) /* views must not last */
+
+struct counting {
+    struct compact_plan *plan;
+    struct compact_segment *at; /* of the last entry */
+    uint64_t entries, until;
+    uint64_t next; /* seq to go on at, if it was enough for a view */
+    bool enough;
+};
+
+static struct compact_segment *find_segment(const struct compact_plan *plan, uint32_t number)
+{
+    size_t low = 0, high = plan->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (plan->segments[middle].last < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < plan->count && plan->segments[low].first <= number ? &plan->segments[low] : NULL;
+}
+
+static bool count_entry(void *context, const struct index_entry *entry)
+{
+    struct counting *counting = context;
+    uint32_t number = position_segment(entry->position);
+    if (!counting->at || number < counting->at->first || number > counting->at->last)
+        counting->at = find_segment(counting->plan, number);
+    if (counting->at)
+        counting->at->live += frame_size(entry->length);
+    counting->next = entry->seq + 1;
+    counting->enough = ++counting->entries >= counting->until;
+    return !counting->enough;
+}
+
+/* Goes on after session *after, at seq *from of the next one, for as long as one view may last. */
+static int count_some(struct hl_store *store, struct counting *counting, uint32_t *after,
+                      uint64_t *from, bool *more)
+{
+    struct index_view *view;
+    struct index_row row;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return error;
+    counting->until = counting->entries + VIEW_ENTRIES;
+    counting->enough = false;
+    for (unsigned i = 0; i < VIEW_SESSIONS && !counting->enough; i++) {
+        error = index_session_next(view, *after, &row);
+        if (error < 0)
+            break;
+        error = index_each_from(view, row.number, *from, count_entry, counting);
+        if (error < 0)
+            break;
+        *from = counting->enough ? counting->next : 0;
+        *after = counting->enough ? row.number - 1 : row.number;
+    }
+    lookup_view_end(store, view);
+    *more = error == 0;
+    return error == -ENOENT ? 0 : error;
+}
+
+static int count_live(struct hl_store *store, struct compact_plan *plan)
+{
+    struct counting counting = {.plan = plan};
+    uint32_t after = 0;
+    uint64_t from = 0;
+    bool more = true;
+    int error = 0;
+    while (error == 0 && more)
+        error = count_some(store, &counting, &after, &from, &more);
+    return error;
+}
+
+/* Those that are sealed and wholly in the index. */
+static int list_segments(struct hl_store *store, struct compact_plan *plan)
+{
+    struct segment_set *set = &store->segments;
+    uint32_t indexed = position_segment(atomic_load(&store->indexed));
+    int error = 0;
+    pthread_mutex_lock(&set->lock);
+    plan->segments = calloc(set->count, sizeof *plan->segments);
+    if (!plan->segments)
+        error = -ENOMEM;
+    for (size_t i = 0; i < set->count && error == 0; i++) {
+        const struct segment *segment = set->at[i];
+        if (!segment->sealed || segment->last >= indexed)
+            continue;
+        plan->segments[plan->count++] = (struct compact_segment){
+            .first = segment->first,
+            .last = segment->last,
+            .generation = segment->generation,
+            .size = segment->size,
+        };
+    }
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
+static int take_overheads(struct hl_store *store, struct compact_plan *plan)
+{
+    struct index_view *view;
+    struct index_segment listed;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return error;
+    for (uint32_t after = 0; error == 0; after = listed.first) {
+        error = index_segment_next(view, after, &listed);
+        struct compact_segment *segment = error == 0 ? find_segment(plan, listed.first) : NULL;
+        if (segment && segment->generation == listed.generation)
+            segment->live += listed.overhead;
+    }
+    lookup_view_end(store, view);
+    return error == -ENOENT ? 0 : error;
+}
+
+int compact_plan_make(struct hl_store *store, struct compact_plan *plan)
+{
+    *plan = (struct compact_plan){.segments = NULL};
+    int error = list_segments(store, plan);
+    if (error == 0)
+        error = take_overheads(store, plan);
+    if (error == 0)
+        error = count_live(store, plan);
+    for (size_t i = 0; i < plan->count; i++) {
+        struct compact_segment *segment = &plan->segments[i];
+        uint64_t live = segment->live;
+        if (segment->generation == 0)
+            live += SEGMENT_HEADER_REGION;
+        segment->dead = segment->size > live ? segment->size - live : 0;
+        plan->dead += segment->dead;
+    }
+    if (error < 0)
+        compact_plan_free(plan);
+    return error;
+}
+
+void compact_plan_free(struct compact_plan *plan)
+{
+    free(plan->segments);
+    *plan = (struct compact_plan){.segments = NULL};
+}

@@ -1,0 +1,322 @@
+/* test_compact.c - store/compact.c and its parts: what is dead goes, and nothing else changes. */
+#include "support.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "../../store/index.h"
+
+/* Drops records as trim does, straight from the index: their frames are dead. */
+#include "../../store/core.h"
+
+struct dropping {
+    uint64_t below, every;
+};
+
+static enum index_verdict drop_some(void *context, struct index_entry *entry)
+{
+    const struct dropping *dropping = context;
+    bool gone = entry->seq < dropping->below && entry->seq % dropping->every != 0;
+    return gone ? INDEX_DROP : INDEX_KEEP;
+}
+
+static void drop(struct t_store *t, uint32_t session, uint64_t below, uint64_t every)
+{
+    struct dropping dropping = {below, every};
+    struct index_edited edited = {0};
+    struct index_txn *txn;
+    pthread_mutex_lock(&t->store->flush_lock);
+    assert_int_equal(flush_all(t->store), 0);
+    assert_int_equal(index_begin(t->store->index, &txn), 0);
+    assert_int_equal(index_edit(txn, session, 0, HL_SEQ_MAX, drop_some, &dropping, &edited), 0);
+    assert_false(edited.more);
+    assert_int_equal(index_commit(txn), 0);
+    pthread_mutex_unlock(&t->store->flush_lock);
+}
+
+static struct hl_compacted compact(struct t_store *t)
+{
+    struct hl_compact what = {.everything = true};
+    struct hl_compacted result;
+    int error = hl_compact(t->store, &what, NULL, &result, &t->err);
+    if (error < 0)
+        fail_msg("compact: %s", t->err.text);
+    return result;
+}
+
+static void nothing_dead_nothing_done(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store t;
+    struct t_image before;
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t s = t_session(&t, "s");
+    t_fill(&t, s, 2000, 10, 100, &chance);
+    t_image_take(t.store, &before);
+    struct hl_compacted result = compact(&t);
+    assert_int_equal(result.segments_before, 0);
+    t_shows(t.store, &before);
+    t_image_free(&before);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* Half of the records of one of two sessions. */
+static void what_is_dead_goes(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store t;
+    struct t_image before, after;
+    size_t len, len_after;
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a"), b = t_session(&t, "b");
+    for (unsigned i = 0; i < 20; i++) {
+        t_fill(&t, a, 100, 7, 100, &chance);
+        t_fill(&t, b, 50, 3, 100, &chance);
+    }
+    drop(&t, a, 1500, 10);
+    char *log = t_log(t.store, a, 4096, &len), *log_b = t_log(t.store, b, 4096, &len_after);
+    struct hl_status was, is;
+    hl_store_status(t.store, &was);
+    struct hl_compacted result = compact(&t);
+    hl_store_status(t.store, &is);
+    assert_true(result.segments_before > 3);
+    assert_true(result.bytes_after < result.bytes_before / 4 * 3);
+    assert_true(is.log_bytes < was.log_bytes);
+    assert_int_equal(is.records, 2000 - 1500 + 150 + 1000 - (2000 - 1500 + 150 + 1000) % 1);
+    size_t again;
+    char *after_a = t_log(t.store, a, 1000, &again);
+    assert_int_equal(again, len);
+    assert_memory_equal(after_a, log, len);
+    free(after_a);
+    char *after_b = t_log(t.store, b, 1000, &again);
+    assert_int_equal(again, len_after);
+    assert_memory_equal(after_b, log_b, again);
+    free(after_b);
+    t_image_take(t.store, &before);
+    t_check_log(&t);
+    struct hl_verify_report report;
+    assert_int_equal(hl_verify(t.store, &report, NULL, &t.err), 0);
+    assert_int_equal(report.damaged_gaps + report.broken_batches + report.index_missing +
+                         report.index_dangling,
+                     0);
+    t_reopen(&t);
+    t_shows(t.store, &before);
+    assert_int_equal(t.errors + t.warnings, 0);
+    t_append(&t, a, "more\n");
+    t_reopen(&t);
+    t_image_take(t.store, &after);
+    assert_int_equal(after.records, before.records + 1);
+    t_image_free(&after);
+    t_image_free(&before);
+    free(log);
+    free(log_b);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* The index is built anew from what compaction left: the same. */
+static void a_rebuild_shows_the_same(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store t;
+    struct t_image before;
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a"), b = t_session(&t, "b");
+    for (unsigned i = 0; i < 20; i++) {
+        t_fill(&t, a, 100, 7, 100, &chance);
+        t_fill(&t, b, 50, 3, 100, &chance);
+    }
+    hl_session_change(t.store, a, HL_CHANGE_MODE, 0, 0, 0600, &(struct hl_session){0});
+    drop(&t, a, 1900, 100000);
+    drop(&t, b, 100000, 100000);
+    compact(&t);
+    t_image_take(t.store, &before);
+    assert_int_equal(before.records, 101);
+    assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
+    t_shows(t.store, &before);
+    t_append(&t, b, "next\n"); /* its seqs go on */
+    struct hl_session session;
+    assert_int_equal(hl_session_by_number(t.store, b, &session), 0);
+    assert_int_equal(session.last_seq, 1001);
+    t_image_free(&before);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* ---- what fails on the way ---- */
+
+#define EVERY_CALL ((1U << T_CALLS) - 1)
+
+/* A store with something dead in most of its segments, closed. */
+static void make_base(struct t_store *t, uint64_t *chance)
+{
+    t_store_init(t);
+    t->options.segment_size = 16 * 1024;
+    t_open(t);
+    uint32_t a = t_session(t, "a"), b = t_session(t, "b"), c = t_session(t, "c");
+    for (unsigned i = 0; i < 6; i++) {
+        t_fill(t, a, 40, 7, 100, chance);
+        t_fill(t, b, 20, 3, 100, chance);
+        if (i == 2)
+            assert_int_equal(hl_checkpoint(t->store, NULL, &t->err), 0);
+        t_fill(t, c, 10, 10, 10, chance);
+        hl_session_change(t->store, c, HL_CHANGE_MODE, 0, 0, 0600 + i, &(struct hl_session){0});
+    }
+    drop(t, a, 200, 10);
+    drop(t, c, 1000, 1000);
+    t_close(t);
+}
+
+/* Another store on a copy of its directory, whose calls can fail. */
+static void copy_store(const struct t_store *from, struct t_store *to)
+{
+    t_store_init(to);
+    to->options.segment_size = from->options.segment_size;
+    t_dir_remove(to->dir);
+    t_dir_copy(from->dir, to->dir);
+}
+
+/* What its sessions show; root log may hold more, until all is compacted. */
+struct logs {
+    char *text[3];
+    size_t len[3];
+    struct hl_session about[3];
+};
+
+static void take_logs(struct t_store *t, struct logs *logs)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        char id[2] = {(char)('a' + i)};
+        logs->text[i] = t_log(t->store, t_number(t, id), 3000, &logs->len[i]);
+        assert_int_equal(hl_session_by_id(t->store, id, 1, &logs->about[i]), 0);
+    }
+}
+
+static void free_logs(struct logs *logs)
+{
+    for (unsigned i = 0; i < 3; i++)
+        free(logs->text[i]);
+}
+
+static void same_logs(struct t_store *t, const struct logs *logs)
+{
+    struct logs now;
+    take_logs(t, &now);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(now.len[i], logs->len[i]);
+        assert_memory_equal(now.text[i], logs->text[i], now.len[i]);
+        assert_int_equal(now.about[i].last_seq, logs->about[i].last_seq);
+        assert_int_equal(now.about[i].records, logs->about[i].records);
+        assert_int_equal(now.about[i].bytes, logs->about[i].bytes);
+        assert_int_equal(now.about[i].mode, logs->about[i].mode);
+    }
+    free_logs(&now);
+}
+
+static int try_compact(struct t_store *t)
+{
+    struct hl_compact what = {.everything = true};
+    return hl_compact(t->store, &what, NULL, NULL, &t->err);
+}
+
+static void check_all(struct t_store *t, const struct logs *logs)
+{
+    struct hl_verify_report report;
+    same_logs(t, logs);
+    t_check_log(t);
+    assert_int_equal(hl_verify(t->store, &report, NULL, &t->err), 0);
+    assert_int_equal(report.damaged_gaps + report.broken_batches, 0);
+}
+
+/* From one call on, nothing that the store asks of the system is done any more: as in a crash. */
+static void a_crash_at_every_call(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store base;
+    struct logs before;
+    bool crashed = true;
+    make_base(&base, &chance);
+    t_open(&base);
+    take_logs(&base, &before);
+    t_close(&base);
+    unsigned step = t_slow() ? 7 : 1;
+    for (uint64_t call = 1 + t_below(&chance, step); crashed; call += step) {
+        struct t_store t;
+        copy_store(&base, &t);
+        t_store_watch(&t);
+        t_open(&t);
+        t_io_fail(&t.io, EVERY_CALL, NULL, call, UINT64_MAX, -EIO);
+        int error = try_compact(&t);
+        crashed = t_io_failed(&t.io) > 0;
+        assert_true(error == 0 || crashed);
+        t_crash(&t);
+        t_io_heal(&t.io);
+        t_open(&t);
+        check_all(&t, &before);
+        compact(&t);
+        check_all(&t, &before);
+        t_append(&t, t_number(&t, "a"), "more\n");
+        t_close(&t);
+        t_store_free(&t);
+    }
+    free_logs(&before);
+    t_store_free(&base);
+}
+
+/* One call fails, and the store goes on. */
+static void every_call_fails_once(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store base;
+    struct logs before;
+    bool failed = true;
+    make_base(&base, &chance);
+    t_open(&base);
+    take_logs(&base, &before);
+    t_close(&base);
+    unsigned step = t_slow() ? 7 : 1;
+    for (uint64_t call = 1 + t_below(&chance, step); failed; call += step) {
+        struct t_store t;
+        copy_store(&base, &t);
+        t_store_watch(&t);
+        t_open(&t);
+        t_io_fail(&t.io, EVERY_CALL, NULL, call, 1, t_below(&chance, 2) ? -EIO : -ENOSPC);
+        int error = try_compact(&t);
+        failed = t_io_failed(&t.io) > 0;
+        assert_true(error == 0 || failed);
+        t_io_heal(&t.io);
+        same_logs(&t, &before);
+        struct hl_status status;
+        hl_store_status(t.store, &status);
+        if (status.failed == 0) {
+            compact(&t);
+            check_all(&t, &before);
+        }
+        t_crash(&t);
+        t_open(&t);
+        check_all(&t, &before);
+        t_close(&t);
+        t_store_free(&t);
+    }
+    free_logs(&before);
+    t_store_free(&base);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_dead_nothing_done), cmocka_unit_test(what_is_dead_goes),
+        cmocka_unit_test(a_rebuild_shows_the_same),  cmocka_unit_test(a_crash_at_every_call),
+        cmocka_unit_test(every_call_fails_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -110,6 +110,10 @@ static int open_store(struct program *program, struct hl_error *err)
     store_options.segment_size = options->segment_size;
     store_options.max_record = options->max_record;
     store_options.checkpoint_interval_ms = options->checkpoint_interval_ms;
+    store_options.compact_interval_ms = options->compact_interval_ms;
+    store_options.compact_threshold = options->compact_threshold;
+    store_options.history_ms = options->history_ms;
+    store_options.backups = options->backups;
     store_options.report = report;
     store_options.news = fs_news;
     store_options.news_context = &program->relay;

@@ -390,13 +390,27 @@ static int prepare(struct compaction *compaction, struct hl_error *err)
     return error;
 }
 
+static void tidy_backups(struct hl_store *store)
+{
+    uint32_t first;
+    uint64_t bytes;
+    int error = backup_prune(store, store->options.backups);
+    if (error == 0)
+        error = backup_lowest(store, &first, &bytes);
+    if (error == 0)
+        atomic_store(&store->backup_bytes, bytes);
+    else
+        store_report(store, HL_WARNING, "cannot remove old backups: %s", strerror(-error));
+}
+
 static int compact_all(struct compaction *compaction, struct hl_error *err)
 {
     struct hl_store *store = compaction->store;
     struct compact_plan *plan = &compaction->plan;
     struct compact_segment *seed;
-    uint64_t total = 0;
+    uint64_t total = 0, dead = plan->dead;
     mark_eligible(compaction, &total);
+    atomic_store(&store->dead_bytes, dead);
     if (compaction->progress)
         atomic_store(&compaction->progress->total, total);
     int error = 0;
@@ -405,11 +419,10 @@ static int compact_all(struct compaction *compaction, struct hl_error *err)
         if (compaction->progress && atomic_load(&compaction->progress->cancel))
             error = -EINTR;
     }
-    if (compaction->backup.number) {
-        int pruned = backup_prune(store, store->options.backups);
-        if (pruned < 0)
-            store_report(store, HL_WARNING, "cannot remove old backups: %s", strerror(-pruned));
-    }
+    uint64_t freed = compaction->result->bytes_before - compaction->result->bytes_after;
+    atomic_store(&store->dead_bytes, dead > freed ? dead - freed : 0);
+    if (compaction->backup.number)
+        tidy_backups(store);
     if (error == -EINTR)
         return hl_fail(err, EINTR, "interrupted");
     return error < 0 ? hl_fail(err, -error, "cannot compact: %s", strerror(-error)) : 0;
@@ -436,7 +449,7 @@ int hl_compact(struct hl_store *store, const struct hl_compact *what, struct hl_
     if (error == 0)
         atomic_fetch_add(&store->compactions, 1);
     atomic_store(&store->compact_error, -error);
-    atomic_store(&store->compact_last_ms, now_ms());
+    atomic_store(&store->compact_last_ms, store_now_ms(store));
     compact_plan_free(&compaction.plan);
     backup_run_free(&compaction.backup);
     pthread_mutex_unlock(&store->compact_lock);

@@ -7,13 +7,13 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "compact.h"
+#include "crc.h"
 #include "scan.h"
 #include "seal.h"
 
@@ -57,7 +57,7 @@ static int write_out(struct writer *writer)
         hl_io_write(writer->run->store->io, writer->fd, writer->buffer, writer->used, writer->at);
     if (error < 0)
         return error;
-    writer->crc = crc32_gzip_refl(writer->crc, writer->buffer, writer->used);
+    writer->crc = crc32_more(writer->crc, writer->buffer, writer->used);
     writer->at += writer->used;
     writer->used = 0;
     keep_pace(writer);
@@ -229,7 +229,7 @@ static int read_back(struct writer *writer)
         ssize_t n = hl_io_read(io, writer->fd, writer->buffer, want, at);
         if (n != (ssize_t)want)
             return n < 0 ? (int)n : -EIO;
-        crc = crc32_gzip_refl(crc, writer->buffer, want);
+        crc = crc32_more(crc, writer->buffer, want);
         at += want;
     }
     return error == 0 && crc != writer->crc ? -EIO : error;

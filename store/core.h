@@ -83,6 +83,20 @@ struct flusher {
     uint64_t room_wanted, try_at, try_wait;
 };
 
+/* The thread that compacts, and what is known of the clocks. */
+struct scheduler {
+    pthread_t thread;
+    bool started;
+    struct hl_progress progress;
+    pthread_mutex_t lock; /* guards all below; a leaf */
+    pthread_cond_t wake;
+    bool stop, running;
+    bool looked, suspended;       /* the clocks were compared; they do not agree */
+    uint64_t next_ms;             /* by the wall clock */
+    uint64_t wall_ms, elapsed_ms; /* as they were at the last look */
+    uint64_t sound_at;            /* elapsed_ms at which the wall clock is believed again */
+};
+
 /* What a flush leads the index to. Taken under append_lock when the table is frozen. */
 struct flush_target {
     struct index_meta meta;
@@ -153,6 +167,10 @@ struct hl_store {
     pthread_mutex_t sync_lock;
     struct commit commit;
     struct flusher flusher;
+    struct scheduler scheduler;
+
+    pthread_mutex_t retain_lock; /* a leaf, but for the file that it writes */
+    struct retain *retain;       /* retain.c */
 
     pthread_rwlock_t env_lock;
     struct index *index; /* NULL: none (read-only without one) */
@@ -166,7 +184,7 @@ struct hl_store {
     _Atomic uint64_t damage_found;
 
     _Atomic uint64_t rewrites; /* how often streams lost lines: cursors from before are of no use */
-    _Atomic uint64_t compactions, freed_bytes, compact_last_ms;
+    _Atomic uint64_t compactions, freed_bytes, compact_last_ms, dead_bytes, backup_bytes;
     _Atomic int compact_error;
     uint32_t unpatched; /* compact_lock: first number of a segment that the index does not list yet;
                            0: none */
@@ -187,7 +205,8 @@ int store_begin(struct hl_store *store, bool check, struct hl_holder *holder, st
  * Threads have ended, or never began. */
 int store_finish(struct hl_store *store);
 
-uint64_t now_ms(void); /* of the wall clock */
+uint64_t now_ms(void);                               /* of the wall clock */
+uint64_t store_now_ms(const struct hl_store *store); /* the same, or what a test says it is */
 uint64_t monotonic_ms(void);
 void store_report(const struct hl_store *store, enum hl_severity severity, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -309,6 +328,12 @@ void lookup_view_end(struct hl_store *store, struct index_view *view);
  */
 int read_frame(struct hl_store *store, uint32_t session, struct index_entry *entry,
                uint8_t **buffer, struct frame *frame);
+
+/* ---- moment.c ---- */
+
+/* The first seq of the session that was recorded at or after a moment; above its last: none was. */
+int moment_seq(struct hl_store *store, const struct hl_session *session, uint64_t ms,
+               uint64_t *seq);
 
 /* ---- recover.c, recover_tail.c, reindex.c, quarantine.c ---- */
 

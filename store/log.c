@@ -16,7 +16,7 @@
 
 uint64_t log_clock(struct hl_store *store)
 {
-    uint64_t now = now_ms();
+    uint64_t now = store_now_ms(store);
     if (now > store->clock_ms)
         store->clock_ms = now;
     return store->clock_ms;

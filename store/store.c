@@ -13,6 +13,8 @@
 
 #include "batch.h"
 #include "core.h"
+#include "retain.h"
+#include "scheduler.h"
 
 #define LOCK_TURNS 10000U /* of looking whether only readers hold the lock */
 
@@ -21,6 +23,11 @@ uint64_t now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t store_now_ms(const struct hl_store *store)
+{
+    return store->options.clock ? store->options.clock(store->options.clock_context) : now_ms();
 }
 
 uint64_t monotonic_ms(void)
@@ -82,7 +89,9 @@ void hl_options_init(struct hl_options *options)
         .segment_size = UINT64_C(64) << 20,
         .max_record = UINT64_C(16) << 20,
         .checkpoint_interval_ms = 600000,
+        .compact_interval_ms = 3600000,
         .compact_threshold = UINT64_C(1) << 20,
+        .history_ms = UINT64_C(30) * 24 * 3600 * 1000,
         .backups = 3,
     };
 }
@@ -120,6 +129,9 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     pthread_cond_init(&store->room, NULL);
     init_timed_cond(&store->commit.wake);
     init_timed_cond(&store->flusher.wake);
+    init_timed_cond(&store->scheduler.wake);
+    pthread_mutex_init(&store->scheduler.lock, NULL);
+    pthread_mutex_init(&store->retain_lock, NULL);
     store->path = strdup(path);
     store->table = memtable_new();
     if (!store->path || !store->table) {
@@ -159,6 +171,10 @@ void store_free(struct hl_store *store)
     pthread_cond_destroy(&store->room);
     pthread_cond_destroy(&store->commit.wake);
     pthread_cond_destroy(&store->flusher.wake);
+    pthread_cond_destroy(&store->scheduler.wake);
+    pthread_mutex_destroy(&store->scheduler.lock);
+    pthread_mutex_destroy(&store->retain_lock);
+    retain_free(store);
     free(store->path);
     free(store);
 }
@@ -398,7 +414,10 @@ static int start_threads(struct hl_store *store, struct hl_error *err)
     int error = commit_start(store);
     if (error == 0)
         error = flush_start(store);
+    if (error == 0)
+        error = scheduler_start(store);
     if (error < 0) {
+        flush_stop(store);
         commit_stop(store);
         return hl_fail(err, -error, "cannot start a thread: %s", strerror(-error));
     }
@@ -420,6 +439,7 @@ int hl_store_open(const char *dir, const struct hl_options *options, struct hl_s
     if (error == 0) {
         if (!options->read_only)
             snapshot_clean(store);
+        retain_load(store);
         store->checkpoint_position = checkpoint_newest(store);
         error = start_threads(store, err);
     }
@@ -452,6 +472,7 @@ int hl_store_close(struct hl_store *store)
     if (!store)
         return 0;
     if (!store->options.read_only) {
+        scheduler_stop(store);
         flush_stop(store);
         commit_stop(store);
         if (!atomic_load(&store->failed))
@@ -484,7 +505,18 @@ int hl_store_status(struct hl_store *store, struct hl_status *status)
         .freed_bytes = atomic_load(&store->freed_bytes),
         .compact_last_ms = atomic_load(&store->compact_last_ms),
         .compact_error = atomic_load(&store->compact_error),
+        .dead_bytes = atomic_load(&store->dead_bytes),
+        .backup_bytes = atomic_load(&store->backup_bytes),
     };
+    pthread_mutex_lock(&store->scheduler.lock);
+    status->compact_next_ms = store->scheduler.next_ms;
+    status->compacting = store->scheduler.running;
+    status->retain_suspended = store->scheduler.suspended;
+    pthread_mutex_unlock(&store->scheduler.lock);
+    if (status->compacting) {
+        status->compact_done = atomic_load(&store->scheduler.progress.done);
+        status->compact_total = atomic_load(&store->scheduler.progress.total);
+    }
     for (size_t i = 0; i < sizeof store->store_id; i++)
         snprintf(status->store_id + 2 * i, 3, "%02x", store->store_id[i]);
     pthread_rwlock_rdlock(&store->mem_lock);

@@ -94,10 +94,12 @@ struct hl_options {
     uint64_t segment_size;           /* 64 MiB: a segment is sealed when it reaches this */
     uint64_t max_record;             /* 16 MiB: the longest line taken, without its newline */
     uint64_t checkpoint_interval_ms; /* 600000 */
+    uint64_t compact_interval_ms;    /* 3600000; 0: only when asked for */
     uint64_t compact_threshold;      /* 1 MiB: a segment is rewritten when at least so much of it is
                                         dead,      and a quarter of it */
-    uint64_t backups;                /* 3: compactions of which the replaced segments are kept */
-    const struct hl_io *io;          /* NULL: the system's calls */
+    uint64_t history_ms; /* 30 days: operations that nothing needs any more are kept for so long */
+    uint64_t backups;    /* 3: compactions of which the replaced segments are kept */
+    const struct hl_io *io; /* NULL: the system's calls */
     /* News for the log: recovery, damage, failures. Called from any thread; NULL: none. */
     void (*report)(void *context, enum hl_severity severity, const char *sentence);
     void *report_context;
@@ -108,6 +110,9 @@ struct hl_options {
      * store take: so it must not call the store, nor wait. NULL: none. */
     void (*news)(void *context, const struct hl_news *news);
     void *news_context;
+    /* The time of day in ms, for tests; NULL: the system's. */
+    uint64_t (*clock)(void *context);
+    void *clock_context;
 };
 
 void hl_options_init(struct hl_options *options);
@@ -563,6 +568,25 @@ struct hl_compacted {
 int hl_compact(struct hl_store *store, const struct hl_compact *what, struct hl_progress *progress,
                struct hl_compacted *compacted, struct hl_error *err);
 
+/* The scheduler does the same without `everything` every compact_interval. Interrupts it. */
+void hl_compact_interrupt(struct hl_store *store);
+
+/*
+ * Rules by which the scheduler drops a session's oldest events, before it compacts: those recorded
+ * more than age_ms ago, those beyond the newest `count`, and those beyond the newest `bytes` of
+ * lines. Operations are never dropped by them. A session has its own rule or, without one, that of
+ * all (session 0); they are kept in DIR/retain. Setting one with nothing in it removes it.
+ */
+struct hl_rule {
+    bool has_age, has_count, has_bytes;
+    uint64_t age_ms, count, bytes;
+};
+int hl_retain_set(struct hl_store *store, uint32_t session, const struct hl_rule *rule,
+                  struct hl_error *err);
+/* The very rule of the session, or of all (0); with nothing in it if there is none. */
+int hl_retain_get(struct hl_store *store, uint32_t session, struct hl_rule *rule,
+                  struct hl_error *err);
+
 /* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
 
@@ -586,6 +610,12 @@ struct hl_status {
     uint64_t freed_bytes;       /* by them, in log/; backup/ keeps what they replaced for a while */
     uint64_t compact_last_ms;   /* when the last one ended, 0 if none did */
     int compact_error;          /* of the last one: 0, or an errno */
+    uint64_t compact_next_ms;   /* when the scheduler's next one is, 0: it has none */
+    bool compacting;            /* the scheduler's is under way: */
+    uint64_t compact_done, compact_total; /* bytes of log */
+    uint64_t dead_bytes;                  /* in sealed segments, when it was last looked */
+    uint64_t backup_bytes;                /* in backup/, likewise */
+    bool retain_suspended; /* by the clock: no rule and no history window drops anything */
 };
 int hl_store_status(struct hl_store *store, struct hl_status *status);
 

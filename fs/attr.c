@@ -71,7 +71,7 @@ static bool resolve_fixed(const struct node *parent, const char *name, struct no
     for (size_t i = 0; i < count; i++) {
         if (strcmp(entries[i].name, name) == 0) {
             *node = (struct node){.kind = entries[i].kind, .session = parent->session};
-            return true;
+            return true; /* of which generation it is: fs_attr_now() */
         }
     }
     return false;
@@ -218,13 +218,16 @@ static int attr_fixed(struct fs *fs, const struct node *node, struct fs_attr *at
     case NODE_ROOT_LOG:
         fs_attr_begin(attr, node, S_IFREG | 0400, fs->uid, fs->gid, atomic_load(&fs->changed_ms));
         result = hl_root_log_size(fs->store, &size);
+        if (result == 0 && !dropped_size(fs->dropped, node, &size))
+            result = -ESTALE;
         attr->st.st_blksize = LOG_BLOCK;
         break;
     default:
         return -ESTALE;
     }
     fs_attr_size(attr, size);
-    attr->entry_keep = fs->keep;
+    /* Its name can come to stand for another inode. */
+    attr->entry_keep = node->kind == NODE_ROOT_LOG ? 0 : fs->keep;
     return result;
 }
 
@@ -271,6 +274,10 @@ static int attr_range(struct fs *fs, const struct node *node, const struct hl_se
     int result = fs_range_extent(fs, node, &from, &to);
     if (result < 0)
         return result;
+    uint64_t size = to - from;
+    /* Of one that never changed nobody must see another size than its pages have. */
+    if (closed ? dropped_is_old(fs->dropped, node) : !dropped_size(fs->dropped, node, &size))
+        return -ESTALE;
     /* What never changes has a time that never does. */
     if (closed) {
         struct node at_end = {.kind = NODE_RECORD, .session = node->session, .a = node->b};
@@ -278,7 +285,7 @@ static int attr_range(struct fs *fs, const struct node *node, const struct hl_se
     }
     fs_attr_begin(attr, node, S_IFREG | fs_file_mode(NODE_RANGE, session->mode),
                   fs_owner(fs, session), session->gid, ms);
-    fs_attr_size(attr, to - from);
+    fs_attr_size(attr, size);
     attr->st.st_blksize = LOG_BLOCK;
     attr->attr_keep = attr->entry_keep = closed ? fs->keep : 0;
     return 0;
@@ -289,6 +296,7 @@ int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session
 {
     struct text text = {0};
     struct last_error error;
+    uint64_t size = session->bytes;
     int result = 0;
 
     fs_attr_begin(attr, node, S_IFREG | fs_file_mode(node->kind, session->mode),
@@ -304,8 +312,10 @@ int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session
         attr->attr_keep = fs->keep;
         break;
     case NODE_LOG:
-        fs_attr_size(attr, session->bytes);
+        result = dropped_size(fs->dropped, node, &size) ? 0 : -ESTALE;
+        fs_attr_size(attr, size);
         attr->st.st_blksize = LOG_BLOCK;
+        attr->entry_keep = 0; /* its name can come to stand for another inode */
         break;
     case NODE_FOLLOW:
         break; /* it has no size */
@@ -365,6 +375,20 @@ int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr)
     default:
         return fs_attr_file(fs, node, &session, attr);
     }
+}
+
+int fs_attr_now(struct fs *fs, struct node *node, struct fs_attr *attr)
+{
+    uint32_t generation = node->generation;
+    int result;
+
+    if (!node_has_generation(node->kind))
+        return fs_attr(fs, node, attr);
+    do {
+        node->generation = generation = dropped_generation(fs->dropped, node->session);
+        result = fs_attr(fs, node, attr);
+    } while (result == -ESTALE && dropped_generation(fs->dropped, node->session) != generation);
+    return result;
 }
 
 /* ---- records and ranges -----------------------------------------------------------------------

@@ -85,6 +85,16 @@ static struct node parent_of(const struct node *node)
     }
 }
 
+/* What an entry stands for now. */
+static struct node present(struct fs *fs, enum node_kind kind, uint32_t session)
+{
+    struct node node = {.kind = kind, .session = session};
+
+    if (node_has_generation(kind))
+        node.generation = dropped_generation(fs->dropped, session);
+    return node;
+}
+
 /* The entries that each such directory has, from *offset on; leaves it behind the last one added.
  */
 static bool add_fixed(struct listing *listing, const struct node *node, off_t *offset)
@@ -97,9 +107,9 @@ static bool add_fixed(struct listing *listing, const struct node *node, off_t *o
         if (!add_dots(listing, *offset ? ".." : ".", *offset ? &parent : node, *offset + 1))
             return false;
     }
-    for (; *offset < (off_t)count + 2; ++*offset) {
+    while (*offset < (off_t)count + 2) {
         const struct node_entry *entry = &entries[*offset - 2];
-        struct node child = {.kind = entry->kind, .session = node->session};
+        struct node child = present(listing->fs, entry->kind, node->session);
         struct fs_attr attr = {.st = {.st_ino = node_inode(&child)}};
         attr.st.st_mode =
             node_is_directory(&child) ? S_IFDIR : S_IFREG; /* enough for a plain one */
@@ -107,11 +117,14 @@ static bool add_fixed(struct listing *listing, const struct node *node, off_t *o
             listing->result = listing->session
                                   ? fs_attr_file(listing->fs, &child, listing->session, &attr)
                                   : fs_attr(listing->fs, &child, &attr);
+            if (listing->result == -ESTALE)
+                continue; /* some of it was dropped just now: it is looked at again */
             if (listing->result < 0)
                 return false;
         }
         if (!add(listing, entry->name, &child, &attr, *offset + 1))
             return false;
+        ++*offset;
     }
     if (*offset < OFFSET_FIRST)
         *offset = OFFSET_FIRST;
@@ -208,13 +221,14 @@ static void list_sessions(struct listing *listing, off_t offset)
 }
 
 /* What an entry of such a directory is. */
-static struct node entry_of(const struct node *directory, uint64_t number)
+static struct node entry_of(struct fs *fs, const struct node *directory, uint64_t number)
 {
     struct node node = {.session = directory->session, .a = number};
 
     switch (directory->kind) {
     case NODE_HISTORY:
         node.kind = NODE_HISTORY_KEY;
+        node.generation = dropped_generation(fs->dropped, node.session);
         break;
     case NODE_ARCHIVES:
         node.kind = NODE_ARCHIVE;
@@ -235,7 +249,7 @@ static struct node entry_of(const struct node *directory, uint64_t number)
 static bool add_view(void *context, const struct hl_document *document)
 {
     struct listing *listing = context;
-    struct node node = entry_of(listing->directory, document->number);
+    struct node node = entry_of(listing->fs, listing->directory, document->number);
     struct fs_attr attr = {.st = {.st_ino = node_inode(&node), .st_mode = S_IFREG}};
     char name[NODE_NAME_MAX + 1];
 

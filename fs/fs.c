@@ -147,14 +147,15 @@ static int make_parts(struct fs *fs)
         return -errno;
     fs->users = users_new();
     fs->table = table_new();
+    fs->dropped = dropped_new();
     fs->drafts = drafts_new();
     fs->last_errors = last_errors_new();
     fs->notifier = notifier_new(fs);
     fs->ctl = ctl_new(fs);
     fs->follow = follow_new(fs);
     fs->announcer = announcer_new(fs);
-    if (!fs->users || !fs->table || !fs->drafts || !fs->last_errors || !fs->notifier || !fs->ctl ||
-        !fs->follow || !fs->announcer)
+    if (!fs->users || !fs->table || !fs->dropped || !fs->drafts || !fs->last_errors ||
+        !fs->notifier || !fs->ctl || !fs->follow || !fs->announcer)
         return -ENOMEM;
     return 0;
 }
@@ -232,6 +233,7 @@ void fs_free(struct fs *fs)
     last_errors_free(fs->last_errors);
     drafts_free(fs);
     users_free(fs->users);
+    dropped_free(fs->dropped);
     table_free(fs->table);
     if (fs->dir_fd >= 0)
         close(fs->dir_fd);

@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "access.h"
+#include "dropped.h"
 #include "node.h"
 #include "table.h"
 #include "text.h"
@@ -93,7 +94,9 @@ struct sender sender_of(fuse_req_t req);
 /* Openers: 0 and *handle (linked), or a negative errno. `flags` are open()'s. */
 int append_open(struct fs *fs, fuse_req_t req, const struct node *node, int flags,
                 struct handle **handle);
-int stream_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle);
+/* closed: a range that never changes. */
+int stream_open(struct fs *fs, const struct node *node, bool closed, uid_t uid,
+                struct handle **handle);
 int record_open(struct fs *fs, const struct node *node, uint32_t length, uid_t uid,
                 struct handle **handle);
 int ctl_open(struct fs *fs, int flags, uid_t uid, struct handle **handle);
@@ -154,6 +157,7 @@ struct fs {
 
     struct users *users;
     struct table *table;
+    struct dropped *dropped;
     struct drafts *drafts;
     struct last_errors *last_errors;
     struct notifier *notifier;
@@ -195,7 +199,10 @@ struct fs_attr {
     struct stat st;
     double attr_keep, entry_keep; /* seconds */
 };
+/* -ENOENT, -ESTALE: what the node names is gone. */
 int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr);
+/* The same of what the node's name stands for now: the present generation, which is put into it. */
+int fs_attr_now(struct fs *fs, struct node *node, struct fs_attr *attr);
 /* The same for those whose store data is at hand. */
 void fs_attr_session(struct fs *fs, const struct hl_session *session, struct fs_attr *attr);
 void fs_attr_record(struct fs *fs, const struct hl_session *session, const struct hl_record *record,

@@ -63,7 +63,7 @@ const struct node_entry *node_entries(enum node_kind directory, size_t *count)
 bool node_equal(const struct node *x, const struct node *y)
 {
     return x->kind == y->kind && x->session == y->session && x->a == y->a && x->b == y->b &&
-           x->open == y->open;
+           x->open == y->open && x->generation == y->generation;
 }
 
 /* ---- ids --------------------------------------------------------------------------------------
@@ -84,8 +84,14 @@ static bool is_session_file(enum node_kind kind)
     return kind >= NODE_SESSION && kind <= NODE_AT;
 }
 
-/* Only a log changes its generation. */
-static bool has_generation(enum node_kind kind)
+bool node_has_generation(enum node_kind kind)
+{
+    return kind == NODE_LOG || kind == NODE_ROOT_LOG || kind == NODE_RANGE ||
+           kind == NODE_HISTORY_KEY;
+}
+
+/* Of these, those whose generation has a place in their id. */
+static bool is_log(enum node_kind kind)
 {
     return kind == NODE_LOG || kind == NODE_ROOT_LOG;
 }
@@ -97,15 +103,15 @@ bool node_to_id(const struct node *node, uint64_t *id)
     for (size_t i = 0; i < NUMBERED; i++) {
         if (numbered[i].kind != node->kind)
             continue;
-        if (node->a > LOW_MASK)
+        if (node->a > LOW_MASK || node->generation != 0)
             return false;
         *id = make_id(numbered[i].id, node->session, node->a);
         return true;
     }
-    if (node->a > GENERATION_MAX || !(is_fixed(node->kind) || is_session_file(node->kind)))
+    if (node->generation > GENERATION_MAX || !(is_fixed(node->kind) || is_session_file(node->kind)))
         return false;
     *id = make_id(is_fixed(node->kind) ? ID_FIXED : ID_SESSION, node->session,
-                  node->a << WHICH_BITS | (uint64_t)node->kind);
+                  (uint64_t)node->generation << WHICH_BITS | (uint64_t)node->kind);
     return true;
 }
 
@@ -137,10 +143,10 @@ bool node_from_id(uint64_t id, struct node *node)
     default:
         return false;
     }
-    if (generation != 0 && !has_generation(kind))
+    if (generation != 0 && !is_log(kind))
         return false;
     node->kind = kind;
-    node->a = generation;
+    node->generation = (uint32_t)generation;
     return true;
 }
 
@@ -169,6 +175,7 @@ uint64_t node_inode(const struct node *node)
         return id;
     uint64_t hash = mix(mix(mix(0, node->a), node->b), node->session);
     hash = mix(hash, (uint64_t)node->kind << 1 | node->open);
+    hash = mix(hash, node->generation);
     return node_table_id(hash & ((UINT64_C(1) << KIND_SHIFT) - 1));
 }
 

@@ -14,9 +14,9 @@
  *     kind 6   an archived document (its number)
  *     kind 15  an entry of the table (table.h), for what does not fit above, for ranges and `at/`
  *
- * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are a generation, so that `log`
- * can become another inode when records of it were dropped (always 0 today). Kinds 7 to 14 are
- * free.
+ * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are the generation of a `log`,
+ * which becomes another inode when records of it were dropped (dropped.h). A history of which
+ * something was dropped is in the table. Kinds 7 to 14 are free.
  */
 #ifndef HL_NODE_H
 #define HL_NODE_H
@@ -64,12 +64,16 @@ struct node {
     enum node_kind kind;
     uint32_t session; /* its number; 0 for what belongs to none */
     uint64_t a;       /* a record's seq, or that of `at/SEQ` and what is in it; a range's first; a
-                         document's, archive's or scratch
-                         file's number; else the generation */
+                         document's, archive's or scratch file's number */
     uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end; the number of a
                          document in `at/SEQ` */
     bool open;        /* the range is written `A-` */
+    uint32_t generation; /* of what node_has_generation(), else 0 */
 };
+
+/* Whether it shows records one after another, and so becomes another inode when some of them are
+ * dropped: a log, a range, a history. */
+bool node_has_generation(enum node_kind kind);
 
 bool node_equal(const struct node *x, const struct node *y);
 

@@ -63,7 +63,7 @@ static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
             fi->direct_io = 0;
             fi->keep_cache = 1;
         }
-        return stream_open(fs, node, uid, handle);
+        return stream_open(fs, node, !fi->direct_io, uid, handle);
     case NODE_AT_KEY:
         fi->direct_io = 0;
         fi->keep_cache = 1;
@@ -73,7 +73,7 @@ static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
     case NODE_LOG:
     case NODE_ROOT_LOG:
     case NODE_HISTORY_KEY:
-        return stream_open(fs, node, uid, handle);
+        return stream_open(fs, node, false, uid, handle);
     case NODE_APPEND:
     case NODE_ROOT_APPEND:
         return append_open(fs, req, node, fi->flags, handle);

@@ -21,6 +21,13 @@ void reply_result(fuse_req_t req, int result)
     fuse_reply_err(req, fs_errno(result));
 }
 
+/* What an id names is gone: then the kernel asks what its name stands for now, so that a session
+ * that was made anew is found where one was deleted. */
+static int of_id(int result)
+{
+    return result == -ENOENT ? -ESTALE : result;
+}
+
 static void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
 {
     if (len < 0)
@@ -38,25 +45,35 @@ int entry_from_attr(struct fs *fs, const struct node *node, const struct fs_attr
     return entry->ino == 0 ? -ENOMEM : 0;
 }
 
-int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry)
+int fill_entry(struct fs *fs, struct node *node, struct fuse_entry_param *entry)
 {
     struct fs_attr attr;
 
-    int result = fs_attr(fs, node, &attr);
+    int result = fs_attr_now(fs, node, &attr);
     return result < 0 ? result : entry_from_attr(fs, node, &attr, entry);
 }
 
-void reply_node(fuse_req_t req, const struct node *node)
+/* The entry of a name that was just found. */
+static int find_entry(struct fs *fs, struct node *node, struct fuse_entry_param *entry)
+{
+    int result = fill_entry(fs, node, entry);
+    return result == -ESTALE ? -ENOENT : result; /* it went since it was found */
+}
+
+static void reply_entry(fuse_req_t req, int result, const struct fuse_entry_param *entry)
+{
+    if (result < 0)
+        reply_result(req, result);
+    else if (fuse_reply_entry(req, entry) != 0)
+        fs_forget(fs_of(req), entry->ino, 1);
+}
+
+void reply_node(fuse_req_t req, struct node *node)
 {
     struct fuse_entry_param entry;
 
-    int result = fill_entry(fs_of(req), node, &entry);
-    if (result == -ESTALE)
-        result = -ENOENT; /* it went since it was found */
-    if (result < 0)
-        reply_result(req, result);
-    else if (fuse_reply_entry(req, &entry) != 0)
-        fs_forget(fs_of(req), entry.ino, 1);
+    int result = find_entry(fs_of(req), node, &entry);
+    reply_entry(req, result, &entry);
 }
 
 /* handle: the open file by which it is asked, or NULL. Who writes a file sees what he wrote. */
@@ -67,7 +84,7 @@ static void reply_attr(fuse_req_t req, const struct node *node, struct handle *h
 
     int result = fs_attr(fs, node, &attr);
     if (result < 0) {
-        reply_result(req, result);
+        reply_result(req, of_id(result));
         return;
     }
     if (handle && handle->type->attr)
@@ -98,9 +115,19 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 /* ---- names ------------------------------------------------------------------------------------
  */
 
+/* Whether a directory is one of a session that was deleted. */
+static bool is_gone(struct fs *fs, const struct node *directory)
+{
+    struct hl_session session;
+
+    return directory->session != 0 &&
+           hl_session_by_number(fs->store, directory->session, &session) == -ENOENT;
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
+    struct fuse_entry_param entry;
     struct node directory, node;
 
     int result = fs_node(fs, parent, &directory);
@@ -116,10 +143,11 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         result = state_resolve_unborn(fs, &directory, name, fuse_req_ctx(req)->pid, &node);
     if (result == 0 && announcer_hides(fs->announcer, req, &node))
         result = -ENOENT;
-    if (result < 0)
-        reply_result(req, result);
-    else
-        reply_node(req, &node);
+    if (result == 0)
+        result = find_entry(fs, &node, &entry);
+    if (result == -ENOENT && is_gone(fs, &directory))
+        result = -ESTALE;
+    reply_entry(req, result, &entry);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -210,7 +238,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 
     ssize_t len = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
     if (len == 0)
-        len = node_xattr_get(fs, &node, name, buffer, size);
+        len = of_id((int)node_xattr_get(fs, &node, name, buffer, size));
     reply_xattr(req, buffer, len, size);
     fs_buffer_done(fs, buffer, size);
 }
@@ -266,7 +294,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     if (result == 0)
-        result = node_open(fs, req, &node, fi, &handle);
+        result = of_id(node_open(fs, req, &node, fi, &handle));
     if (result < 0) {
         reply_result(req, result);
         return;
@@ -413,7 +441,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
     int result = fs_node(fs, ino, &node);
     if (result == 0 && node.session != 0) {
-        result = hl_session_by_number(fs->store, node.session, &session);
+        result = of_id(hl_session_by_number(fs->store, node.session, &session));
         if (result == 0 &&
             !request_may(req, fs_owner(fs, &session), session.gid, session.mode, ACCESS_READ))
             result = -EACCES;

@@ -23,12 +23,12 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 /* Answers 0, or the errno of a result. */
 void reply_result(fuse_req_t req, int result);
 /* What the kernel is told of a node, with a look-up counted. */
-int fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *entry);
+int fill_entry(struct fs *fs, struct node *node, struct fuse_entry_param *entry);
 /* The same with attributes that are at hand. */
 int entry_from_attr(struct fs *fs, const struct node *node, const struct fs_attr *attr,
                     struct fuse_entry_param *entry);
 /* Gives the kernel the node; the look-up is taken back if it did not want it any more. */
-void reply_node(fuse_req_t req, const struct node *node);
+void reply_node(fuse_req_t req, struct node *node);
 /* Answers 0 when what was appended so far is on the disk. */
 void reply_synced(fuse_req_t req);
 

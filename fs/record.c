@@ -22,7 +22,8 @@ struct record_handle {
 ssize_t record_read(struct fs *fs, const struct node *node, char *buffer, size_t size,
                     uint64_t offset)
 {
-    return hl_record_read(fs->store, node->session, node->a, buffer, size, offset);
+    ssize_t got = hl_record_read(fs->store, node->session, node->a, buffer, size, offset);
+    return got == -ENOENT ? -EIO : got; /* it was dropped, and is open */
 }
 
 char *fs_line_room(struct fs *fs, struct user *user, uint32_t length)

@@ -109,6 +109,8 @@ static int attr_history(struct fs *fs, const struct node *node, const struct hl_
     if (result == 0)
         result = hl_history_find(fs->store, node->session, named.key, named.key_len, &number, &size,
                                  &changed_ms);
+    if (result == 0 && !dropped_size(fs->dropped, node, &size))
+        result = -ESTALE;
     if (result == 0)
         fs_attr_view(fs, node, session, size, changed_ms, 0, attr);
     return result;

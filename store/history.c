@@ -341,13 +341,19 @@ ssize_t hl_history_read(struct hl_store *store, uint32_t session, uint64_t numbe
                         void *buffer, size_t size, struct hl_cursor *cursor)
 {
     struct index_version version;
-    uint64_t begin;
+    uint64_t begin, next = 0;
     size_t filled = 0;
     int error;
     follow_writer(store);
-    if (cursor && cursor->offset > 0 && cursor->offset == offset) {
-        begin = offset;
-        error = version_from(store, session, number, cursor->place, &version);
+    if (cursor && cursor->end == offset) {
+        begin = cursor->offset;
+        next = cursor->place;
+        error = version_from(store, session, number, next, &version);
+        if (begin < offset && size > 0 &&
+            (error == -ENOENT || (error == 0 && version.seq != next))) {
+            ((char *)buffer)[filled++] = '\n'; /* what was read in part is gone */
+            begin = offset + 1;
+        }
     } else {
         error = locate(store, session, number, offset, &version, &begin);
     }
@@ -359,15 +365,17 @@ ssize_t hl_history_read(struct hl_store *store, uint32_t session, uint64_t numbe
             break;
         }
         filled += (size_t)n;
+        next = version.seq;
         struct index_entry entry;
         error = lookup_seq(store, session, version.seq, &entry);
         if (error < 0 || offset + filled < begin + entry.length)
             break;
         begin += entry.length;
-        if (cursor)
-            *cursor = (struct hl_cursor){.offset = begin, .place = version.seq + 1};
-        error = version_from(store, session, number, version.seq + 1, &version);
+        next = version.seq + 1;
+        error = version_from(store, session, number, next, &version);
     }
+    if (cursor && filled > 0)
+        *cursor = (struct hl_cursor){.end = offset + filled, .offset = begin, .place = next};
     if (error < 0 && error != -ENOENT && filled == 0)
         return error;
     return (ssize_t)filled;

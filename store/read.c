@@ -306,6 +306,7 @@ int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool
 /* Where a stream goes on: the record that comes next, and where its line begins in the stream. */
 struct place {
     uint64_t seq, begin;
+    bool exact; /* if the line was put in part, it is that of this very seq */
 };
 
 /* Reads a group and puts its lines; *place moves on with each line that was put whole. */
@@ -330,6 +331,8 @@ static int put_group(struct hl_store *store, uint32_t session, const struct inde
             error = read_frame(store, session, &entry, &own, &frame);
         if (error < 0 && error != -EBADMSG)
             break;
+        place->seq = entries[i].seq;
+        place->exact = true;
         put_line(window, place->begin, error == 0 ? frame.body : NULL, entries[i].length);
         free(own);
         error = 0;
@@ -343,19 +346,32 @@ static int put_group(struct hl_store *store, uint32_t session, const struct inde
     return error;
 }
 
-/* Finds the record that holds the window's first byte: near the cursor, or by the index. */
+/* Finds the record that holds the window's first byte: at the cursor, near it, or by the index. */
 static int locate(struct hl_store *store, uint32_t session, uint64_t offset,
                   const struct hl_cursor *cursor, struct place *place)
 {
-    if (cursor && cursor->offset > 0 && cursor->offset <= offset &&
-        offset - cursor->offset <= CURSOR_REACH) {
-        *place = (struct place){.seq = cursor->place, .begin = cursor->offset};
+    if (cursor && (cursor->end == offset || (cursor->offset > 0 && cursor->offset <= offset &&
+                                             offset - cursor->offset <= CURSOR_REACH))) {
+        *place = (struct place){
+            .seq = cursor->place, .begin = cursor->offset, .exact = cursor->end == offset};
         return 0;
     }
     struct index_entry entry;
     int error = lookup_offset(store, session, offset, &entry, &place->begin);
     place->seq = entry.seq;
+    place->exact = true;
     return error;
+}
+
+/* What goes on in the middle of a line that is not there any more ends it. next: the record found
+ * in its place, or NULL. */
+static void end_line(struct place *place, const struct index_entry *next, struct window *window)
+{
+    if (!place->exact || place->begin >= window->offset + window->filled ||
+        (next && next->seq == place->seq))
+        return;
+    window->out[window->filled++] = '\n';
+    *place = (struct place){.seq = place->seq + 1, .begin = window->offset + window->filled};
 }
 
 ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, void *buffer,
@@ -370,6 +386,8 @@ ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, v
         return error == -ENOENT ? 0 : error;
     while (error == 0 && window.filled < size) {
         ssize_t n = lookup_entries(store, session, place.seq, entries, GATHER_ENTRIES);
+        if (n >= 0)
+            end_line(&place, n > 0 ? &entries[0] : NULL, &window);
         if (n <= 0) {
             error = (int)n;
             break;
@@ -380,9 +398,12 @@ ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, v
             error = put_group(store, session, entries + i, count, bytes, &place, &window);
             i += count;
         }
+        if (error == -ENOENT)
+            error = 0; /* dropped since it was looked up: it is not found again */
     }
     if (cursor && window.filled > 0)
-        *cursor = (struct hl_cursor){.offset = place.begin, .place = place.seq};
+        *cursor = (struct hl_cursor){
+            .end = offset + window.filled, .offset = place.begin, .place = place.seq};
     if (error < 0 && window.filled == 0)
         return error;
     return (ssize_t)window.filled;

@@ -314,10 +314,18 @@ typedef bool hl_record_each(void *context, const struct hl_record *record);
 int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool details,
                    hl_record_each *each, void *context);
 
-/* Remembers where a stream was read up to, so that reading on needs no search. Zero it to begin; it
- * may be copied; it is a hint only and never changes what is read. */
+/*
+ * Remembers where a stream was read up to. Zero it to begin; it may be copied.
+ *
+ * A read that begins where the last one ended goes on with the record that is next, also if records
+ * of the session were dropped since, which moves what lies at which offset: so who reads on neither
+ * misses a record nor gets one twice. If what was dropped was read in part, its line is ended by a
+ * newline. For any other offset it is a hint only and never changes what is read, as long as
+ * nothing was dropped.
+ */
 struct hl_cursor {
-    uint64_t offset; /* byte offset in the stream of the record found below */
+    uint64_t end;    /* where the last read ended */
+    uint64_t offset; /* where the line of the record found below began, or is to begin */
     uint64_t place;
     uint64_t age; /* streams may have lost lines since */
 };

@@ -83,9 +83,10 @@ static void test_ids_are_distinct(void **state)
             ids[count++] = round_trip((struct node){.kind = numbered[i % COUNT(numbered)],
                                                     .session = sessions[s],
                                                     .a = seqs[i / COUNT(numbered)]});
-        ids[count++] = round_trip((struct node){.kind = NODE_LOG, .session = sessions[s], .a = 1});
+        ids[count++] =
+            round_trip((struct node){.kind = NODE_LOG, .session = sessions[s], .generation = 1});
     }
-    ids[count++] = round_trip((struct node){.kind = NODE_ROOT_LOG, .a = (1U << 28) - 1});
+    ids[count++] = round_trip((struct node){.kind = NODE_ROOT_LOG, .generation = (1U << 28) - 1});
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < i; j++)
             assert_int_not_equal(ids[i], ids[j]);
@@ -104,7 +105,9 @@ static void test_what_does_not_fit(void **state)
         {.kind = NODE_SCRATCH, .session = 1, .a = 2},
         {.kind = NODE_ARCHIVE, .session = 1, .a = UINT64_C(1) << 36},
         {.kind = NODE_LOG, .session = 1U << 24},
-        {.kind = NODE_LOG, .session = 1, .a = 1U << 28},
+        {.kind = NODE_LOG, .session = 1, .generation = 1U << 28},
+        {.kind = NODE_HISTORY_KEY, .session = 1, .a = 2, .generation = 1},
+        {.kind = NODE_RANGE, .session = 1, .a = 1, .b = 2, .generation = 1},
         {.kind = NODE_RANGE, .session = 1, .a = 1, .b = 2},
         {.kind = NODE_RANGE, .session = 1, .a = 1, .b = HL_SEQ_MAX, .open = true},
         {.kind = NODE_RANGE, .session = 1, .a = 1, .b = HL_SEQ_MAX},

@@ -17,9 +17,10 @@ struct stream_handle {
     struct handle base;
     struct node node;
     struct dropped_file *file;
-    bool closed;          /* a range that was closed when it was opened */
-    uint64_t length;      /* its bytes then */
-    pthread_mutex_t lock; /* guards all below */
+    struct hl_root_reader *root; /* of the root's log, else NULL */
+    bool closed;                 /* a range that was closed when it was opened */
+    uint64_t length;             /* its bytes then */
+    pthread_mutex_t lock;        /* guards all below */
     struct hl_cursor cursor;
     struct hl_cursor
         at_end;    /* where the file ended when that was asked for; offset 0: it was not */
@@ -103,7 +104,7 @@ static ssize_t read_kind(struct fs *fs, const struct stream_handle *handle, char
     const struct node *node = &handle->node;
 
     if (node->kind == NODE_ROOT_LOG)
-        return hl_root_log_read(fs->store, offset, buffer, size, cursor);
+        return hl_root_reader_read(handle->root, offset, buffer, size);
     if (node->kind == NODE_LOG)
         return hl_log_read(fs->store, node->session, offset, buffer, size, cursor);
     if (node->kind == NODE_HISTORY_KEY)
@@ -113,7 +114,7 @@ static ssize_t read_kind(struct fs *fs, const struct stream_handle *handle, char
     return read_range(fs, node, buffer, size, offset, from, cursor);
 }
 
-/* Where a log ends, to be read on from. */
+/* Where a session's log ends, to be read on from. */
 static bool find_end(struct fs *fs, const struct stream_handle *handle, struct hl_cursor *end)
 {
     struct hl_session session;
@@ -145,7 +146,8 @@ static ssize_t stream_read(struct fs *fs, struct handle *base, char *buffer, siz
     pthread_mutex_lock(&handle->lock);
     struct hl_cursor cursor = handle->cursor;
     uint64_t from = handle->from;
-    bool goes_on = cursor.end == from + offset;
+    bool goes_on =
+        handle->root ? hl_root_reader_goes_on(handle->root, offset) : cursor.end == from + offset;
     if (!goes_on && handle->at_end.offset > 0 && handle->at_end.end == offset) {
         cursor = handle->at_end;
         goes_on = true;
@@ -174,7 +176,13 @@ static void stream_attr(struct fs *fs, struct handle *base, struct fs_attr *attr
 {
     struct stream_handle *handle = (struct stream_handle *)base;
     struct hl_cursor end;
+    uint64_t size;
 
+    if (handle->root && !dropped_is_old(fs->dropped, &handle->node) &&
+        hl_root_reader_end(handle->root, &size) == 0) {
+        fs_attr_size(attr, size);
+        dropped_read_to(handle->file, size);
+    }
     if (!find_end(fs, handle, &end))
         return;
     fs_attr_size(attr, end.end);
@@ -190,6 +198,7 @@ static void stream_release(struct fs *fs, struct handle *base)
 
     handle_unlink(fs, base);
     dropped_close(fs->dropped, handle->file);
+    hl_root_reader_close(handle->root);
     pthread_mutex_destroy(&handle->lock);
     handle_free(fs, base);
 }
@@ -210,6 +219,8 @@ int stream_open(struct fs *fs, const struct node *node, bool closed, uid_t uid,
     made->closed = closed;
     made->file = dropped_open(fs->dropped, node);
     result = made->file ? 0 : -ENOMEM;
+    if (result == 0 && node->kind == NODE_ROOT_LOG)
+        result = hl_root_reader_open(fs->store, &made->root);
     if (result == 0 && closed) {
         result = fs_range_extent(fs, node, &begin, &end);
         made->length = end - begin;
@@ -219,6 +230,7 @@ int stream_open(struct fs *fs, const struct node *node, bool closed, uid_t uid,
     if (result < 0) {
         if (made->file)
             dropped_close(fs->dropped, made->file);
+        hl_root_reader_close(made->root);
         handle_free(fs, *handle);
         *handle = NULL;
         return result;

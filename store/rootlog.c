@@ -12,23 +12,9 @@
 #include <string.h>
 
 #include "core.h"
-#include "scan.h"
+#include "rootlog.h"
 
 #define CURSOR_REACH (256U * 1024)
-
-struct root_read {
-    struct hl_store *store;
-    struct segment *segment;
-    uint64_t before; /* line bytes of the segments before this one */
-    uint64_t end;    /* offset up to which its frames are read */
-    uint64_t total;  /* line bytes up to there */
-    char *out;
-    uint64_t offset;
-    size_t size, filled;
-    uint64_t age; /* of the stream; it ends when a compaction takes lines out of it */
-    /* The next frame and where its line begins in the stream. */
-    uint64_t frame_at, line_at;
-};
 
 int hl_root_log_size(struct hl_store *store, uint64_t *size)
 {
@@ -39,7 +25,7 @@ int hl_root_log_size(struct hl_store *store, uint64_t *size)
     return 0;
 }
 
-static bool has_line(const struct root_read *read, const struct scan_item *item)
+bool root_has_line(const struct root_read *read, const struct scan_item *item)
 {
     return (item->frame.type == FRAME_EVENT || item->frame.type == FRAME_OPERATION) &&
            !store_is_void(read->store, position_make(read->segment->first, item->offset));
@@ -71,9 +57,8 @@ static int indexed_point(struct index_view *view, const struct segment *segment,
                       : error;
 }
 
-/* The best place in the segment to begin a scan for a line offset in it. */
-static int find_point(struct hl_store *store, const struct segment *segment, uint64_t line_offset,
-                      uint64_t *line_bytes, uint64_t *file_offset)
+int root_find_point(struct hl_store *store, const struct segment *segment, uint64_t line_offset,
+                    uint64_t *line_bytes, uint64_t *file_offset)
 {
     *line_bytes = 0;
     *file_offset = SEGMENT_HEADER_REGION;
@@ -125,7 +110,7 @@ static int begin_segment(struct root_read *read, const struct hl_cursor *cursor)
         return 0;
     }
     uint64_t lines;
-    error = find_point(store, read->segment, wanted - read->before, &lines, &read->frame_at);
+    error = root_find_point(store, read->segment, wanted - read->before, &lines, &read->frame_at);
     read->line_at = read->before + lines;
     return error;
 }
@@ -190,7 +175,7 @@ static int point_behind(struct root_read *read, uint64_t behind, uint64_t *lines
         uint64_t wanted = read->line_at - read->before + reach;
         if (wanted >= read->total)
             break;
-        int error = find_point(read->store, read->segment, wanted, lines, at);
+        int error = root_find_point(read->store, read->segment, wanted, lines, at);
         if (error < 0)
             return error;
         if (*at >= behind && *at < read->end && *lines >= read->line_at - read->before)
@@ -223,7 +208,7 @@ static int missing_bytes(struct root_read *read, uint64_t begin, uint64_t behind
         if (error < 0)
             break;
         if (item.kind == SCAN_FRAME) {
-            found += has_line(read, &item) ? item.frame.length : 0;
+            found += root_has_line(read, &item) ? item.frame.length : 0;
         } else if (item.kind == SCAN_GAP || item.offset < limit) {
             uint64_t end = item.kind == SCAN_GAP ? item.offset + item.size : limit;
             more = true;
@@ -243,8 +228,7 @@ static int missing_bytes(struct root_read *read, uint64_t begin, uint64_t behind
     return error;
 }
 
-/* Reads on in the segment until the window is full (*whole false) or the segment at its end. */
-static int read_segment(struct root_read *read, bool *whole)
+int root_read_segment(struct root_read *read, bool *whole)
 {
     struct scan scan;
     struct scan_item item;
@@ -257,7 +241,7 @@ static int read_segment(struct root_read *read, bool *whole)
         if (error < 0)
             break;
         if (item.kind == SCAN_FRAME) {
-            if (has_line(read, &item))
+            if (root_has_line(read, &item))
                 *whole = put(read, item.frame.body, item.frame.length);
         } else {
             uint64_t missing, behind = item.kind == SCAN_END ? read->end : item.offset + item.size;
@@ -295,7 +279,7 @@ ssize_t hl_root_log_read(struct hl_store *store, uint64_t offset, void *buffer, 
         if (error < 0)
             break;
         uint64_t wanted = offset + read.filled;
-        error = read_segment(&read, &whole);
+        error = root_read_segment(&read, &whole);
         reached.offset = read.line_at;
         reached.place = position_make(read.segment->first, read.frame_at);
         reached.age = read.age;

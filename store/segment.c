@@ -340,6 +340,17 @@ int segment_get_by_line(struct segment_set *set, uint64_t offset, struct segment
     return error;
 }
 
+int segment_get_last(struct segment_set *set, struct segment **segment, uint64_t *lines)
+{
+    *lines = 0;
+    pthread_mutex_lock(&set->lock);
+    for (size_t i = 0; i < set->count; i++)
+        *lines += set->at[i]->line_bytes;
+    int error = set->count ? take(set, set->at[set->count - 1], segment) : -ENOENT;
+    pthread_mutex_unlock(&set->lock);
+    return error;
+}
+
 void segment_put(struct segment_set *set, struct segment *segment)
 {
     if (!segment)

@@ -90,6 +90,8 @@ int segment_get_next(struct segment_set *set, uint32_t after, struct segment **s
  * before it. -ENOENT: past the end. Takes (opens) the segment as segment_get() does. */
 int segment_get_by_line(struct segment_set *set, uint64_t offset, struct segment **segment,
                         uint64_t *before);
+/* The last segment, and how many line bytes stand in all. Likewise. */
+int segment_get_last(struct segment_set *set, struct segment **segment, uint64_t *lines);
 void segment_put(struct segment_set *set, struct segment *segment); /* NULL is fine */
 
 /*

@@ -351,6 +351,23 @@ ssize_t hl_root_log_read(struct hl_store *store, uint64_t offset, void *buffer, 
                          struct hl_cursor *cursor);
 
 /*
+ * A reader of that log, for whom it only grows, also while segments are rewritten: a read at the
+ * offset where the last one ended, or at 0 to begin, goes on with the record that is next. If what
+ * was dropped was read in part, its line is ended by a newline. A read at any other offset gives
+ * what lies there now. It may keep a segment's file open. Its functions may be called from several
+ * threads at once.
+ */
+struct hl_root_reader;
+int hl_root_reader_open(struct hl_store *store, struct hl_root_reader **reader);
+ssize_t hl_root_reader_read(struct hl_root_reader *reader, uint64_t offset, void *buffer,
+                            size_t size);
+/* The present size of the log; a read at that offset goes on there. */
+int hl_root_reader_end(struct hl_root_reader *reader, uint64_t *size);
+/* Where the last read ended, or the last end that was asked for. */
+bool hl_root_reader_goes_on(struct hl_root_reader *reader, uint64_t offset);
+void hl_root_reader_close(struct hl_root_reader *reader); /* NULL is fine */
+
+/*
  * Read-only stores: hl_look() takes in what the writer appended since, and gives news of it, as
  * every read does. hl_watch() opens a descriptor that becomes readable when it may be worth while;
  * the caller reads it empty and closes it; it never blocks. Or a negative errno: the system cannot

@@ -23,9 +23,11 @@ void reply_result(fuse_req_t req, int result)
 
 /* What an id names is gone: then the kernel asks what its name stands for now, so that a session
  * that was made anew is found where one was deleted. */
-static int of_id(int result)
+static int of_id(const struct node *node, int result)
 {
-    return result == -ENOENT ? -ESTALE : result;
+    /* What is in state/ the kernel always looks up. */
+    bool kept = node->kind != NODE_DOCUMENT && node->kind != NODE_SCRATCH;
+    return result == -ENOENT && kept ? -ESTALE : result;
 }
 
 static void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
@@ -84,7 +86,7 @@ static void reply_attr(fuse_req_t req, const struct node *node, struct handle *h
 
     int result = fs_attr(fs, node, &attr);
     if (result < 0) {
-        reply_result(req, of_id(result));
+        reply_result(req, of_id(node, result));
         return;
     }
     if (handle && handle->type->attr)
@@ -238,7 +240,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 
     ssize_t len = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
     if (len == 0)
-        len = of_id((int)node_xattr_get(fs, &node, name, buffer, size));
+        len = of_id(&node, (int)node_xattr_get(fs, &node, name, buffer, size));
     reply_xattr(req, buffer, len, size);
     fs_buffer_done(fs, buffer, size);
 }
@@ -294,7 +296,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     if (result == 0)
-        result = of_id(node_open(fs, req, &node, fi, &handle));
+        result = of_id(&node, node_open(fs, req, &node, fi, &handle));
     if (result < 0) {
         reply_result(req, result);
         return;
@@ -441,7 +443,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
     int result = fs_node(fs, ino, &node);
     if (result == 0 && node.session != 0) {
-        result = of_id(hl_session_by_number(fs->store, node.session, &session));
+        result = of_id(&node, hl_session_by_number(fs->store, node.session, &session));
         if (result == 0 &&
             !request_may(req, fs_owner(fs, &session), session.gid, session.mode, ACCESS_READ))
             result = -EACCES;

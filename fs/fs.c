@@ -15,8 +15,10 @@
 #define KEEP_SECONDS (365.0 * 24 * 3600)
 /* Beside a writer in another process nobody tells us when a session's bits change. */
 #define KEEP_SECONDS_READ_ONLY 1.0
-/* Read buffers up to this size stay with their thread; larger ones go back to the system. */
+/* Read buffers up to this size stay with their thread; of larger ones, as the kernel asks for at
+ * most, one stays: fresh pages from the system cost more than filling them. */
 #define BUFFER_KEPT (256U * 1024)
+#define BUFFER_LARGE (1024U * 1024)
 
 /* ---- clocks, threads, memory ------------------------------------------------------------------
  */
@@ -51,9 +53,14 @@ int fs_thread_start(pthread_t *thread, void *(*run)(void *), void *context)
 
 char *fs_buffer(struct fs *fs, size_t size)
 {
-    if (size > BUFFER_KEPT)
+    char *buffer;
+    if (size > BUFFER_LARGE)
         return malloc(size);
-    char *buffer = pthread_getspecific(fs->buffer_key);
+    if (size > BUFFER_KEPT) {
+        buffer = atomic_exchange(&fs->large_buffer, NULL);
+        return buffer ? buffer : malloc(BUFFER_LARGE);
+    }
+    buffer = pthread_getspecific(fs->buffer_key);
     if (buffer)
         return buffer;
     buffer = malloc(BUFFER_KEPT);
@@ -66,9 +73,10 @@ char *fs_buffer(struct fs *fs, size_t size)
 
 void fs_buffer_done(struct fs *fs, char *buffer, size_t size)
 {
-    (void)fs;
-    if (size > BUFFER_KEPT)
+    if (size > BUFFER_LARGE)
         free(buffer);
+    else if (size > BUFFER_KEPT && buffer)
+        free(atomic_exchange(&fs->large_buffer, buffer));
 }
 
 struct sender sender_of(fuse_req_t req)
@@ -242,6 +250,7 @@ void fs_free(struct fs *fs)
         free(pthread_getspecific(fs->buffer_key));
         pthread_key_delete(fs->buffer_key);
     }
+    free(atomic_load(&fs->large_buffer));
     pthread_cond_destroy(&fs->parked_none);
     pthread_mutex_destroy(&fs->parked_lock);
     pthread_mutex_destroy(&fs->handles_lock);

@@ -142,7 +142,8 @@ struct fs {
     uint64_t started_tick; /* milliseconds of the monotonic clock */
     double keep;           /* seconds for which the kernel may keep what only we change */
     bool buffer_key_made;
-    pthread_key_t buffer_key; /* each worker's read buffer */
+    pthread_key_t buffer_key;   /* each worker's read buffer */
+    char *_Atomic large_buffer; /* kept for the next large read; or NULL */
 
     _Atomic uint64_t used[SHARES];        /* by all users */
     _Atomic uint64_t changed_ms;          /* when this mount appended last, or it was mounted */

@@ -14,7 +14,7 @@
 #include "batch.h"
 #include "fold.h"
 
-#define LINES_KEPT 4096U /* parsed lines kept from the first pass for the second */
+#define LINES_KEPT 8192U /* parsed lines kept from the first pass for the second */
 
 /* ---- lines ---- */
 
@@ -101,6 +101,8 @@ static int check_lines(struct batch *batch, size_t *count, struct blamed *blamed
         if (*count < LINES_KEPT) {
             if (*count == memory->line_capacity) {
                 size_t capacity = memory->line_capacity ? memory->line_capacity * 4 : 16;
+                if (capacity > LINES_KEPT)
+                    capacity = LINES_KEPT;
                 struct line *more = realloc(memory->lines, capacity * sizeof *more);
                 if (!more)
                     return hl_fail(batch->err, ENOMEM, "out of memory");

@@ -69,6 +69,8 @@ static const char *cut(struct scan *scan, const char *at, enum state state, cons
 
 static inline const char *skip_space(const char *p, const char *end)
 {
+    if (p < end && (uint8_t)*p > ' ') /* as most often */
+        return p;
     while (p < end && (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r'))
         p++;
     return p;

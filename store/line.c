@@ -72,8 +72,10 @@ static bool parse_member(void *context, const struct json_member *member)
     parse->seen |= bit;
     if (member->type == JSON_NULL) {
         parse->null |= bit;
-        if (field <= FIELD_KIND)
-            parse->line->null_at[field] = member->value;
+        if (field <= FIELD_KIND) {
+            parse->line->nulls |= (uint8_t)(1U << field);
+            parse->line->null_at[field] = (uint32_t)(member->value.at - parse->line->text.at);
+        }
         return true;
     }
     if (!field_check(field, member)) {
@@ -126,7 +128,7 @@ static int parse_json(struct line *line, struct hl_error *err)
     line->kind = operation ? LINE_OPERATION : LINE_EVENT;
     if (!operation)
         return 0;
-    line->null_at[LINE_SOURCE].len = line->null_at[LINE_KIND].len = 0; /* nothing to be filled in */
+    line->nulls &= (uint8_t) ~(1U << LINE_SOURCE | 1U << LINE_KIND); /* nothing to be filled in */
     return parse_operation(line, err);
 }
 

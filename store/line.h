@@ -37,9 +37,10 @@ enum line_field {
 struct line {
     struct json_span text; /* without its newline */
     enum line_kind kind;
-    uint8_t given;                         /* bit (1 << enum line_field): present and not null */
-    struct json_span null_at[LINE_FIELDS]; /* the bytes "null" of a standard field, or len 0 */
-    struct json_span session_id;           /* inside its quotes, escaped as written; if given */
+    uint8_t given;                 /* bit (1 << enum line_field): present and not null */
+    uint8_t nulls;                 /* likewise: present, and null that is to be filled in */
+    uint32_t null_at[LINE_FIELDS]; /* where in the text the bytes "null" of these stand */
+    struct json_span session_id;   /* inside its quotes, escaped as written; if given */
     bool session_id_escaped;
     uint64_t seq;   /* if given */
     uint64_t ts_ms; /* if given, or dated */

@@ -103,6 +103,36 @@ static inline enum field candidate(size_t len, char first)
     }
 }
 
+/* Whether two names of the same length, at least NAME_MIN, are the same; from both ends, as one
+ * word each. */
+static inline bool same_name(const char *a, const char *b, size_t len)
+{
+    uint64_t a_front, a_back, b_front, b_back;
+    uint16_t a_half, b_half;
+    uint32_t a_word, b_word;
+    if (len >= 16 && memcmp(a + 8, b + 8, len - 16) != 0)
+        return false;
+    if (len >= sizeof a_front) {
+        memcpy(&a_front, a, sizeof a_front);
+        memcpy(&b_front, b, sizeof b_front);
+        memcpy(&a_back, a + len - sizeof a_back, sizeof a_back);
+        memcpy(&b_back, b + len - sizeof b_back, sizeof b_back);
+        return a_front == b_front && a_back == b_back;
+    }
+    if (len >= sizeof a_word) {
+        memcpy(&a_word, a, sizeof a_word);
+        memcpy(&b_word, b, sizeof b_word);
+        if (a_word != b_word)
+            return false;
+        memcpy(&a_word, a + len - sizeof a_word, sizeof a_word);
+        memcpy(&b_word, b + len - sizeof b_word, sizeof b_word);
+        return a_word == b_word;
+    }
+    memcpy(&a_half, a, sizeof a_half);
+    memcpy(&b_half, b, sizeof b_half);
+    return a_half == b_half && a[len - 1] == b[len - 1];
+}
+
 enum field field_find(const struct json_member *member)
 {
     char plain[NAME_MAX_LEN];
@@ -115,7 +145,7 @@ enum field field_find(const struct json_member *member)
     if (len < NAME_MIN || len > NAME_MAX_LEN)
         return FIELD_NONE;
     enum field field = candidate(len, key[0]);
-    if (field == FIELD_NONE || memcmp(key, descriptions[field].name, len) != 0)
+    if (field == FIELD_NONE || !same_name(key, descriptions[field].name, len))
         return FIELD_NONE;
     return field;
 }
@@ -124,6 +154,20 @@ const char *field_name(enum field field)
 {
     return descriptions[field].name;
 }
+
+#define IDENTIFIER_FIRST 1U
+#define IDENTIFIER_REST 2U
+
+/* Where in an identifier a byte may stand. */
+static const uint8_t identifier_bytes[256] = {
+    ['a' ... 'z'] = IDENTIFIER_FIRST | IDENTIFIER_REST,
+    ['A' ... 'Z'] = IDENTIFIER_FIRST | IDENTIFIER_REST,
+    ['_'] = IDENTIFIER_FIRST | IDENTIFIER_REST,
+    ['0' ... '9'] = IDENTIFIER_REST,
+    ['.'] = IDENTIFIER_REST,
+    [':'] = IDENTIFIER_REST,
+    ['-'] = IDENTIFIER_REST,
+};
 
 static bool identifier_valid(const struct json_member *member)
 {
@@ -135,11 +179,10 @@ static bool identifier_valid(const struct json_member *member)
     }
     if (span.len == 0 || span.len > IDENTIFIER_MAX)
         return false;
-    for (size_t i = 0; i < span.len; i++) {
-        char c = span.at[i];
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_')
-            continue;
-        if (i == 0 || !((c >= '0' && c <= '9') || c == '.' || c == ':' || c == '-'))
+    if (!(identifier_bytes[(uint8_t)span.at[0]] & IDENTIFIER_FIRST))
+        return false;
+    for (size_t i = 1; i < span.len; i++) {
+        if (!(identifier_bytes[(uint8_t)span.at[i]] & IDENTIFIER_REST))
             return false;
     }
     return true;

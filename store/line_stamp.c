@@ -56,11 +56,7 @@ static char *put_u64(char *out, uint64_t number)
     return out + (DIGITS_MAX - at);
 }
 
-/* Whether a field is neither given nor stands there as null. */
-static inline bool lacks(const struct line *line, enum line_field field)
-{
-    return !(line->given & 1U << field) && line->null_at[field].len == 0;
-}
+#define NULL_LEN 4U /* of the word */
 
 static char *put_link(char *out, const struct operation_link *link)
 {
@@ -112,10 +108,10 @@ static char *put_front(char *out, const struct line *line, const struct line_sta
     const unsigned of_events = 1U << LINE_SOURCE | 1U << LINE_KIND;
     const unsigned of_operations = 1U << LINE_PREV_SEQ | 1U << LINE_PREV_OP;
     const unsigned others = line->kind == LINE_OPERATION ? of_events : of_operations;
+    unsigned lacks = ((1U << LINE_FIELDS) - 1) & ~(others | line->given | line->nulls);
     char *begin = out;
-    for (int field = 0; field < LINE_FIELDS; field++) {
-        if (others & 1U << field || !lacks(line, (enum line_field)field))
-            continue;
+    for (; lacks != 0; lacks &= lacks - 1) {
+        int field = __builtin_ctz(lacks);
         memcpy(out, names[field].text, NAME_ROOM);
         out += names[field].len;
         out = put_value(out, line, stamp, (enum line_field)field);
@@ -129,11 +125,10 @@ static char *put_front(char *out, const struct line *line, const struct line_sta
 static size_t nulls_in_order(const struct line *line, enum line_field order[LINE_FIELDS])
 {
     size_t count = 0;
-    for (int field = 0; field < LINE_FIELDS; field++) {
-        if (line->null_at[field].len == 0)
-            continue;
+    for (unsigned left = line->nulls; left != 0; left &= left - 1) {
+        int field = __builtin_ctz(left);
         size_t at = count++;
-        for (; at > 0 && line->null_at[order[at - 1]].at > line->null_at[field].at; at--)
+        for (; at > 0 && line->null_at[order[at - 1]] > line->null_at[field]; at--)
             order[at] = order[at - 1];
         order[at] = (enum line_field)field;
     }
@@ -147,10 +142,10 @@ static char *put_rest(char *out, const struct line *line, const struct line_stam
     const char *from = line->text.at + 1, *end = line->text.at + line->text.len;
     size_t nulls = nulls_in_order(line, order);
     for (size_t i = 0; i < nulls; i++) {
-        const struct json_span *null = &line->null_at[order[i]];
-        out = put(out, from, (size_t)(null->at - from));
+        const char *null = line->text.at + line->null_at[order[i]];
+        out = put(out, from, (size_t)(null - from));
         out = put_value(out, line, stamp, order[i]);
-        from = null->at + null->len;
+        from = null + NULL_LEN;
     }
     return put(out, from, (size_t)(end - from));
 }

@@ -197,18 +197,21 @@ static void put_line(struct window *window, uint64_t begin, const char *text, si
     window->filled += n;
 }
 
-/* How many of the entries, from the first, can be read in one go. */
-static size_t group(const struct index_entry *entries, size_t count, uint64_t *size)
+/* How many of the entries, from the first, can be read in one go; no more than have `wanted` bytes
+ * of lines. */
+static size_t group(const struct index_entry *entries, size_t count, uint64_t wanted,
+                    uint64_t *size)
 {
-    uint64_t begin = entries[0].position;
+    uint64_t begin = entries[0].position, lines = entries[0].length;
     uint64_t end = begin + frame_size(entries[0].length);
     size_t n = 1;
-    while (n < count && entries[n].position >= end && entries[n].position - end <= GATHER_GAP) {
+    while (n < count && lines < wanted && entries[n].position >= end &&
+           entries[n].position - end <= GATHER_GAP) {
         uint64_t next = entries[n].position + frame_size(entries[n].length);
         if (position_segment(next) != position_segment(begin) || next - begin > GATHER_BYTES)
             break;
         end = next;
-        n++;
+        lines += entries[n++].length;
     }
     *size = end - begin;
     return n;
@@ -287,7 +290,7 @@ int hl_record_list(struct hl_store *store, uint32_t session, uint64_t from, bool
             size_t count = 1;
             int error = 0;
             if (details) {
-                count = group(entries + i, (size_t)n - i, &size);
+                count = group(entries + i, (size_t)n - i, UINT64_MAX, &size);
                 error = list_group(store, session, entries + i, count, size, each, context, &more);
             } else {
                 struct hl_record record;
@@ -393,8 +396,8 @@ ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, v
             break;
         }
         for (size_t i = 0; i < (size_t)n && error == 0 && window.filled < size;) {
-            uint64_t bytes;
-            size_t count = group(entries + i, (size_t)n - i, &bytes);
+            uint64_t bytes, wanted = offset + size - place.begin;
+            size_t count = group(entries + i, (size_t)n - i, wanted, &bytes);
             error = put_group(store, session, entries + i, count, bytes, &place, &window);
             i += count;
         }

@@ -172,7 +172,7 @@ static void check_stored(const struct make *text, const char *out, size_t len,
     /* Without nulls to be filled in, what the writer wrote stands at the end as it was. */
     bool filled = false;
     for (int i = 0; i < LINE_FIELDS; i++)
-        filled |= before.null_at[i].len > 0;
+        filled |= (before.nulls & 1U << i) != 0;
     if (!filled && before.kind != LINE_TEXT)
         assert_memory_equal(out + len - text->len, text->text + 1, text->len - 1);
     for (size_t room_len = len - 1; room_len <= len; room_len++) {

@@ -29,13 +29,13 @@ static int check_open(struct fs *fs, fuse_req_t req, const struct node *node,
 static int open_record(struct fs *fs, const struct node *node, uid_t uid, struct fuse_file_info *fi,
                        struct handle **handle)
 {
-    struct hl_record record;
+    uint32_t length;
 
     fi->keep_cache = 1;
-    int result = fs_record(fs, node, &record);
-    if (result < 0 || record.length <= FS_SMALL_LINE)
+    int result = hl_record_length(fs->store, node->session, node->a, &length);
+    if (result < 0 || length <= FS_SMALL_LINE)
         return result;
-    return record_open(fs, node, record.length, uid, handle);
+    return record_open(fs, node, length, uid, handle);
 }
 
 static int open_document(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle)
@@ -126,5 +126,8 @@ int node_open(struct fs *fs, fuse_req_t req, const struct node *node, struct fus
         result = open_kind(fs, req, node, owner, fi, handle);
         open_refused(fs, req, node->session, fi->flags, result);
     }
+    /* Nobody waits for the flush of what cannot have been written. */
+    if (result == 0)
+        fi->noflush = !*handle || !(*handle)->type->flush;
     return result;
 }

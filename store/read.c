@@ -128,6 +128,16 @@ int hl_record_find(struct hl_store *store, uint32_t session, uint64_t seq, struc
     return 0;
 }
 
+int hl_record_length(struct hl_store *store, uint32_t session, uint64_t seq, uint32_t *length)
+{
+    struct index_entry entry;
+    follow_writer(store);
+    int error = lookup_seq(store, session, seq, &entry);
+    if (error == 0)
+        *length = entry.length;
+    return error;
+}
+
 ssize_t hl_record_read(struct hl_store *store, uint32_t session, uint64_t seq, void *buffer,
                        size_t size, uint64_t offset)
 {

@@ -299,6 +299,9 @@ struct hl_record {
 int hl_record_find(struct hl_store *store, uint32_t session, uint64_t seq,
                    struct hl_record *record);
 
+/* The length of the record's line, from the index alone. -ENOENT. */
+int hl_record_length(struct hl_store *store, uint32_t session, uint64_t seq, uint32_t *length);
+
 /* Reads up to size bytes of the record's line from offset; 0 at its end. The whole frame is
  * checked. */
 ssize_t hl_record_read(struct hl_store *store, uint32_t session, uint64_t seq, void *buffer,

@@ -39,7 +39,11 @@ static bool add(struct listing *listing, const char *name, const struct node *no
         need = fuse_add_direntry(listing->req, at, room, name, &attr->st, next);
     } else {
         struct fuse_entry_param entry = {
-            .attr = attr->st, .attr_timeout = attr->attr_keep, .entry_timeout = attr->entry_keep};
+            .generation = attr->generation,
+            .attr = attr->st,
+            .attr_timeout = attr->attr_keep,
+            .entry_timeout = attr->entry_keep,
+        };
         if (attr->st.st_nlink > 0 && !node_to_id(node, &entry.ino))
             entry.ino = 0;
         need = fuse_add_direntry_plus(listing->req, at, room, name, &entry, next);

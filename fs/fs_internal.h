@@ -199,6 +199,7 @@ int fs_resolve(struct fs *fs, const struct node *parent, const char *name, struc
 struct fs_attr {
     struct stat st;
     double attr_keep, entry_keep; /* seconds */
+    uint32_t generation; /* another one: what the kernel keeps of the id is of another file */
 };
 /* -ENOENT, -ESTALE: what the node names is gone. */
 int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr);

@@ -42,7 +42,11 @@ int entry_from_attr(struct fs *fs, const struct node *node, const struct fs_attr
                     struct fuse_entry_param *entry)
 {
     *entry = (struct fuse_entry_param){
-        .attr = attr->st, .attr_timeout = attr->attr_keep, .entry_timeout = attr->entry_keep};
+        .generation = attr->generation,
+        .attr = attr->st,
+        .attr_timeout = attr->attr_keep,
+        .entry_timeout = attr->entry_keep,
+    };
     entry->ino = fs_id(fs, node);
     return entry->ino == 0 ? -ENOMEM : 0;
 }

@@ -97,6 +97,10 @@ void view_attr_document(struct fs *fs, const struct node *node, const struct hl_
 
     fs_attr_view(fs, node, session, archive ? 0 : (uint64_t)document->length + 1,
                  archive ? session->changed_ms : document->set_ms, keep, attr);
+    /* The kernel finds nothing in a directory that was removed, as long as anybody has it open. One
+     * made again has the same number, and is another directory. */
+    if (archive)
+        attr->generation = (uint32_t)document->changed;
 }
 
 static int attr_history(struct fs *fs, const struct node *node, const struct hl_session *session,

@@ -334,6 +334,30 @@ def archive_directories(mount):
 
 
 @case
+def archive_made_again(mount):
+    """What the kernel keeps of a removed directory, as somebody has it open, is not the new one."""
+    s = hl.new_session(mount, "made-again")
+    op(s, set_op("k", 1), set_op("l", 2))
+    os.mkdir(f"{s}/archive/x")
+    directory = os.open(f"{s}/archive/x", os.O_RDONLY | os.O_DIRECTORY)
+    os.rmdir(f"{s}/archive/x")
+    os.mkdir(f"{s}/archive/x")
+    os.rename(f"{s}/state/k", f"{s}/archive/x/k")
+    assert os.listdir(f"{s}/archive/x") == ["k"] and read(f"{s}/archive/x/k") == b"1\n"
+    os.close(directory)
+    # A file that was moved there keeps it too, and it may be made again by an operation.
+    file = os.open(f"{s}/state/l", os.O_RDONLY)
+    os.rename(f"{s}/state/l", f"{s}/archive/x/l")
+    op(s, {"op": "restore", "name": "x", "keys": ["k", "l"]})
+    os.rmdir(f"{s}/archive/x")
+    op(s, {"op": "archive", "name": "x", "keys": ["k", "l"]})
+    listed = subprocess.run(["ls", "-l", f"{s}/archive", f"{s}/archive/x"], check=True, capture_output=True, text=True)
+    assert listed.stdout.splitlines()[-1].endswith(" l"), listed.stdout
+    assert sorted(os.listdir(f"{s}/archive/x")) == ["k", "l"] and read(f"{s}/archive/x/l") == b"2\n"
+    os.close(file)
+
+
+@case
 def archive_is_read_only(mount):
     s = hl.new_session(mount, "unchanging")
     op(s, set_op("k", 1), {"op": "archive", "name": "x", "keys": ["k"]})

@@ -197,6 +197,9 @@ static int check_retry(struct batch *batch, struct mem_session *session, const s
         uint8_t *buffer = NULL;
         struct frame frame;
         same = lookup_seq(batch->store, session->row.number, line->seq, &entry);
+        if (same == -ENOENT && line->seq < session->row.trimmed)
+            return hl_fail(batch->err, EEXIST, "seq %" PRIu64 " existed, and was dropped since",
+                           line->seq);
         if (same == -ENOENT)
             return hl_fail(batch->err, EEXIST,
                            "seq %" PRIu64 " is not above the session's last, %" PRIu64

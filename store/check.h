@@ -43,6 +43,7 @@ struct seen {
     uint64_t matched, missing;             /* entries of the index */
     uint64_t operations, early_operations; /* all, and those below the watermark */
     bool known;                            /* something of it was seen */
+    bool deleted;                          /* by a drop frame */
     bool has_frame, has_seq;
     bool early; /* its beginning is below the watermark */
 };

@@ -118,7 +118,7 @@ static void check_operations(struct documents *documents)
     struct checking *checking = documents->checking;
     const struct hl_session *session = documents->session;
     const struct seen *seen = check_seen(checking, session->number);
-    if (!seen ||
+    if (!seen || seen->deleted ||
         (session->operations >= seen->early_operations && session->operations <= seen->operations))
         return;
     checking->faults->index = true;

@@ -230,6 +230,16 @@ static void take_record(struct checking *checking, const struct scan_item *item,
     seen->last_seq = frame->seq;
 }
 
+static int take_drop_frame(struct checking *checking, const struct scan_item *item)
+{
+    struct drop drop;
+    if (drop_decode(item->frame.body, item->frame.length, &drop) < 0)
+        check_tell(checking, "drop", HL_ERROR, false, NULL, item->offset, item->size,
+                   "a drop frame of session %" PRIu32 " does not say what it drops",
+                   item->frame.session);
+    return 0;
+}
+
 static void take_seal(struct checking *checking, const struct scan_item *item)
 {
     struct seal said;
@@ -255,7 +265,7 @@ static int take_frame(void *context, const struct segment *segment, const struct
         return 0;
     }
     if (frame->type != FRAME_SESSION && frame->type != FRAME_EVENT &&
-        frame->type != FRAME_OPERATION)
+        frame->type != FRAME_OPERATION && frame->type != FRAME_DROP)
         return 0;
     struct seen *seen = check_seen(checking, frame->session);
     if (!seen)
@@ -263,6 +273,8 @@ static int take_frame(void *context, const struct segment *segment, const struct
     if (!seen->known)
         checking->report->sessions++;
     seen->known = true;
+    if (frame->type == FRAME_DROP)
+        return take_drop_frame(checking, item);
     seen->early = seen->early || position < checking->inspect.complete;
     if (frame->type == FRAME_SESSION)
         return take_session(checking, item, seen);
@@ -282,6 +294,20 @@ static void take_entry(void *context, const struct scan_item *item, enum inspect
         return; /* cannot be: take_frame() has made it */
     seen->matched += entry == ENTRY_MATCHED;
     seen->missing += entry == ENTRY_MISSING;
+}
+
+static void take_drop(void *context, uint32_t session, const struct drop *drop, uint64_t hidden)
+{
+    struct checking *checking = context;
+    struct seen *seen = check_seen(checking, session);
+    if (!seen)
+        return; /* cannot be: take_frame() has made it */
+    seen->missing -= hidden < seen->missing ? hidden : seen->missing;
+    if (drop->kind == DROP_TRIM)
+        return;
+    seen->deleted = true;
+    seen->early = false; /* the index need not have it */
+    seen->operations = seen->early_operations = 0;
 }
 
 /* ---- segments ---- */
@@ -368,9 +394,11 @@ int check_segments(struct checking *checking)
         .begin = begin_segment,
         .end = end_segment,
         .entry = take_entry,
+        .dropped = take_drop,
         .context = checking,
     };
     int error = inspect_segments(&checking->inspect, checking->last, newest->size, at);
+    inspect_forget_missing(&checking->inspect);
     checking->segment = NULL;
     free(checking->points);
     checking->points = NULL;

@@ -14,7 +14,9 @@
  *
  *   compact_lock  one compaction at a time
  *   reindex_lock  one reindex or snapshot at a time: whatever needs the files to stay as they are
- *   flush_lock    one flush or checkpoint at a time, or the end of a reindex
+ *   flush_lock    one flush or checkpoint at a time, or the end of a reindex; one drop at a time
+ *   drop_lock     what lies at which offset of a session's log: shared while that is asked and
+ *                 read, alone while a drop moves it, until news of it was given
  *   append_lock   the tail of the log, seqs, the batch under way; taken for a whole append
  *   news_lock     one batch's news at a time; taken before append_lock is let go, for their order
  *   sync_lock     one fdatasync of the log at a time, so that its error is seen by who asked first
@@ -119,6 +121,7 @@ struct hl_store {
     struct segment_set segments;
     bool writer_alive, medium_read_only; /* read-only stores: as found when it was opened */
     bool shadow;                         /* of another store, in use: changes nothing in log/ */
+    bool without_index;    /* opening: the index cannot be brought to where it tells the truth */
     bool no_room;          /* opening: the disk is too full for more index than there is */
     unsigned retries;      /* of opening beside a writer, that are left */
     struct stretch *voids; /* in the segment that was the last: good frames there are of no batch */
@@ -131,12 +134,16 @@ struct hl_store {
 
     pthread_mutex_t reindex_lock;
     pthread_mutex_t flush_lock;
-    struct flush_target target;   /* of the frozen table; guarded by flush_lock, as are these: */
-    size_t flush_applied;         /* sessions of the frozen table that are in the index already */
-    size_t flush_marks;           /* and operations of the next one */
-    uint64_t checkpoint_clock;    /* monotonic_ms() of the newest checkpoint, or of the start */
-    uint64_t checkpoint_position; /* what the newest checkpoint holds */
+    struct flush_target target; /* of the frozen table; guarded by flush_lock, as are these: */
+    size_t flush_applied;       /* sessions of the frozen table that are in the index already */
+    size_t flush_marks;         /* and operations of the next one */
+    struct hl_dropped flush_dropped; /* what trims took from the index; who wants to know zeroes it
+                                      */
+    uint64_t checkpoint_clock;       /* monotonic_ms() of the newest checkpoint, or of the start */
+    uint64_t checkpoint_position;    /* what the newest checkpoint holds */
     _Atomic uint64_t checkpoint_ms;
+
+    pthread_rwlock_t drop_lock;
 
     pthread_mutex_t append_lock; /* guards down to the next blank line */
     pthread_cond_t room;         /* a flush made room in the memtable, or failed */
@@ -188,7 +195,7 @@ struct hl_store {
     _Atomic int compact_error;
     uint32_t unpatched; /* compact_lock: first number of a segment that the index does not list yet;
                            0: none */
-    _Atomic uint64_t appends, syncs, flushes, checkpoints;
+    _Atomic uint64_t appends, syncs, flushes, checkpoints, drops;
     _Atomic uint64_t quarantined_bytes, recovered_records, recovery_ms;
 };
 
@@ -257,12 +264,26 @@ void flush_stop(struct hl_store *store);
 void flush_wake(struct hl_store *store);
 /* Moves all that was appended so far into the index. With flush_lock held. */
 int flush_all(struct hl_store *store);
+/* Moves what an earlier flush that failed has left over, so that no table is frozen. Likewise. */
+int flush_older(struct hl_store *store);
+/* The tables as they are now, append_lock held too, are moved by the next flush_older(). */
+int flush_freeze(struct hl_store *store);
 /* The same for all up to the end of the active segment, which is sealed for it: *position. Appends
  * go on while it works, into the next one. */
 int flush_sealed(struct hl_store *store, uint64_t *position, struct hl_error *err);
 /* The same for recovery, which has the store to itself: all that was replayed up to position, which
  * is synced. */
 int flush_position(struct hl_store *store, uint64_t position);
+
+/* ---- flush_drops.c ---- */
+
+/* What a flush does first: takes out of the index what is to be trimmed, and the sessions that are
+ * deleted, by the frozen table. With flush_lock held and, since it takes drop_lock and append_lock,
+ * none of those that come after it. */
+int flush_drops(struct hl_store *store, struct index *index);
+/* Goes with the watermark: frames of deleted sessions will not be replayed into this index again.
+ */
+int flush_forget(struct hl_store *store, struct index_txn *txn);
 
 /* ---- checkpoint.c ---- */
 
@@ -305,6 +326,7 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
  * long, to use(), whose result is returned. -ENOENT. use() must not take mem_lock or env_lock. */
 int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
                int (*use)(void *context, const struct index_row *row), void *context);
+/* Offsets, here and below, are those of one moment only while drop_lock is held. */
 /* The record of exactly this seq. -ENOENT. */
 int lookup_seq(struct hl_store *store, uint32_t session, uint64_t seq, struct index_entry *entry);
 /* The record that holds this byte of the session's log. -ENOENT: past the end. */
@@ -317,7 +339,12 @@ ssize_t lookup_entries(struct hl_store *store, uint32_t session, uint64_t from,
                        struct index_entry *entries, size_t max);
 /* Opens a view on the current index. -ENOENT: there is no index. */
 int lookup_view(struct hl_store *store, struct index_view **view);
+/* The same, to look for something of a session; also -ENOENT: it is deleted. */
+int lookup_view_of(struct hl_store *store, uint32_t session, struct index_view **view);
 void lookup_view_end(struct hl_store *store, struct index_view *view);
+/* Whether a session of this number is known to have been deleted: 1, 0, or an error. What is no
+ * longer needed is forgotten, so that it was not says nothing. */
+int lookup_removed(struct hl_store *store, uint32_t number);
 
 /* ---- read.c ---- */
 
@@ -359,5 +386,7 @@ int quarantine(struct hl_store *store, const struct segment *segment, uint64_t o
 
 /* For read-only stores: takes in what the writer appended since. Cheap when there is nothing. */
 void follow_writer(struct hl_store *store);
+/* The index of the writer has dropped something of the session since it was looked at. */
+void follow_drops(struct hl_store *store, uint32_t session);
 
 #endif

@@ -17,7 +17,7 @@
 static const struct mem_session *part_of(const struct memtable *table, uint32_t session,
                                          bool staged, uint64_t *limit)
 {
-    const struct mem_session *part = table ? memtable_by_number(table, session) : NULL;
+    const struct mem_session *part = memtable_part(table, session);
     if (!part || staged)
         return part;
     if (part->hidden || !part->row.has_seq)
@@ -62,7 +62,7 @@ int documents_state(struct hl_store *store, const struct document_query *query,
     *state = (struct document_state){.number = query->number};
     if (state_in_tables(store, query, state))
         return 0;
-    int error = lookup_view(store, &view);
+    int error = lookup_view_of(store, query->session, &view);
     if (error == 0) {
         if (state->number == 0)
             error = index_slot_find(view, query->session, query->area, query->key, query->key_len,
@@ -83,7 +83,7 @@ int documents_name(struct hl_store *store, uint32_t session, uint64_t number, ui
     pthread_rwlock_rdlock(&store->mem_lock);
     const struct memtable *tables[TABLES] = {store->table, store->frozen};
     for (int i = 0; i < TABLES && !found; i++) {
-        const struct mem_session *part = tables[i] ? memtable_by_number(tables[i], session) : NULL;
+        const struct mem_session *part = memtable_part(tables[i], session);
         const struct mem_slot *slot = part ? mem_slot_by_number(part, number) : NULL;
         found = slot != NULL;
         if (found) {
@@ -97,7 +97,7 @@ int documents_name(struct hl_store *store, uint32_t session, uint64_t number, ui
         return 0;
     struct index_view *view;
     struct index_slot slot;
-    int error = lookup_view(store, &view);
+    int error = lookup_view_of(store, session, &view);
     if (error < 0)
         return error;
     error = index_slot_get(view, session, number, &slot);
@@ -115,7 +115,7 @@ int documents_operation(struct hl_store *store, uint32_t session, uint64_t seq,
 {
     const struct memtable *tables[TABLES] = {store->table, store->frozen};
     for (int i = 0; i < TABLES; i++) { /* append_lock is held: they stay as they are */
-        const struct mem_session *part = tables[i] ? memtable_by_number(tables[i], session) : NULL;
+        const struct mem_session *part = memtable_part(tables[i], session);
         const struct index_operation *found = part ? mem_operation_get(part, seq) : NULL;
         if (!found)
             continue;
@@ -128,7 +128,7 @@ int documents_operation(struct hl_store *store, uint32_t session, uint64_t seq,
         return 0;
     }
     struct index_view *view;
-    int error = lookup_view(store, &view);
+    int error = lookup_view_of(store, session, &view);
     if (error < 0)
         return error;
     error = index_operation_get(view, session, seq, operation);
@@ -255,7 +255,7 @@ static int list_documents(struct hl_store *store, struct list *list)
     do {
         struct index_view *view;
         gather(store, list);
-        error = lookup_view(store, &view);
+        error = lookup_view_of(store, list->session, &view);
         if (error == 0) {
             error = index_documents_from(view, list->session, list->area, list->after, list_indexed,
                                          list);

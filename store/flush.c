@@ -206,6 +206,8 @@ static int put_target(struct hl_store *store, struct index_txn *txn, struct inde
     }
     for (size_t i = 0; i < target->segment_count && error == 0; i++)
         error = index_put_segment(txn, &target->segments[i]);
+    if (error == 0)
+        error = flush_forget(store, txn);
     meta->watermark = target->meta.watermark;
     return error;
 }
@@ -231,6 +233,10 @@ static int apply_group(struct hl_store *store, struct index *index, struct index
     while (to.sessions < frozen->session_count && sessions < FLUSH_SESSIONS &&
            entries < FLUSH_ENTRIES) {
         const struct mem_session *session = frozen->sessions[to.sessions];
+        if (session->deleted) {
+            to.sessions++;
+            continue;
+        }
         error = apply_session(store, txn, session, &to.marks, &entries);
         if (error < 0)
             break;
@@ -320,6 +326,8 @@ static int sync_up_to(struct hl_store *store, uint64_t position)
 static int flush_frozen(struct hl_store *store)
 {
     int error = sync_up_to(store, store->target.meta.watermark);
+    if (error == 0) /* flush_lock is enough to keep the index from being replaced */
+        error = flush_drops(store, store->index);
     if (error == 0) {
         pthread_rwlock_rdlock(&store->env_lock);
         error = apply_frozen(store, store->index);
@@ -372,6 +380,17 @@ int flush_all(struct hl_store *store)
     return error;
 }
 
+int flush_older(struct hl_store *store)
+{
+    return store->frozen ? flush_frozen(store) : 0;
+}
+
+int flush_freeze(struct hl_store *store)
+{
+    int error = tail_settle(store, NULL);
+    return error < 0 ? error : freeze(store, atomic_load(&store->position));
+}
+
 int flush_sealed(struct hl_store *store, uint64_t *position, struct hl_error *err)
 {
     int error = flush_all(store); /* most of it, before appends are made to wait */
@@ -399,6 +418,8 @@ int flush_sealed(struct hl_store *store, uint64_t *position, struct hl_error *er
 int flush_position(struct hl_store *store, uint64_t position)
 {
     int error = freeze(store, position);
+    if (error == 0)
+        error = flush_drops(store, store->index);
     if (error == 0)
         error = apply_frozen(store, store->index);
     if (error == 0)

@@ -138,9 +138,11 @@ static void rebase(struct hl_store *store)
                    reached <= atomic_load(&store->position);
     if (further)
         error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, NULL);
+    if (error == 0 && last.blocked)
+        error = -EAGAIN; /* not yet */
     if (error == 0 && further)
         hand_over(store, shadow);
-    else if (error < 0 && error != -ENOENT) /* that: there is no index yet */
+    else if (error < 0 && error != -ENOENT && error != -EAGAIN) /* that: there is no index yet */
         store_report(store, HL_WARNING, "cannot begin again at the writer's index: %s",
                      strerror(-error));
     replay_free(&last);
@@ -171,6 +173,29 @@ void follow_writer(struct hl_store *store)
     }
     if (store->unindexed_bytes >= REBASE_BYTES)
         rebase(store);
+    pthread_mutex_unlock(&store->append_lock);
+}
+
+void follow_drops(struct hl_store *store, uint32_t session)
+{
+    struct index_view *view;
+    struct index_row row;
+    follow_writer(store);
+    pthread_mutex_lock(&store->append_lock);
+    int error = lookup_view(store, &view);
+    if (error == 0) {
+        error = index_session_by_number(view, session, &row);
+        row.id = NULL;
+        row.attributes = NULL;
+        lookup_view_end(store, view);
+    }
+    if (error == 0) {
+        pthread_rwlock_wrlock(&store->mem_lock);
+        struct mem_session *part = memtable_by_number(store->table, session);
+        if (part && !part->deleted)
+            memtable_rebase(store->table, part, &row);
+        pthread_rwlock_unlock(&store->mem_lock);
+    }
     pthread_mutex_unlock(&store->append_lock);
 }
 

@@ -51,7 +51,7 @@ enum frame_type {
     FRAME_SESSION = 1,   /* JSON: a session's id, owner, mode, attributes */
     FRAME_EVENT = 2,     /* a record */
     FRAME_OPERATION = 3, /* a record with "op" */
-    FRAME_DROP = 4,      /* reserved for trim, retain, delete and erase */
+    FRAME_DROP = 4,      /* JSON: what of a session does not exist any more */
     FRAME_SEAL = 5,      /* JSON: the last frame of a sealed segment */
     FRAME_VOID = 6,      /* stands where bytes were set aside at recovery; holds blanks */
     FRAME_TYPES

@@ -71,7 +71,7 @@ static void take_slot(struct slots *slots, uint64_t number, uint64_t area, const
 static const struct mem_slot *next_made(const struct memtable *table, uint32_t session,
                                         uint64_t after)
 {
-    const struct mem_session *part = table ? memtable_by_number(table, session) : NULL;
+    const struct mem_session *part = memtable_part(table, session);
     const struct mem_slot *slot = part ? mem_slot_next(part, after) : NULL;
     while (slot && !slot->made)
         slot = slot->forward[0];
@@ -101,7 +101,7 @@ static int next_slots(struct hl_store *store, uint32_t session, uint64_t after, 
     if (below == after + 1)
         return 0;
     struct index_view *view;
-    int error = lookup_view(store, &view);
+    int error = lookup_view_of(store, session, &view);
     if (error < 0 && error != -ENOENT)
         return error;
     bool open = error == 0;
@@ -188,7 +188,7 @@ static int version_from(struct hl_store *store, uint32_t session, uint64_t numbe
     pthread_rwlock_rdlock(&store->mem_lock);
     const struct memtable *tables[2] = {store->frozen, store->table};
     for (int i = 0; i < 2 && !found; i++) {
-        const struct mem_session *part = tables[i] ? memtable_by_number(tables[i], session) : NULL;
+        const struct mem_session *part = memtable_part(tables[i], session);
         const struct mem_slot *slot =
             part && !part->hidden ? mem_slot_by_number(part, number) : NULL;
         const struct index_version *first = slot ? mem_slot_version_from(slot, from) : NULL;
@@ -199,7 +199,7 @@ static int version_from(struct hl_store *store, uint32_t session, uint64_t numbe
     pthread_rwlock_unlock(&store->mem_lock);
     struct index_view *view;
     struct index_version indexed;
-    int error = lookup_view(store, &view);
+    int error = lookup_view_of(store, session, &view);
     if (error == 0) {
         error = index_version_from(view, session, number, from, &indexed);
         lookup_view_end(store, view);

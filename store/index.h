@@ -101,6 +101,7 @@ struct index_row {
     uint64_t created_ms, changed_ms;
     uint64_t first_seq, last_seq, records, bytes;
     uint64_t gone;    /* bytes of lines that were dropped from it ever; of no use but to be told */
+    uint64_t trimmed; /* no event below this seq is there, nor will be */
     uint64_t indexed; /* log position: all of this session's frames below it are in the index */
     struct index_documents documents;
     const char *id;
@@ -274,6 +275,9 @@ int index_put_point(struct index_txn *txn, uint32_t segment, uint64_t line_bytes
  * those of its rows. */
 int index_put_meta(struct index_txn *txn, const struct index_meta *meta);
 
+/* Of meta only applying and next_session, where these are higher than what is stored. */
+int index_put_applying(struct index_txn *txn, uint64_t applying, uint32_t next_session);
+
 /* Doubles the map. Waits until no view is open; none can begin meanwhile. -EBUSY: a transaction is
  * open. -ENOMEM: there is no address space for it. */
 int index_grow(struct index *index);
@@ -287,10 +291,12 @@ int index_grow(struct index *index);
 
 /* What was done, in one transaction; zero it to begin, calls add to it. */
 struct index_edited {
-    uint64_t records, bytes; /* that were dropped */
-    uint64_t operations;     /* of those records */
-    uint64_t moved;          /* entries that got another position */
-    uint64_t cost;           /* pages that were changed or freed, about */
+    uint64_t records, bytes;  /* that were dropped */
+    uint64_t operations;      /* of those records */
+    uint64_t moved;           /* entries that got another position */
+    uint64_t cost;            /* pages that were changed or freed, about */
+    uint64_t left, first_seq; /* of the last call's session, if it is known: its records, and the
+                                 first one's seq */
     bool more;     /* of the last call: there was no room for all in this transaction. Go on */
     uint64_t next; /* from this seq, in the next one (index_edit()) */
 };
@@ -308,6 +314,11 @@ typedef enum index_verdict index_edit_each(void *context, struct index_entry *en
  */
 int index_edit(struct index_txn *txn, uint32_t session, uint64_t from, uint64_t to,
                index_edit_each *each, void *context, struct index_edited *result);
+
+/* Drops the session's events with a seq below `below`, as index_edit() does, and notes that in its
+ * row at once. Doing it again changes nothing. */
+int index_trim(struct index_txn *txn, uint32_t session, uint64_t below,
+               struct index_edited *result);
 
 /*
  * Removes a session: its id, which may be used again at once, and all else that is known of it, but

@@ -207,7 +207,9 @@ static int find_first_seq(struct editing *editing)
     return error == -ENOENT ? -EBADMSG : error; /* the row says that there is one */
 }
 
-static int edit(struct editing *editing, uint32_t session, uint64_t from, uint64_t to)
+/* trimmed: what the row is to say of that at least. */
+static int edit(struct editing *editing, uint32_t session, uint64_t from, uint64_t to,
+                uint64_t trimmed)
 {
     struct index_stored *stored = &editing->stored;
     struct index_edited before = *editing->result;
@@ -217,17 +219,25 @@ static int edit(struct editing *editing, uint32_t session, uint64_t from, uint64
         return 0;
     if (error == 0)
         error = index_row_own(&stored->row, &copy);
+    bool note = error == 0 && stored->row.trimmed < trimmed;
+    if (note)
+        stored->row.trimmed = trimmed;
     if (error == 0)
         error = edit_blocks(editing, from, to);
-    if (error == 0 && editing->result->records > before.records) {
-        error = find_first_seq(editing);
+    bool dropped = editing->result->records > before.records;
+    if (error == 0 && (dropped || note)) {
+        if (dropped)
+            error = find_first_seq(editing);
         if (error == 0)
             error = index_row_put(editing->txn, stored);
+        editing->txn->edited = true;
         editing->result->cost++;
         struct index_meta *meta = &editing->txn->meta;
         meta->records -= editing->result->records - before.records;
         meta->bytes -= editing->result->bytes - before.bytes;
     }
+    editing->result->left = stored->row.records;
+    editing->result->first_seq = stored->row.first_seq;
     free(copy);
     return error;
 }
@@ -238,7 +248,22 @@ int index_edit(struct index_txn *txn, uint32_t session, uint64_t from, uint64_t 
     struct editing editing = {.txn = txn, .each = each, .context = context, .result = result};
     result->more = false;
     if (txn->failed == 0)
-        txn->failed = edit(&editing, session, from, to < HL_SEQ_MAX ? to : HL_SEQ_MAX);
+        txn->failed = edit(&editing, session, from, to < HL_SEQ_MAX ? to : HL_SEQ_MAX, 0);
+    return txn->failed;
+}
+
+static enum index_verdict drop_event(void *context, struct index_entry *entry)
+{
+    (void)context;
+    return entry->operation ? INDEX_KEEP : INDEX_DROP;
+}
+
+int index_trim(struct index_txn *txn, uint32_t session, uint64_t below, struct index_edited *result)
+{
+    struct editing editing = {.txn = txn, .each = drop_event, .result = result};
+    result->more = false;
+    if (txn->failed == 0 && below > 0)
+        txn->failed = edit(&editing, session, 0, below - 1, below);
     return txn->failed;
 }
 

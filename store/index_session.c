@@ -11,7 +11,7 @@
 #define ROW_HAS_TOP 2U
 #define ROW_REMOVED 4U
 #define ROW_FLAGS (ROW_HAS_SEQ | ROW_HAS_TOP | ROW_REMOVED)
-#define ROW_FIXED 168U /* bytes of a session's row before its id */
+#define ROW_FIXED 176U /* bytes of a session's row before its id */
 #define META_FORMAT "format"
 #define META_STATE "state"
 #define STATE_SIZE 60U
@@ -24,7 +24,8 @@ static bool row_plausible(const struct index_stored *stored)
     if (row->number == 0 || row->id_len == 0 || row->id_len > HL_ID_MAX ||
         row->attributes_len > INDEX_ATTRIBUTES_MAX)
         return false;
-    if (row->first_seq > HL_SEQ_MAX || row->last_seq > HL_SEQ_MAX || row->bytes < row->records)
+    if (row->first_seq > HL_SEQ_MAX || row->last_seq > HL_SEQ_MAX || row->bytes < row->records ||
+        row->trimmed > HL_SEQ_MAX + 1)
         return false;
     if (row->records > 0 &&
         (!row->has_seq || row->first_seq > row->last_seq || stored->blocks == 0))
@@ -57,6 +58,7 @@ int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stor
     row->records = index_unpack_u64(&in);
     row->bytes = index_unpack_u64(&in);
     row->gone = index_unpack_u64(&in);
+    row->trimmed = index_unpack_u64(&in);
     row->indexed = index_unpack_u64(&in);
     row->documents.slots = index_unpack_u64(&in);
     row->documents.documents = index_unpack_u64(&in);
@@ -130,6 +132,7 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
     index_pack_u64(&out, row->records);
     index_pack_u64(&out, row->bytes);
     index_pack_u64(&out, row->gone);
+    index_pack_u64(&out, row->trimmed);
     index_pack_u64(&out, row->indexed);
     index_pack_u64(&out, row->documents.slots);
     index_pack_u64(&out, row->documents.documents);
@@ -454,6 +457,18 @@ int index_get_meta(struct index_view *view, struct index_meta *meta)
     if (error == 0)
         *meta = found;
     return error;
+}
+
+int index_put_applying(struct index_txn *txn, uint64_t applying, uint32_t next_session)
+{
+    if (txn->failed < 0)
+        return txn->failed;
+    if (applying > txn->meta.applying)
+        txn->meta.applying = applying;
+    if (next_session > txn->meta.next_session)
+        txn->meta.next_session = next_session;
+    txn->meta_changed = true;
+    return 0;
 }
 
 int index_put_meta(struct index_txn *txn, const struct index_meta *meta)

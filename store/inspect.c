@@ -103,10 +103,9 @@ static int check_entry(struct inspect *inspect, const struct segment *segment,
     else if (position >= inspect->complete)
         entry = ENTRY_LATER;
     inspect->matched += entry == ENTRY_MATCHED;
-    inspect->report->index_missing += entry == ENTRY_MISSING;
     if (inspect->entry)
         inspect->entry(inspect->context, item, entry);
-    return 0;
+    return entry == ENTRY_MISSING ? inspect_note_missing(inspect, frame) : 0;
 }
 
 /* ---- frames ---- */
@@ -127,6 +126,8 @@ static int check_item(struct inspect *inspect, const struct segment *segment,
     inspect->report->records += record;
     check_batch(inspect, segment, item);
     int error = inspect->frame ? inspect->frame(inspect->context, segment, item, &ask) : 0;
+    if (error == 0 && item->frame.type == FRAME_DROP)
+        error = inspect_take_drop(inspect, &item->frame);
     return error == 0 && ask ? check_entry(inspect, segment, item) : error;
 }
 

@@ -24,12 +24,49 @@ static const struct mem_session *visible(const struct memtable *table, uint32_t 
     return session && !session->hidden ? session : NULL;
 }
 
+/* mem_lock is held. */
+static bool is_deleted(const struct hl_store *store, uint32_t number)
+{
+    const struct memtable *tables[TABLES];
+    bool deleted = false;
+    tables_of(store, tables);
+    for (int i = 0; i < TABLES && !deleted; i++) {
+        const struct mem_session *found =
+            tables[i] && tables[i]->drops ? memtable_by_number(tables[i], number) : NULL;
+        deleted = found && found->deleted;
+    }
+    return deleted;
+}
+
 int lookup_view(struct hl_store *store, struct index_view **view)
 {
     pthread_rwlock_rdlock(&store->env_lock);
     int error = store->index ? index_view_begin(store->index, view) : -ENOENT;
     if (error < 0)
         pthread_rwlock_unlock(&store->env_lock);
+    return error;
+}
+
+int lookup_view_of(struct hl_store *store, uint32_t session, struct index_view **view)
+{
+    pthread_rwlock_rdlock(&store->mem_lock);
+    bool deleted = is_deleted(store, session);
+    pthread_rwlock_unlock(&store->mem_lock);
+    return deleted ? -ENOENT : lookup_view(store, view);
+}
+
+int lookup_removed(struct hl_store *store, uint32_t number)
+{
+    struct index_view *view;
+    int error = lookup_view_of(store, number, &view);
+    if (error < 0) {
+        pthread_rwlock_rdlock(&store->mem_lock);
+        bool deleted = is_deleted(store, number);
+        pthread_rwlock_unlock(&store->mem_lock);
+        return deleted ? 1 : error == -ENOENT ? 0 : error;
+    }
+    error = index_session_removed(view, number);
+    lookup_view_end(store, view);
     return error;
 }
 
@@ -53,6 +90,7 @@ void session_from_row(struct hl_session *session, const struct index_row *row)
         .has_seq = row->has_seq,
         .records = row->records,
         .bytes = row->bytes,
+        .gone = row->gone,
         .documents = row->documents.documents,
         .operations = row->documents.operations,
         .history_from = row->documents.history_from,
@@ -74,7 +112,7 @@ int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t i
     for (int i = 0; i < TABLES && !found && tables[i]; i++) {
         found = id ? memtable_by_id(tables[i], id, id_len) : memtable_by_number(tables[i], number);
         if (found)
-            result = found->hidden ? -ENOENT : use(context, &found->row);
+            result = found->hidden || found->deleted ? -ENOENT : use(context, &found->row);
     }
     pthread_rwlock_unlock(&store->mem_lock);
     if (found)
@@ -86,6 +124,11 @@ int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t i
         return error;
     error = id ? index_session_by_id(view, id, id_len, &row)
                : index_session_by_number(view, number, &row);
+    if (error == 0) { /* a delete may not have come as far as the index */
+        pthread_rwlock_rdlock(&store->mem_lock);
+        error = is_deleted(store, row.number) ? -ENOENT : 0;
+        pthread_rwlock_unlock(&store->mem_lock);
+    }
     if (error == 0)
         error = use(context, &row);
     lookup_view_end(store, view);
@@ -108,18 +151,18 @@ int hl_session_by_number(struct hl_store *store, uint32_t number, struct hl_sess
     return lookup_row(store, number, NULL, 0, use_session, session);
 }
 
-int hl_session_next(struct hl_store *store, uint32_t after, struct hl_session *session)
+/* The next number that the tables or the index have; it may be that of a session which is gone. */
+static int next_number(struct hl_store *store, uint32_t after, uint32_t *number)
 {
     const struct memtable *tables[TABLES];
     uint32_t best = 0;
-    follow_writer(store);
     /* Sessions that the index has not yet were made since one of the tables was begun. */
     pthread_rwlock_rdlock(&store->mem_lock);
     tables_of(store, tables);
     for (int i = 0; i < TABLES && tables[i]; i++) {
-        uint32_t number = memtable_next_created(tables[i], after);
-        if (number && (!best || number < best))
-            best = number;
+        uint32_t created = memtable_next_created(tables[i], after);
+        if (created && (!best || created < best))
+            best = created;
     }
     pthread_rwlock_unlock(&store->mem_lock);
 
@@ -134,7 +177,22 @@ int hl_session_next(struct hl_store *store, uint32_t after, struct hl_session *s
     }
     if (error < 0 && error != -ENOENT)
         return error;
-    return best ? hl_session_by_number(store, best, session) : -ENOENT;
+    *number = best;
+    return best ? 0 : -ENOENT;
+}
+
+int hl_session_next(struct hl_store *store, uint32_t after, struct hl_session *session)
+{
+    int error;
+    follow_writer(store);
+    do {
+        error = next_number(store, after, &after);
+        if (error == 0)
+            error = hl_session_by_number(store, after, session);
+        else
+            break;
+    } while (error == -ENOENT);
+    return error;
 }
 
 int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
@@ -144,12 +202,14 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
         id ? memtable_by_id(store->table, id, id_len) : memtable_by_number(store->table, number);
     if (found) {
         *session = found;
-        return 0;
+        return found->deleted ? -ENOENT : 0;
     }
     const struct mem_session *older = NULL;
     if (store->frozen)
         older = id ? memtable_by_id(store->frozen, id, id_len)
                    : memtable_by_number(store->frozen, number);
+    if (older && older->deleted)
+        return -ENOENT;
     struct index_view *view = NULL;
     struct index_row row;
     if (older) {
@@ -160,6 +220,8 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
             return error;
         error = id ? index_session_by_id(view, id, id_len, &row)
                    : index_session_by_number(view, number, &row);
+        if (error == 0 && is_deleted(store, row.number)) /* nobody else changes the tables */
+            error = -ENOENT;
         if (error < 0) {
             lookup_view_end(store, view);
             return error;
@@ -181,6 +243,9 @@ struct question {
     uint64_t seq, offset;
     struct index_entry *entry;
     uint64_t *bytes;
+    /* What the session's oldest part in the tables knows of what is older, if there is one: */
+    bool has_part;
+    uint64_t part_gone;
 };
 
 #define NOT_HERE 1 /* it lies below the part of the session that the table holds */
@@ -188,8 +253,19 @@ struct question {
 typedef int in_part(const struct mem_session *part, const struct question *question);
 typedef int in_index(struct index_view *view, const struct question *question);
 
-static int ask(struct hl_store *store, const struct question *question, in_part *ask_part,
-               in_index *ask_index)
+/* Beside a writer the index may have dropped what the tables still count on. */
+static int check_base(const struct hl_store *store, struct index_view *view,
+                      const struct question *question)
+{
+    struct index_row row;
+    if (!store->options.read_only || !question->has_part)
+        return 0;
+    int error = index_session_by_number(view, question->session, &row);
+    return error < 0 ? error : row.gone == question->part_gone ? 0 : -ESTALE;
+}
+
+static int ask_once(struct hl_store *store, struct question *question, in_part *ask_part,
+                    in_index *ask_index)
 {
     const struct memtable *tables[TABLES];
     int result = NOT_HERE;
@@ -197,8 +273,11 @@ static int ask(struct hl_store *store, const struct question *question, in_part 
     tables_of(store, tables);
     for (int i = 0; i < TABLES && result == NOT_HERE; i++) {
         const struct mem_session *part = visible(tables[i], question->session);
-        if (part)
-            result = ask_part(part, question);
+        if (!part)
+            continue;
+        result = part->deleted ? -ENOENT : ask_part(part, question);
+        question->has_part = true;
+        question->part_gone = part->base_gone;
     }
     pthread_rwlock_unlock(&store->mem_lock);
     if (result != NOT_HERE)
@@ -207,8 +286,22 @@ static int ask(struct hl_store *store, const struct question *question, in_part 
     int error = lookup_view(store, &view);
     if (error < 0)
         return error;
-    error = ask_index(view, question);
+    error = check_base(store, view, question);
+    if (error == 0)
+        error = ask_index(view, question);
     lookup_view_end(store, view);
+    return error;
+}
+
+static int ask(struct hl_store *store, struct question *question, in_part *ask_part,
+               in_index *ask_index)
+{
+    int error = ask_once(store, question, ask_part, ask_index);
+    while (error == -ESTALE) { /* as often as the writer drops something in between */
+        follow_drops(store, question->session);
+        question->has_part = false;
+        error = ask_once(store, question, ask_part, ask_index);
+    }
     return error;
 }
 
@@ -298,11 +391,11 @@ static uint64_t seq_after(const struct collecting *collecting, uint64_t from)
 static void collect_from_tables(struct hl_store *store, uint32_t session, uint64_t from,
                                 struct collecting *collecting, bool *answered, uint64_t *floor)
 {
-    *answered = false;
     *floor = 0;
     pthread_rwlock_rdlock(&store->mem_lock);
-    const struct mem_session *newer = visible(store->table, session);
-    const struct mem_session *older = visible(store->frozen, session);
+    *answered = is_deleted(store, session);
+    const struct mem_session *newer = *answered ? NULL : visible(store->table, session);
+    const struct mem_session *older = *answered ? NULL : visible(store->frozen, session);
     const struct mem_session *oldest = older ? older : newer;
     bool more = true;
     if (older && mem_session_covers_seq(older, from)) {

@@ -42,8 +42,10 @@ struct mem_session {
     struct mem_session *next_by_id, *next_by_number;
     struct index_row row; /* id and attributes are owned */
     bool hidden;          /* made by a batch that is not stored yet: readers pass it over */
+    bool deleted;         /* it was, with all that older tables and the index still have of it */
+    uint64_t trim_below;  /* of what is older the events below this seq are to go; 0: none are */
     bool base_has_seq;    /* where this table's part begins: */
-    uint64_t base_last_seq, base_bytes, base_records, base_operations;
+    uint64_t base_last_seq, base_bytes, base_records, base_operations, base_gone;
     struct mem_chunk **chunks;
     uint32_t chunk_count, chunk_capacity;
     struct mem_documents *documents; /* mem_documents.h; NULL: no operation since it was begun */
@@ -82,6 +84,7 @@ struct memtable {
         last_created; /* numbers of sessions made meanwhile lie between; 0: none */
     size_t bytes;     /* of memory, about */
     uint64_t records;
+    bool drops; /* sessions may be deleted, or to be trimmed */
 };
 
 struct memtable *memtable_new(void);
@@ -92,12 +95,27 @@ struct mem_session *memtable_add_session(struct memtable *table, const struct in
 /* Takes a session out again (made by a batch that failed). */
 void memtable_drop(struct memtable *table, size_t i);
 
+/* The session is gone, whatever is older than the table still has of it: only its number finds it.
+ */
+void memtable_delete(struct memtable *table, struct mem_session *session);
+/* Takes the events below a seq out of the table's part, and notes that they are to go from what is
+ * older; adds up what was taken out. */
+void memtable_trim(struct memtable *table, struct mem_session *session, uint64_t below,
+                   uint64_t *records, uint64_t *bytes);
+/* So much went from what is older than the session's part. What is left there: older_records, the
+ * first with seq older_first. */
+void mem_session_lower(struct mem_session *session, uint64_t records, uint64_t bytes,
+                       uint64_t older_records, uint64_t older_first);
+
+/* Of the two only by_number finds sessions that are deleted. */
 struct mem_session *memtable_by_id(const struct memtable *table, const char *id, size_t len);
 struct mem_session *memtable_by_number(const struct memtable *table, uint32_t number);
+/* The same, of a table that may be NULL, and of none that is deleted. */
+const struct mem_session *memtable_part(const struct memtable *table, uint32_t number);
 
 /* Says that a session of the table was made since it was begun, and is in nothing older. */
 void memtable_note_created(struct memtable *table, uint32_t number);
-/* The least number above `after` of those that is not hidden; 0: none. */
+/* The least number above `after` of those that is neither hidden nor deleted; 0: none. */
 uint32_t memtable_next_created(const struct memtable *table, uint32_t after);
 
 /* Replaces the attributes of a session; the table owns the block (from malloc, or NULL) from now
@@ -111,6 +129,13 @@ int memtable_append(struct memtable *table, struct mem_session *session,
 /* Takes the session's newest entries back, until its row's totals are those of `before`. */
 void memtable_take_back(struct memtable *table, struct mem_session *session,
                         const struct index_row *before);
+/*
+ * For a table that a reader keeps beside a writer: what is older than the session's part is now as
+ * `indexed` says (its totals, last_seq, documents, and `indexed` itself, up to where it has the
+ * session's entries: these leave the table).
+ */
+void memtable_rebase(struct memtable *table, struct mem_session *session,
+                     const struct index_row *indexed);
 int memtable_add_point(struct memtable *table, const struct mem_point *point);
 
 /* Whether the seq (offset) would lie in this table's part of the session, not below it. */

@@ -159,8 +159,9 @@ ssize_t hl_record_read(struct hl_store *store, uint32_t session, uint64_t seq, v
     return (ssize_t)n;
 }
 
-int hl_log_extent(struct hl_store *store, uint32_t session, uint64_t from, uint64_t to,
-                  uint64_t *begin, uint64_t *end)
+/* drop_lock is held. */
+static int find_extent(struct hl_store *store, uint32_t session, uint64_t from, uint64_t to,
+                       uint64_t *begin, uint64_t *end)
 {
     struct hl_session found;
     int error = hl_session_by_number(store, session, &found);
@@ -174,6 +175,16 @@ int hl_log_extent(struct hl_store *store, uint32_t session, uint64_t from, uint6
         error = lookup_bytes_before(store, session, to + 1, end);
     if (error == 0 && *end < *begin)
         *end = *begin;
+    return error;
+}
+
+int hl_log_extent(struct hl_store *store, uint32_t session, uint64_t from, uint64_t to,
+                  uint64_t *begin, uint64_t *end)
+{
+    follow_writer(store);
+    pthread_rwlock_rdlock(&store->drop_lock);
+    int error = find_extent(store, session, from, to, begin, end);
+    pthread_rwlock_unlock(&store->drop_lock);
     return error;
 }
 
@@ -387,13 +398,13 @@ static void end_line(struct place *place, const struct index_entry *next, struct
     *place = (struct place){.seq = place->seq + 1, .begin = window->offset + window->filled};
 }
 
-ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, void *buffer,
-                    size_t size, struct hl_cursor *cursor)
+/* drop_lock is held. */
+static ssize_t read_log(struct hl_store *store, uint32_t session, uint64_t offset, void *buffer,
+                        size_t size, struct hl_cursor *cursor)
 {
     struct index_entry entries[GATHER_ENTRIES];
     struct window window = {.out = buffer, .offset = offset, .size = size};
     struct place place = {0};
-    follow_writer(store);
     int error = locate(store, session, offset, cursor, &place);
     if (error < 0)
         return error == -ENOENT ? 0 : error;
@@ -420,4 +431,14 @@ ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, v
     if (error < 0 && window.filled == 0)
         return error;
     return (ssize_t)window.filled;
+}
+
+ssize_t hl_log_read(struct hl_store *store, uint32_t session, uint64_t offset, void *buffer,
+                    size_t size, struct hl_cursor *cursor)
+{
+    follow_writer(store);
+    pthread_rwlock_rdlock(&store->drop_lock);
+    ssize_t n = read_log(store, session, offset, buffer, size, cursor);
+    pthread_rwlock_unlock(&store->drop_lock);
+    return n;
 }

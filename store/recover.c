@@ -111,15 +111,15 @@ static int replay_part(struct hl_store *store, const struct part *part, bool new
     int error = replay_segment(replay, part->begin, part->end, progress);
     atomic_store(&part->segment->size, replay->end);
     atomic_fetch_add(&store->recovered_records, replay->records);
-    if (error == 0 && replay->sealed && part->whole && part->begin < part->end &&
-        !replay->seal_found) {
+    if (error == 0 && replay->sealed && !replay->blocked && part->whole &&
+        part->begin < part->end && !replay->seal_found) {
         char what[160];
         snprintf(what, sizeof what,
                  "segment %s has no seal at its end: what stood there is missing",
                  part->segment->name);
         store_damage(store, position_make(part->segment->first, replay->end), what);
     }
-    if (error < 0 || !newest)
+    if (error < 0 || (!newest && !replay->blocked))
         replay_free(replay);
     return error;
 }
@@ -135,7 +135,7 @@ int recover_replay(struct hl_store *store, uint64_t limit, struct hl_progress *p
     *last = (struct replay){0};
     int error = plan(store, limit, &parts, &count);
     const char *at = "";
-    while (error == 0 && done < count) {
+    while (error == 0 && done < count && !last->blocked) {
         at = parts[done].segment->name;
         while (error == 0 && begun < count && begun < done + ahead)
             error = part_begin(store, &parts[begun++]);
@@ -179,7 +179,7 @@ static int note_voids(struct hl_store *store, const struct replay *last)
 /* The state that an appender begins with. */
 static int set_tail(struct hl_store *store, const struct replay *last, bool settled)
 {
-    struct segment *segment = store->segments.at[store->segments.count - 1];
+    struct segment *segment = last->segment;
     int error = segment_get(&store->segments, segment->first, &store->active);
     if (error < 0)
         return error;
@@ -217,6 +217,21 @@ static int begin_store(struct hl_store *store, struct hl_error *err)
     }
     return error < 0 ? hl_fail(err, -error, "cannot make the first segment: %s", strerror(-error))
                      : 0;
+}
+
+/* What is to be dropped by the log leaves the index before anybody reads. */
+static int drop_from_index(struct hl_store *store, bool settled)
+{
+    const struct memtable *table = store->table;
+    if (store->options.read_only || !store->index || !table->drops)
+        return 0;
+    if (settled && !store->no_room)
+        return flush_position(store, atomic_load(&store->position));
+    for (size_t i = 0; i < table->session_count; i++) {
+        if (table->sessions[i]->trim_below > 0)
+            return -ENOTRECOVERABLE;
+    }
+    return 0; /* sessions that are deleted are hidden all the same */
 }
 
 /* Moves a filled index into place. */
@@ -271,6 +286,8 @@ static int recover_once(struct hl_store *store, struct hl_error *err)
         error = -ESTALE;
     if (error == 0 && build)
         error = finish_build(store, err);
+    else if (error == 0)
+        error = drop_from_index(store, settled);
     if (error == 0 && !store->options.read_only) { /* what a reindex that was cut short left */
         (void)recover_remove_dir(store, "index.old");
         (void)recover_remove_dir(store, RECOVER_BUILD_NAME);
@@ -316,6 +333,15 @@ static int do_without_room(struct hl_store *store, int why)
     return recover_remove_dir(store, RECOVER_BUILD_NAME);
 }
 
+/* Events that were dropped are in the index, and cannot be taken out of it for now. */
+static void do_without_index(struct hl_store *store)
+{
+    store->without_index = true;
+    store_report(store, HL_WARNING,
+                 "the index has records that were dropped, and cannot be changed now: all is kept "
+                 "in memory");
+}
+
 int recover(struct hl_store *store, struct hl_error *err)
 {
     bool was_ahead = false;
@@ -325,11 +351,14 @@ int recover(struct hl_store *store, struct hl_error *err)
         bool ahead = error == -ESTALE && !was_ahead;
         bool full = hl_io_is_full(error) && !store->options.read_only && !store->no_room &&
                     store->segments.count > 0;
-        if (error != -EAGAIN && !ahead && !full)
+        bool unusable = error == -ENOTRECOVERABLE && !store->without_index;
+        if (error != -EAGAIN && !ahead && !full && !unusable)
             return error;
         int again = recover_forget(store);
         if (again == 0 && error == -EAGAIN) {
             store->retries--;
+        } else if (again == 0 && unusable) {
+            do_without_index(store);
         } else if (again == 0 && full) {
             again = do_without_room(store, error);
         } else if (again == 0) {

@@ -339,6 +339,8 @@ int recover_find_index(struct hl_store *store, bool *build, struct hl_error *err
     if (read_only && !store->writer_alive)
         flags |= store->medium_read_only ? INDEX_NO_LOCK : 0;
     *build = false;
+    if (store->without_index)
+        return recover_adopt_index(store, err);
     int exists = recover_index_exists(store);
     if (exists < 0)
         return hl_fail(err, -exists, "cannot look at the index: %s", strerror(-exists));

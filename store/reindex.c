@@ -95,10 +95,15 @@ static int take_over(struct hl_store *store, struct hl_store *shadow, struct hl_
     int error = recover_reload_segments(shadow, err);
     if (error == 0)
         error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, err);
-    if (error == 0) {
+    if (error == 0)
         replay_free(&last);
-        error = index_sync(shadow->index);
+    if (error == 0 && shadow->table->drops) { /* not before the log is on the disk up to there */
+        error = commit_sync_file(store, store->active, atomic_load(&store->position));
+        if (error == 0)
+            error = flush_position(shadow, atomic_load(&store->position));
     }
+    if (error == 0)
+        error = index_sync(shadow->index);
     if (error == 0) {
         pthread_rwlock_wrlock(&store->env_lock);
         error = swap_directories(store);

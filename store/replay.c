@@ -64,7 +64,8 @@ static int pending_push(struct replay *replay, const struct scan_item *item)
         .type = frame->type,
         .flags = frame->flags,
     };
-    if (frame->type == FRAME_SESSION || frame->type == FRAME_OPERATION) {
+    if (frame->type == FRAME_SESSION || frame->type == FRAME_OPERATION ||
+        frame->type == FRAME_DROP) {
         kept->body = malloc(frame->length ? frame->length : 1);
         if (!kept->body)
             return -ENOMEM;
@@ -115,6 +116,8 @@ static int take_frame(struct replay *replay, const struct scan_item *item)
         error = close_region(replay);
         if (error == 0)
             error = pending_apply(replay);
+        if (replay->blocked)
+            return error;
         replay->end = item->offset + item->size;
         if (error == 0 && replay->flush && replay->sealed &&
             replay->store->table->bytes >= FLUSH_TABLE_BYTES) {
@@ -169,6 +172,8 @@ int replay_segment(struct replay *replay, uint64_t from, uint64_t limit,
             error = take_frame(replay, &item);
         else if (item.kind != SCAN_END)
             error = take_gap(replay, &item);
+        if (replay->blocked)
+            break;
         if (item.kind != SCAN_END)
             replay->tail_end = item.offset + item.size;
         if (progress) {
@@ -178,6 +183,10 @@ int replay_segment(struct replay *replay, uint64_t from, uint64_t limit,
         }
     } while (error == 0 && item.kind != SCAN_END);
     scan_free(&scan);
+    if (replay->blocked) {
+        pending_clear(replay);
+        return error;
+    }
     if (error == 0)
         error = replay->sealed ? pending_broken(replay) : 0;
     if (replay->sealed)

@@ -10,7 +10,7 @@
 #ifndef HL_REPLAY_H
 #define HL_REPLAY_H
 
-#include "core.h"
+#include "drop.h"
 #include "scan_ahead.h"
 
 /* Bytes of the unsealed segment that hold no whole batch, with whole batches behind them. */
@@ -34,6 +34,7 @@ struct replay {
     bool seal_found;   /* the seal is the last frame */
     uint64_t gaps, gap_bytes;
     uint64_t records; /* applied */
+    bool blocked; /* read-only, beside a writer: a drop follows that its index does not have yet */
     struct replay_region *regions;
     size_t region_count, region_capacity;
 
@@ -51,10 +52,14 @@ struct replay_frame {
     uint64_t seq, recorded_ms;
     uint32_t offset, length, session;
     uint16_t type, flags;
-    char *body; /* of session frames and operations; owned */
+    char *body; /* of session frames, operations and drops; owned */
 
     /* What prepare() found: */
     struct index_row *row;      /* of session frames: what the body says, or NULL; owned */
+    struct drop drop;           /* of drops */
+    struct index_row indexed;   /* likewise, in a read-only store: what the index says (totals), */
+    bool is_indexed;            /* if it knows the session */
+    struct hl_dropped dropped;  /* what it dropped */
     struct mem_session *target; /* NULL: nobody knows */
     bool counts; /* it adds to the target; else the index has it, or it must not be */
 };
@@ -63,7 +68,8 @@ struct replay_frame {
  * Reads the segment from offset `from`, which is the beginning of a batch, to `limit`, and applies
  * it to the store's active table (append_lock is held, or the store is being opened). Gaps of
  * sealed segments are quarantined and reported here; what the last segment needs is the caller's to
- * do. progress may be NULL. 0, an I/O error, -ENOMEM, or -EINTR when cancelled.
+ * do. progress may be NULL. 0, an I/O error, -ENOMEM, -EINTR when cancelled, or -ENOTRECOVERABLE:
+ * a trim is not in the index, and cannot be brought into it.
  */
 int replay_segment(struct replay *replay, uint64_t from, uint64_t limit,
                    struct hl_progress *progress);
@@ -73,6 +79,16 @@ void replay_free(struct replay *replay);
 
 /* Applies the pending frames, which are a batch. */
 int replay_apply(struct replay *replay);
+/* The session is part of the batch from now on. */
+int replay_touch(struct replay *replay, struct mem_session *session);
+
+/* ---- replay_drop.c ---- */
+
+/* The two turns of a drop; apply with mem_lock held. tell: news of it, to a read-only store. */
+int replay_drop_prepare(struct replay *replay, struct replay_frame *frame);
+void replay_drop_apply(struct replay *replay, struct replay_frame *frame);
+void replay_drop_tell(const struct replay *replay, const struct replay_frame *frame);
+
 /* Reports damage at an offset of the segment. */
 void replay_damage(const struct replay *replay, uint64_t offset, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -40,8 +40,7 @@ void replay_damage(const struct replay *replay, uint64_t offset, const char *for
 
 /* ---- what a frame is going to do ---- */
 
-/* The session is part of the batch from now on. */
-static int touch(struct replay *replay, struct mem_session *session)
+int replay_touch(struct replay *replay, struct mem_session *session)
 {
     if (session->batch == replay->store->batch)
         return 0;
@@ -116,6 +115,9 @@ static int prepare_session(struct replay *replay, struct replay_frame *frame)
     }
     frame->row = row;
     error = lookup_for_append(replay->store, row->number, NULL, 0, &frame->target);
+    int removed = error == -ENOENT ? lookup_removed(replay->store, row->number) : 0;
+    if (removed != 0)
+        return removed < 0 ? removed : 0;
     if (error == -ENOENT) {
         struct mem_session *same_id;
         error = lookup_for_append(replay->store, 0, row->id, row->id_len, &same_id);
@@ -131,7 +133,7 @@ static int prepare_session(struct replay *replay, struct replay_frame *frame)
         }
     }
     if (error == 0)
-        error = touch(replay, frame->target);
+        error = replay_touch(replay, frame->target);
     if (error == 0)
         prepare_update(replay, frame, frame->target);
     return error;
@@ -191,10 +193,13 @@ static int prepare_record(struct replay *replay, struct replay_frame *frame)
     struct hl_store *store = replay->store;
     struct mem_session *session;
     int error = lookup_for_append(store, frame->session, NULL, 0, &session);
+    int removed = error == -ENOENT ? lookup_removed(store, frame->session) : 0;
+    if (removed != 0)
+        return removed < 0 ? removed : 0;
     if (error == -ENOENT)
         error = find_by_line(replay, frame, &session);
     if (error == 0)
-        error = touch(replay, session);
+        error = replay_touch(replay, session);
     if (error < 0)
         return error == -ENOENT ? 0 : error;
     frame->target = session;
@@ -236,6 +241,8 @@ static int prepare(struct replay *replay, struct replay_frame *frame)
     replay->seal_found = frame->type == FRAME_SEAL;
     if (frame->type == FRAME_SESSION)
         return prepare_session(replay, frame);
+    if (frame->type == FRAME_DROP)
+        return replay_drop_prepare(replay, frame);
     if (is_record(frame->type))
         return prepare_record(replay, frame);
     return 0;
@@ -335,6 +342,10 @@ static int publish(struct replay *replay)
             fold_settle(session);
         }
     }
+    for (size_t i = 0; i < replay->pending_count && error == 0; i++) {
+        if (replay->pending[i].type == FRAME_DROP && replay->pending[i].counts)
+            replay_drop_apply(replay, &replay->pending[i]);
+    }
     if (error == 0) {
         store->records += lines.records;
         store->bytes += lines.bytes;
@@ -397,6 +408,10 @@ static void tell(const struct replay *replay, struct hl_news *all)
         if (news->created || news->records > 0)
             options->news(options->news_context, news);
     }
+    for (size_t i = 0; replay->tell && options->news && i < replay->pending_count; i++) {
+        if (replay->pending[i].type == FRAME_DROP && replay->pending[i].counts)
+            replay_drop_tell(replay, &replay->pending[i]);
+    }
 }
 
 /* ---- the whole ---- */
@@ -418,12 +433,14 @@ int replay_apply(struct replay *replay)
     for (size_t i = 0; i < replay->pending_count && error == 0; i++)
         error = prepare(replay, &replay->pending[i]);
     struct hl_news *news = NULL;
-    if (error == 0)
+    if (error == 0 && !replay->blocked)
         error = gather_news(replay, &news);
-    if (error == 0)
+    if (error == 0 && !replay->blocked)
         error = publish(replay);
     else
         take_back(replay);
+    if (replay->blocked)
+        return error;
     if (error == 0)
         tell(replay, news);
     free_news(replay, news);

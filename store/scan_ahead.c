@@ -54,7 +54,7 @@ static bool fill_chunk(struct scan *scan, struct chunk *chunk)
         chunk->count++;
         if (item->kind == SCAN_FRAME &&
             (item->frame.type == FRAME_SESSION || item->frame.type == FRAME_OPERATION ||
-             item->frame.type == FRAME_SEAL)) {
+             item->frame.type == FRAME_DROP || item->frame.type == FRAME_SEAL)) {
             char *copy = malloc(item->frame.length ? item->frame.length : 1);
             if (!copy) {
                 chunk->error = -ENOMEM;

@@ -105,6 +105,16 @@ static void init_timed_cond(pthread_cond_t *cond)
     pthread_condattr_destroy(&attributes);
 }
 
+/* Readers that come one after another must not keep a drop waiting for ever. */
+static void init_drop_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+}
+
 struct hl_store *store_new(const struct hl_options *options, const char *path)
 {
     struct hl_store *store = calloc(1, sizeof *store);
@@ -118,6 +128,7 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     pthread_mutex_init(&store->compact_lock, NULL);
     pthread_mutex_init(&store->reindex_lock, NULL);
     pthread_mutex_init(&store->flush_lock, NULL);
+    init_drop_lock(&store->drop_lock);
     pthread_mutex_init(&store->append_lock, NULL);
     pthread_mutex_init(&store->news_lock, NULL);
     pthread_mutex_init(&store->sync_lock, NULL);
@@ -160,6 +171,7 @@ void store_free(struct hl_store *store)
     pthread_mutex_destroy(&store->compact_lock);
     pthread_mutex_destroy(&store->reindex_lock);
     pthread_mutex_destroy(&store->flush_lock);
+    pthread_rwlock_destroy(&store->drop_lock);
     pthread_mutex_destroy(&store->append_lock);
     pthread_mutex_destroy(&store->news_lock);
     pthread_mutex_destroy(&store->sync_lock);
@@ -496,6 +508,7 @@ int hl_store_status(struct hl_store *store, struct hl_status *status)
         .syncs = atomic_load(&store->syncs),
         .flushes = atomic_load(&store->flushes),
         .checkpoints = atomic_load(&store->checkpoints),
+        .drops = atomic_load(&store->drops),
         .checkpoint_ms = atomic_load(&store->checkpoint_ms),
         .damage_found = atomic_load(&store->damage_found),
         .quarantined_bytes = atomic_load(&store->quarantined_bytes),

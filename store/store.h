@@ -17,6 +17,7 @@
  *   -ENOSPC     the disk is full; nothing was stored; it heals when there is room
  *   -EBADMSG    damage: stored bytes whose checksum is wrong; they are never handed out
  *   -EIO        the device failed, or an earlier failure made the store refuse appends for good
+ *   -ENOTEMPTY  a session to be removed has records or documents
  *   -EBUSY      another process holds the store (open), or a command is running already
  *   -EINTR      a long command was cancelled
  *
@@ -82,9 +83,11 @@ struct hl_news {
     const struct hl_document_news *documents;
     size_t document_count;
     uint64_t documents_skipped; /* that are left out */
-    /* What the session's log lost; with session 0, the log of the whole store. Told when readers
-     * see it. */
-    uint64_t dropped_records, dropped_bytes;
+    /* What was dropped from it; with session 0, from the log of the whole store. Comes alone, while
+     * nobody reads the session's log by offsets: what is read later sees the drop. A large drop may
+     * come in parts. */
+    bool deleted;                            /* the session is gone, with all that it had */
+    uint64_t dropped_records, dropped_bytes; /* bytes: of lines */
 };
 #define HL_NEWS_DOCUMENTS 4096U
 
@@ -153,6 +156,7 @@ struct hl_session {
     bool has_seq;          /* false until a first record was appended; a first seq may be 0 */
     uint64_t records;      /* that can be read */
     uint64_t bytes;        /* of their lines: the size of the session's log */
+    uint64_t gone;         /* bytes of lines that were dropped from it ever, about */
     uint64_t documents;    /* in state/ */
     uint64_t operations;   /* records that are operations */
     uint64_t history_from; /* seq from which history and documents as they were can be told */
@@ -195,6 +199,34 @@ ssize_t hl_attribute_list(struct hl_store *store, uint32_t number, char *names, 
 int hl_attribute_set(struct hl_store *store, uint32_t number, const char *name, const void *value,
                      size_t size, int flags);
 int hl_attribute_remove(struct hl_store *store, uint32_t number, const char *name);
+
+/* ---- dropping ---------------------------------------------------------------------------------
+ *
+ * What is dropped is gone for every reader when the call returns, and stays so after a crash; its
+ * bytes leave the disk when their segments are compacted. Seqs that were given are never given
+ * again.
+ *
+ * When a call fails with -ENOSPC or -EIO, the drop may have been logged already: then it is carried
+ * out later, at the latest by the next opening.
+ */
+
+struct hl_dropped {
+    uint64_t records, bytes; /* bytes: of their lines */
+};
+
+/* Drops the session's events with a seq below `below`. Operations stay, and so do documents and
+ * their history. Nothing that is appended later is dropped, whatever its seq. dropped may be NULL.
+ * -ENOENT. */
+int hl_trim(struct hl_store *store, uint32_t session, uint64_t below, struct hl_dropped *dropped,
+            struct hl_error *err);
+
+/* Drops a session with all that it has. Its number is never used again; its id may be, by a session
+ * that is made anew. -ENOENT. */
+int hl_delete(struct hl_store *store, uint32_t session, struct hl_dropped *dropped,
+              struct hl_error *err);
+
+/* The same for one that has no record and no document; else -ENOTEMPTY. */
+int hl_remove_empty(struct hl_store *store, uint32_t session, struct hl_error *err);
 
 /* ---- appending --------------------------------------------------------------------------------
  */
@@ -629,6 +661,7 @@ struct hl_status {
     uint64_t memtable_bytes, memtable_records;
     uint64_t appends, syncs, flushes,
         checkpoints;            /* since open: batches, fdatasyncs, index flushes */
+    uint64_t drops;             /* since open: trims and deletes that were logged */
     uint64_t checkpoint_ms;     /* when the newest was made, 0 if never */
     uint64_t damage_found;      /* damaged places met since open, recovery included */
     uint64_t quarantined_bytes; /* set aside at recovery */

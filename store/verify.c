@@ -41,11 +41,15 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
     char at[SEGMENT_NAME_MAX] = "";
     int error =
         inspect_segments(&inspect, position_segment(position), position_offset(position), at);
+    if (error == 0 && atomic_load(&store->position) != position)
+        error = inspect_explain_missing(&inspect);
+    inspect_forget_missing(&inspect);
     pthread_mutex_unlock(&store->reindex_lock);
     if (error == -EINTR)
         return hl_fail(err, EINTR, "interrupted");
     if (error < 0)
         return hl_fail(err, -error, "cannot read segment %s: %s", at, strerror(-error));
-    report->index_dangling = records > inspect.matched ? records - inspect.matched : 0;
+    uint64_t found = inspect.matched + inspect.hidden;
+    report->index_dangling = records > found ? records - found : 0;
     return 0;
 }

@@ -45,7 +45,7 @@
 
 #include "index.h"
 
-#define INDEX_VERSION 4U
+#define INDEX_VERSION 5U
 #define INDEX_LEVELS 3U
 #define INDEX_LENGTH_LIMIT (UINT32_C(1) << 29) /* lines are shorter */
 #define INDEX_CRC_SIZE 4U

@@ -6,18 +6,17 @@
  * Shared, as libfuse's own loop: threads sleep in read(), the kernel wakes one for each request,
  * and there is always one more, up to a limit, when all are at work.
  *
- * Alone: one thread attends to the device, looks out for the next request for a while (it spins),
- * since that of a program often follows at once, then sleeps in read(), and answers what it got
- * itself. The others sleep elsewhere, where no request wakes them in vain. This is the cheaper way
- * while requests follow each other closely, answers take microseconds, and a second processor has
- * nothing else to do.
+ * Alone: one thread attends to the device, and answers what it got itself. The others sleep
+ * elsewhere: of several that sleep in read() the kernel wakes the one that slept longest, which
+ * runs on the other processor and has nothing in its caches. This is the cheaper way while answers
+ * take microseconds. The one thread may also look out for the next request for a while (it spins),
+ * since that of a program often follows at once, before it sleeps in read(). It tries that now and
+ * then, and goes on when tries pay; but when another thread took the processor meanwhile, which is
+ * offered at each look, the processors are wanted elsewhere, and the next tries are put off, twice
+ * as long each time.
  *
- * So the loop begins shared and tries to look out now and then; when tries pay, it goes on alone.
- * It goes back to sharing, and the next tries are put off,
+ * The loop begins shared and goes on alone after a few requests. It goes back to sharing
  *
- *   - when tries do not pay any more;
- *   - when another thread took the processor from the one that looked out, which offers it at each
- *     look: then the processors are wanted elsewhere (twice as long each time);
  *   - when requests of several programs wait for each other's long answers;
  *   - when nobody has attended for a tick, because an answer waits for a disk, say. The ticker is
  *     armed by the first request after a sleep and stops when the attending thread sleeps, so an
@@ -52,8 +51,11 @@
 #define LONG_NS 20000          /* what a long answer takes */
 #define TRIES 32U              /* outcomes of looking out that are remembered */
 #define TRIES_WON_MIN 3        /* of these, for it to pay */
+#define TRIES_SURE 16          /* of these, for it to pay after one that was lost */
 #define TRY_EVERY 16U          /* requests, while it does not */
 #define TRY_SELDOM 8192U       /* likewise, at most */
+#define SHARE_FEW 16U          /* requests, before one thread is tried alone */
+#define SHARE_MANY 1024U       /* likewise, when several are known to be of use */
 #define TAKEN_NS 15000         /* a look that takes this long: another thread ran */
 #define CPUS_AGE_NS 1000000000 /* after which the processors are counted again */
 
@@ -70,23 +72,23 @@ struct loop {
     int wake;                 /* signal */
     int device, timer, event; /* descriptors; the last two are the ticker's */
 
-    _Atomic bool alone;       /* which way it goes */
-    _Atomic bool attended;    /* a thread looks out, or (alone) sleeps in read() */
-    _Atomic bool asleep;      /* the latter */
-    _Atomic bool ticking;     /* the timer is armed */
-    _Atomic uint64_t taken;   /* requests that were received */
-    _Atomic unsigned readers; /* threads that sleep in read(), or are about to */
-    _Atomic unsigned untried; /* requests since the last try */
-    _Atomic int result;       /* the first failure */
-    _Atomic bool may_spin;    /* there are processors for it */
+    _Atomic bool alone;        /* which way it goes */
+    _Atomic bool attended;     /* a thread looks out, or (alone) sleeps in read() */
+    _Atomic bool asleep;       /* the latter */
+    _Atomic bool ticking;      /* the timer is armed */
+    _Atomic uint64_t taken;    /* requests that were received */
+    _Atomic unsigned readers;  /* threads that sleep in read(), or are about to */
+    _Atomic unsigned to_share; /* requests before one thread is tried alone */
+    _Atomic int result;        /* the first failure */
+    _Atomic bool may_spin;     /* there are processors for it */
 
     /* Of whoever attends; handed on with `attended`. */
     uint32_t tries;    /* a bit for each time of looking out, the newest lowest: whether it paid */
-    bool at_once;      /* the last look found a request at once */
+    unsigned patience; /* requests between tries, while they do not pay */
+    unsigned untried;  /* requests since the last try */
+    bool at_once;      /* a request was there before the last was answered */
     uint32_t sender;   /* of the last request */
     uint64_t least_ns; /* what an answer takes at least, of late */
-
-    _Atomic unsigned patience; /* requests between tries */
 
     pthread_mutex_t lock; /* guards all below; a leaf */
     pthread_cond_t shared;
@@ -119,14 +121,13 @@ static int start_worker(struct loop *loop)
     return -error;
 }
 
-/* From now on all threads sleep at the device. There must be one that is not at work, if any can be
- * had. */
-static void share(struct loop *loop, unsigned patience)
+/* From now on all threads sleep at the device, for so many requests. There must be one that is not
+ * at work, if any can be had. */
+static void share(struct loop *loop, unsigned requests)
 {
     pthread_mutex_lock(&loop->lock);
+    atomic_store(&loop->to_share, requests); /* before it is looked at */
     atomic_store(&loop->alone, false);
-    atomic_store(&loop->patience, patience < TRY_SELDOM ? patience : TRY_SELDOM);
-    atomic_store(&loop->untried, 0);
     if (loop->waiting == 0 && loop->count < WORKERS_MAX && !loop->ending)
         start_worker(loop);
     pthread_cond_broadcast(&loop->shared);
@@ -176,12 +177,11 @@ static bool is_ready(const struct loop *loop)
     return poll(&device, 1, 0) != 0;
 }
 
-/* Looks for a request for as long as it is worth it; says whether it still is. */
-static bool look_out(struct loop *loop)
+/* Looks for a request for as long as it is worth it, and notes whether it was. */
+static void look_out(struct loop *loop)
 {
     uint64_t now = clock_ns(), end = now + loop->spin_ns;
     bool paid = is_ready(loop), lost = false;
-    loop->at_once = paid;
     while (!paid && !lost && now < end && !fuse_session_exited(loop->session)) {
         uint64_t before = now;
         sched_yield();
@@ -189,10 +189,26 @@ static bool look_out(struct loop *loop)
         now = clock_ns();
         lost = now - before > TAKEN_NS;
     }
-    loop->tries = lost ? 0 : loop->tries << 1 | paid;
-    if (lost)
-        share(loop, atomic_load(&loop->patience) * 2);
-    return !lost && __builtin_popcount(loop->tries) >= TRIES_WON_MIN;
+    if (lost) {
+        bool sure = __builtin_popcount(loop->tries) >= TRIES_SURE;
+        loop->tries = sure ? (1U << (TRIES_WON_MIN - 1)) - 1 : 0;
+        loop->patience = loop->patience < TRY_SELDOM ? loop->patience * 2 : TRY_SELDOM;
+    } else {
+        loop->tries = loop->tries << 1 | paid;
+        if (__builtin_popcount(loop->tries) >= TRIES_SURE)
+            loop->patience = TRY_EVERY;
+    }
+}
+
+/* Whether the next request is to be looked out for. */
+static bool is_to_look_out(struct loop *loop)
+{
+    if (!atomic_load(&loop->may_spin))
+        return false;
+    if (__builtin_popcount(loop->tries) < TRIES_WON_MIN && ++loop->untried < loop->patience)
+        return false;
+    loop->untried = 0;
+    return true;
 }
 
 static void arm(struct loop *loop)
@@ -241,35 +257,24 @@ static bool is_crowded(struct loop *loop, const struct fuse_buf *buffer, int got
 static int receive_alone(struct worker *worker, struct fuse_buf *buffer)
 {
     struct loop *loop = worker->loop;
-    bool pays = atomic_load(&loop->may_spin) && look_out(loop);
-    if (!pays && atomic_load(&loop->alone))
-        share(loop, TRY_EVERY);
+    loop->at_once = loop->least_ns >= LONG_NS && is_ready(loop);
+    if (!loop->at_once && is_to_look_out(loop))
+        look_out(loop);
     atomic_store(&loop->asleep, true);
     int got = receive(worker, buffer);
     atomic_store(&loop->asleep, false);
     if (got > 0 && is_crowded(loop, buffer, got))
-        share(loop, TRY_SELDOM / 8);
+        share(loop, SHARE_MANY);
     return got;
 }
 
-/* Whether the next request should be looked out for, to see whether it pays; and if so, attends. */
-static bool tries_now(struct loop *loop)
+/* Whether enough requests were shared, so that this thread goes on alone. */
+static bool is_to_claim(struct loop *loop)
 {
-    return atomic_load(&loop->may_spin) &&
-           atomic_fetch_add(&loop->untried, 1) >= atomic_load(&loop->patience) &&
-           !atomic_exchange(&loop->attended, true);
-}
-
-/* A try. When tries pay, the loop goes on alone. */
-static int receive_trying(struct worker *worker, struct fuse_buf *buffer)
-{
-    struct loop *loop = worker->loop;
-    atomic_store(&loop->untried, 0);
-    if (look_out(loop)) {
-        atomic_store(&loop->patience, TRY_EVERY);
-        claim(loop, worker);
-    }
-    return receive(worker, buffer);
+    unsigned left = atomic_load(&loop->to_share);
+    while (left > 0 && !atomic_compare_exchange_weak(&loop->to_share, &left, left - 1))
+        ;
+    return left == 0;
 }
 
 /* Whoever attends next learns how long the answer took. (One that took long says little: the
@@ -286,23 +291,23 @@ static void serve(struct worker *worker)
     struct fuse_buf buffer = {.mem = NULL};
     uint64_t took = 0;
     while (!fuse_session_exited(loop->session)) {
-        bool alone = atomic_load(&loop->alone), attends;
+        bool alone = atomic_load(&loop->alone);
         int got;
-        if (alone) {
-            attends = !atomic_exchange(&loop->attended, true);
-            if (!attends) {
-                wait_until_shared(loop);
-                continue;
-            }
+        if (!alone && is_to_claim(loop)) {
+            claim(loop, worker);
+            alone = true;
+        }
+        if (!alone) {
+            got = receive(worker, &buffer);
+        } else if (atomic_exchange(&loop->attended, true)) {
+            wait_until_shared(loop);
+            continue;
+        } else {
             if (took > 0)
                 note_time(loop, took);
             got = receive_alone(worker, &buffer);
-        } else {
-            attends = tries_now(loop);
-            got = attends ? receive_trying(worker, &buffer) : receive(worker, &buffer);
-        }
-        if (attends)
             atomic_store(&loop->attended, false);
+        }
         took = 0;
         if (got == -EINTR || got == -EAGAIN)
             continue;
@@ -352,7 +357,7 @@ static bool tick(struct loop *loop, uint64_t *before)
                !atomic_exchange(&loop->ticking, true);
     }
     if (!atomic_load(&loop->attended) && taken == *before)
-        share(loop, TRY_EVERY);
+        share(loop, SHARE_FEW);
     *before = taken;
     return true;
 }
@@ -423,7 +428,8 @@ int loop_run(struct fuse_session *session, uint64_t spin_us, int wake)
     loop->spin_ns = spin_us * 1000;
     loop->wake = wake;
     loop->device = fuse_session_fd(session);
-    atomic_init(&loop->patience, TRY_EVERY);
+    loop->patience = TRY_EVERY;
+    atomic_init(&loop->to_share, SHARE_FEW);
     loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     loop->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&loop->lock, NULL);

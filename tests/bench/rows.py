@@ -356,6 +356,7 @@ class Grown:
 
     def __init__(self, bench, make_mount, count, documents):
         self.bench, self.make_mount, self.count, self.documents = bench, make_mount, count, documents
+        self.others = {}  # figures that only this size has, by name
 
     def measure(self):
         found = {}
@@ -364,15 +365,20 @@ class Grown:
                 began = time.monotonic()
                 large = fill.append_records(mount.point, self.count, max(1, self.count // 10))
                 found["filled by root append, records/s"] = self.count / (time.monotonic() - began)
+            peak = memory.peak
+            mount.again()  # so that all is in the index
+            found["bytes on disk beyond a record's line"] = self.overhead(mount) / self.count
+            with Memory(mount.process.pid) as memory:
                 if self.documents:
                     fill.append_documents(mount.point, self.documents)
                 self.appends(mount, found)
-            with_appends = memory.peak
+            peak = max(peak, memory.peak)
+            if self.documents:
+                self.measure_documents(mount, found["bytes on disk beyond a record's line"])
             mount.again()
             with Memory(mount.process.pid) as memory:
                 self.reads(mount, large, found)
-            found["own memory at its peak, MiB"] = max(with_appends, memory.peak) / (1 << 20)
-            found["bytes on disk beyond a record's line"] = self.overhead(mount)
+            found["own memory at its peak, MiB"] = max(peak, memory.peak) / (1 << 20)
             self.openings(mount, found)
         mount.forget()
         return found
@@ -407,9 +413,15 @@ class Grown:
 
     @staticmethod
     def overhead(mount):
+        """Bytes of log and index that are not lines."""
         status = mount.status()
-        on_disk = status["log_bytes"] + status["index_bytes"]
-        return (on_disk - status["bytes"]) / status["records"]
+        return status["log_bytes"] + status["index_bytes"] - status["bytes"]
+
+    def measure_documents(self, mount, of_record):
+        """What a document takes beyond its record: its value's place, its history, how it is undone."""
+        mount.again()
+        more = self.overhead(mount) - mount.status()["records"] * of_record
+        self.others["bytes on disk beyond a document's line"] = of_record + more / self.documents
 
 
 def opslog_opened(bench, count):

@@ -54,7 +54,9 @@ FS_SOURCES := $(sort $(filter-out fs/main.c,$(wildcard fs/*.c)))
 FSCK_SOURCES := $(sort $(wildcard fsck/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 HELPER_SOURCES := $(sort $(filter-out $(TEST_SOURCES),$(wildcard tests/unit/*.c)))
-OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] fsck/*.[ch] tests/unit/*.[ch] tests/bench/*.[ch]))
+CRASH_TEST_SOURCES := $(sort $(wildcard tests/crash/test_*.c))
+CRASH_HELPER_SOURCES := $(sort $(filter-out $(CRASH_TEST_SOURCES),$(wildcard tests/crash/*.c)))
+OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] fsck/*.[ch] tests/unit/*.[ch] tests/crash/*.[ch] tests/bench/*.[ch]))
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 STORE_OBJECTS := $(call objects,$(STORE_SOURCES))
@@ -63,7 +65,10 @@ MAIN_OBJECT := $(call objects,fs/main.c)
 FSCK_OBJECTS := $(call objects,$(FSCK_SOURCES))
 TEST_OBJECTS := $(call objects,$(TEST_SOURCES))
 HELPER_OBJECTS := $(call objects,$(HELPER_SOURCES))
-TEST_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
+CRASH_TEST_OBJECTS := $(call objects,$(CRASH_TEST_SOURCES))
+CRASH_HELPER_OBJECTS := $(call objects,$(CRASH_HELPER_SOURCES))
+CRASH_PROGRAMS := $(patsubst tests/crash/%.c,$(BUILD)/tests/%,$(CRASH_TEST_SOURCES))
+TEST_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SOURCES)) $(CRASH_PROGRAMS)
 
 BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,nullfs load_file load_sqlite load_redis)
 
@@ -109,7 +114,7 @@ INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
 
 # ---- targets ----
 
-.PHONY: all check unit mount soak bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
+.PHONY: all check unit mount soak soak-crash bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PROGRAMS) ## build build/hotlogfs and build/fsck.hotlogfs
@@ -166,6 +171,10 @@ mount: $(PROGRAMS) $(BENCH_PROGRAMS) ## only the tests on real mounts
 MINUTES ?= 10
 soak: $(PROGRAM) ## everything at once on mounts that come and go, for MINUTES=10
 	BUILD=$(BUILD) SOAK_SECONDS=$$(($(MINUTES) * 60)) TIME_LIMIT=$$(($(MINUTES) * 60 + 600)) tests/run -v -m test_soak
+
+STATES ?= 5000000
+soak-crash: $(CRASH_PROGRAMS) ## recover from STATES=5000000 states that power cuts may leave (about an hour)
+	BUILD=$(BUILD) STATES=$(STATES) TIME_LIMIT=86400 tests/run -v -u test_crash_states
 
 BENCH_SIZE := $(if $(QUICK),quick,full)
 bench: ## measure beside what people would pick instead; QUICK=1: in two minutes
@@ -224,6 +233,15 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(HELPER_OBJECTS) $(FS_ARCHIVE) $(
 	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) -o $@ $< $(HELPER_OBJECTS) $(FS_ARCHIVE) $(STORE_ARCHIVE) \
 		$(LIBS) $(TEST_LIBS)
 
+# What tests/crash looks at, or makes fail, beyond the table of system calls (tests/crash/wrap.c).
+CRASH_WRAPPED := clock_gettime getrandom getpid mkdir fsync malloc calloc realloc strdup __asprintf_chk asprintf \
+	index_check_in_child mdb_env_open mdb_env_close mdb_env_sync mdb_txn_begin mdb_txn_commit mdb_put
+comma := ,
+$(CRASH_PROGRAMS): $(BUILD)/tests/%: $(BUILD)/obj/tests/crash/%.o $(CRASH_HELPER_OBJECTS) $(STORE_ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) $(CRASH_WRAPPED:%=-Wl$(comma)--wrap=%) -o $@ $< \
+		$(CRASH_HELPER_OBJECTS) $(STORE_ARCHIVE) $(STORE_LIBS)
+
 # ---- what is measured beside us, and what works on it ----
 
 BENCH_FLAGS = $(filter-out -MMD -MP,$(OUR_CFLAGS)) $(OPTIMIZE)
@@ -267,5 +285,6 @@ $(BUILD)/sources: FORCE
 	$(call remember,$(STORE_SOURCES) $(FS_SOURCES) $(FSCK_SOURCES))
 FORCE:
 
-.SECONDARY: $(TEST_OBJECTS) $(HELPER_OBJECTS)
--include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(FSCK_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d)
+.SECONDARY: $(TEST_OBJECTS) $(HELPER_OBJECTS) $(CRASH_TEST_OBJECTS) $(CRASH_HELPER_OBJECTS)
+-include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(FSCK_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d) \
+	$(CRASH_TEST_OBJECTS:.o=.d) $(CRASH_HELPER_OBJECTS:.o=.d)

@@ -12,7 +12,8 @@
 #define LOOK_UP_SLOTS 1024U
 #define LOOK_UP_ENTRIES 64U
 
-#define READ_AHEAD_MAX 4U /* segments read at once */
+#define READ_AHEAD_MAX 4U                    /* segments read at once */
+#define SCAN_AHEAD_WORTH (UINT64_C(1) << 20) /* bytes that are worth a thread */
 
 struct inspect_looked_up {
     uint32_t session; /* 0: none */
@@ -166,8 +167,9 @@ static int queue_fill(struct queue *queue)
         const struct segment *segment = coming.segment;
         queue->after = segment->first;
         coming.end = segment->first == queue->last ? queue->end : (uint64_t)segment->size;
-        coming.ahead = scan_ahead_start(store->io, segment->fd, segment->salt,
-                                        SEGMENT_HEADER_REGION, coming.end);
+        if (coming.end > SCAN_AHEAD_WORTH)
+            coming.ahead = scan_ahead_start(store->io, segment->fd, segment->salt,
+                                            SEGMENT_HEADER_REGION, coming.end);
         queue->at[queue->count++] = coming;
     }
     return 0;

@@ -17,7 +17,6 @@
 
 #define SCAN_AHEAD_WORTH (UINT64_C(4) << 20) /* bytes that are worth a thread */
 #define SCAN_AHEAD_MAX 8                     /* segments scanned at once */
-#define SEAL_REACH 512                       /* a seal is shorter */
 #define REPORT_MS 5000
 #define BESIDE_RETRIES 5U /* a writer that rotates and flushes may spoil one look, hardly five */
 
@@ -71,33 +70,13 @@ static void part_end(struct hl_store *store, struct part *part)
     segment_put(&store->segments, part->segment);
 }
 
-/* Whether the file ends with a seal: then the segment is sealed, though no next one was made. */
-static bool ends_with_seal(const struct hl_store *store, const struct segment *segment,
-                           uint64_t end)
-{
-    uint8_t bytes[SEAL_REACH];
-    struct frame frame;
-    if (end < SEGMENT_HEADER_REGION + FRAME_HEADER_SIZE || end % FRAME_ALIGN != 0)
-        return false;
-    size_t len = end - SEGMENT_HEADER_REGION < sizeof bytes ? (size_t)(end - SEGMENT_HEADER_REGION)
-                                                            : sizeof bytes;
-    if (hl_io_read(store->io, segment->fd, bytes, len, end - len) != (ssize_t)len)
-        return false; /* the replay will meet the error, and tell it */
-    for (size_t at = 0; at + FRAME_HEADER_SIZE <= len; at += FRAME_ALIGN) {
-        if (frame_parse(bytes + at, len - at, segment->salt, end - len + at, &frame, NULL) ==
-                FRAME_GOOD &&
-            frame.type == FRAME_SEAL && at + frame_size(frame.length) == len)
-            return true;
-    }
-    return false;
-}
-
 static int replay_part(struct hl_store *store, const struct part *part, bool newest,
                        struct hl_progress *progress, struct replay *replay)
 {
     const struct segment *youngest = store->segments.at[store->segments.count - 1];
-    bool sealed = part->segment != youngest ||
-                  (part->whole && ends_with_seal(store, part->segment, part->end));
+    /* That the youngest ends with a seal does not say that it was synced: what is not whole in it
+     * may be what a power cut left. */
+    bool sealed = part->segment != youngest || part->segment->sealed;
     *replay = (struct replay){
         .store = store,
         .segment = part->segment,

@@ -79,6 +79,14 @@ static int take_header(struct segment *segment, const uint8_t *bytes, struct hl_
     return 0;
 }
 
+static bool is_header(const uint8_t *bytes)
+{
+    struct segment_header stored, header;
+    uint32_t unknown;
+    memcpy(&stored, bytes, sizeof stored);
+    return header_parse(&stored, &header, &unknown) == 0;
+}
+
 static int read_header(const struct segment_set *set, struct segment *segment, struct hl_error *err)
 {
     uint8_t region[SEGMENT_HEADER_REGION] = {0};
@@ -105,11 +113,10 @@ static int read_header(const struct segment_set *set, struct segment *segment, s
     segment->header_damaged = first < 0 || second < 0;
     if (first == 0 || second == 0)
         return 0;
-    /* Nothing is written behind a header before it is synced. */
-    bool blank = size <= sizeof region;
-    for (size_t i = 0; blank && i < sizeof region; i++)
-        blank = region[i] == 0 || size < sizeof region;
-    if (blank)
+    /* Nothing is written behind a header before it is synced: whatever of it is there, the file
+     * holds nothing. But another's header, whole, was not left by a power cut. */
+    if (size <= sizeof region && !is_header(region + SEGMENT_HEADER_FIRST) &&
+        !is_header(region + SEGMENT_HEADER_SECOND))
         return -ENODATA;
     return hl_fail(err, EBADMSG, "both headers of segment %s are damaged", segment->name);
 }

@@ -419,6 +419,43 @@ static void test_a_process_that_dies(void **state)
     t_store_free(&t);
 }
 
+/* A seal that was written, and not synced before the power went, says nothing of what stands before
+ * it: a batch that is not whole is not there, though the segment looks sealed. */
+static void test_a_seal_that_was_not_synced(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_image before, after;
+    char path[T_PATH], index[T_PATH];
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a");
+    t_append(&t, a, "kept\n");
+    t_image_take(t.store, &before);
+    t_segment_path(&t, 0, path);
+    uint64_t at = t_file_size(path);
+    t_append(&t, a, "one\ntwo\nthree\n");
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    t_crash(&t);
+    t_segment_path(&t, 0, path);
+    assert_int_equal(unlink(path), 0);
+    t_path(index, t.dir, "index");
+    t_dir_remove(index);
+    t_segment_path(&t, 1, path);
+    t_file_flip(path, at + FRAME_HEADER_SIZE + 20, 1);
+    t_open(&t);
+    t_shows(t.store, &before);
+    t_append(&t, a, "again\n");
+    t_image_take(t.store, &after);
+    t_crash(&t);
+    t_open(&t);
+    t_shows(t.store, &after);
+    t_check_log(&t);
+    t_image_free(&before);
+    t_image_free(&after);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_an_io_error_is_no_damage),
         cmocka_unit_test(test_an_opening_that_fails),
         cmocka_unit_test(test_a_process_that_dies),
+        cmocka_unit_test(test_a_seal_that_was_not_synced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,552 @@
+/* explore.c - see explore.h. */
+#include "explore.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RANDOM_VARIANTS 16
+#define ALL_SUBSETS 5   /* pending changes of which every subset is tried */
+#define SECOND_LEAST 24 /* states of second cuts that are tried of a first one, at a time */
+#define SECOND_RATE 1.0 /* states of second cuts for each first one, on the whole */
+#define SLICES 64       /* that the states of a workload are walked in, until there were enough */
+
+/* ---- variants ---- */
+
+enum index_state {
+    INDEX_KEPT,
+    INDEX_LOST,
+    INDEX_ALL_LOST, /* the checkpoints, too */
+    INDEX_PREVIOUS, /* of the commit before */
+    INDEX_OLDER,    /* of some commit */
+    INDEX_STATES
+};
+
+static const uint64_t tears[] = {1, 4, 512, 4096};
+#define TEARS (sizeof tears / sizeof tears[0])
+
+static size_t variant_count(size_t pending)
+{
+    size_t subsets = pending <= ALL_SUBSETS ? (size_t)1 << pending : 0;
+    return pending == 0 ? 1 : 1 + pending + 3 * TEARS + 1 + 2 * pending + subsets + RANDOM_VARIANTS;
+}
+
+static void random_fates(const struct disk *disk, uint64_t chance, struct fate *fates)
+{
+    for (size_t i = 0; i < disk->count; i++) {
+        const struct call *call = &disk->pending[i].call;
+        chance = hash_mix(chance, i);
+        unsigned roll = (unsigned)(chance >> 32) % 100;
+        fates[i] = (struct fate){.kind = roll < 40 ? FATE_LOST : FATE_KEPT};
+        if (roll < 80 || (call->kind != CALL_WRITE && call->kind != CALL_CONTENT))
+            continue;
+        uint64_t size = call->data->size ? call->data->size : 1;
+        fates[i].amount = call->kind == CALL_CONTENT || roll >= 95 ? chance : (chance >> 8) % size;
+        fates[i].kind = call->kind == CALL_CONTENT || roll >= 95 ? FATE_SECTORS
+                        : roll < 85                              ? FATE_HEAD
+                        : roll < 90                              ? FATE_SIZED
+                                                                 : FATE_TAIL;
+    }
+}
+
+/* What becomes of each pending change in a variant. */
+static void make_variant(const struct disk *disk, size_t variant, uint64_t chance,
+                         struct fate *fates)
+{
+    size_t n = disk->count;
+    for (size_t i = 0; i < n; i++)
+        fates[i] = (struct fate){.kind = FATE_LOST};
+    if (variant <= n) { /* a prefix of them */
+        for (size_t i = 0; i < variant; i++)
+            fates[i].kind = FATE_KEPT;
+        return;
+    }
+    variant -= n + 1;
+    if (variant <= 3 * TEARS) { /* the last write is torn, all before it kept */
+        static const enum fate_kind kinds[] = {FATE_HEAD, FATE_SIZED, FATE_TAIL};
+        size_t last = n;
+        while (last > 0 && disk->pending[last - 1].call.kind != CALL_WRITE &&
+               disk->pending[last - 1].call.kind != CALL_CONTENT)
+            last--;
+        for (size_t i = 0; i < n; i++)
+            fates[i].kind = FATE_KEPT;
+        if (last == 0)
+            return;
+        struct fate *fate = &fates[last - 1];
+        *fate = (struct fate){.kind = FATE_SIZED};
+        if (variant < 3 * TEARS)
+            *fate = (struct fate){.kind = kinds[variant / TEARS], .amount = tears[variant % TEARS]};
+        if (disk->pending[last - 1].call.kind == CALL_CONTENT)
+            *fate = (struct fate){.kind = FATE_SECTORS, .amount = hash_mix(chance, variant)};
+        return;
+    }
+    variant -= 3 * TEARS + 1;
+    if (variant < 2 * n) { /* one is lost, or one is kept */
+        for (size_t i = 0; i < n; i++)
+            fates[i].kind = (i == variant % n) == (variant < n) ? FATE_LOST : FATE_KEPT;
+        return;
+    }
+    variant -= 2 * n;
+    size_t subsets = n <= ALL_SUBSETS ? (size_t)1 << n : 0;
+    if (variant < subsets) {
+        for (size_t i = 0; i < n; i++)
+            fates[i].kind = variant >> i & 1 ? FATE_KEPT : FATE_LOST;
+        return;
+    }
+    random_fates(disk, hash_mix(chance, variant), fates);
+}
+
+/* ---- the index ---- */
+
+struct versions {
+    struct bytes **at;
+    size_t count, capacity;
+};
+
+static uint32_t find_index(const struct tree *tree)
+{
+    uint32_t parent;
+    const char *last;
+    return tree_walk(tree, 0, "d/index/data.mdb", &parent, &last);
+}
+
+/* Notes what is synced of the index, if that is new. */
+static void note_version(struct versions *versions, const struct tree *tree)
+{
+    uint32_t node = find_index(tree);
+    struct bytes *content = node == NO_NODE ? NULL : tree->nodes[node].content;
+    if (!content || (versions->count > 0 && versions->at[versions->count - 1] == content))
+        return;
+    if (versions->count == versions->capacity) {
+        versions->capacity = versions->capacity ? 2 * versions->capacity : 32;
+        versions->at = realloc(versions->at, versions->capacity * sizeof(*versions->at));
+        if (!versions->at)
+            abort();
+    }
+    versions->at[versions->count++] = bytes_keep(content);
+}
+
+static void versions_free(struct versions *versions)
+{
+    for (size_t i = 0; i < versions->count; i++)
+        bytes_drop(versions->at[i]);
+    free(versions->at);
+}
+
+static void change_index(struct tree *tree, const struct versions *versions, unsigned how,
+                         uint64_t chance)
+{
+    uint32_t dir = tree_find(tree, 0, "d");
+    if (how == INDEX_KEPT || dir == NO_NODE)
+        return;
+    if (how == INDEX_LOST || how == INDEX_ALL_LOST) {
+        tree_remove(tree, dir, "index");
+        if (how == INDEX_ALL_LOST)
+            tree_remove(tree, dir, "checkpoints");
+        return;
+    }
+    uint32_t node = find_index(tree);
+    if (node == NO_NODE || versions->count < 2)
+        return;
+    size_t which = how == INDEX_PREVIOUS ? versions->count - 2 : chance % versions->count;
+    tree_fill(tree, node, bytes_keep(versions->at[which]));
+}
+
+/* ---- directories ---- */
+
+static bool empty_at(int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return false;
+    const struct dirent *entry;
+    bool good = true;
+    while ((entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (entry->d_type == DT_DIR)
+            good = good && empty_at(fd, entry->d_name) &&
+                   unlinkat(fd, entry->d_name, AT_REMOVEDIR) == 0;
+        else
+            good = good && unlinkat(fd, entry->d_name, 0) == 0;
+    }
+    closedir(dir);
+    return good;
+}
+
+bool empty_directory(const char *path)
+{
+    return empty_at(AT_FDCWD, path);
+}
+
+/* ---- states that were seen ---- */
+
+/* Whether nobody saw it before. The table is shared with other workers. */
+static bool note_seen(struct explorer *explorer, uint64_t hash)
+{
+    hash |= 1;
+    size_t mask = explorer->seen_capacity - 1, at = (hash >> 8) & mask;
+    for (size_t tried = 0; tried <= mask; tried++, at = (at + 1) & mask) {
+        uint64_t there = 0;
+        if (atomic_compare_exchange_strong(&explorer->seen[at], &there, hash))
+            return true;
+        if (there == hash)
+            return false;
+    }
+    return true; /* it is full: what comes is not told apart any more */
+}
+
+/* ---- one state ---- */
+
+/* A recording that is to be cut. */
+struct cuttable {
+    const struct tree *tree; /* what was there before */
+    const struct call *calls;
+    size_t count;
+    const struct timeline *timeline;
+    const struct cuttable *outer; /* it is the recovery from a state of this; or NULL */
+    char name[96];                /* of that state, or of the workload */
+};
+
+static bool failed(struct explorer *explorer, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static bool failed(struct explorer *explorer, const char *name, const char *format, ...)
+{
+    va_list arguments;
+    if (!explorer->why[0]) {
+        va_start(arguments, format);
+        vsnprintf(explorer->why, sizeof explorer->why, format, arguments);
+        va_end(arguments);
+        snprintf(explorer->state, sizeof explorer->state, "%s", name);
+    }
+    return false;
+}
+
+static bool check(struct explorer *explorer, struct actor *actor, const char *name,
+                  const char *when, const struct set *must, const struct set *may, bool verify,
+                  struct finding *finding)
+{
+    if (actor->why[0])
+        return failed(explorer, name, "%s: %s", when, actor->why);
+    if (!check_store(&explorer->history, actor->store, must, may, verify, finding))
+        return failed(explorer, name, "%s: %s", when, finding->why);
+    return true;
+}
+
+/* Snapshots that are there are whole, and stay so beside the store; those that must be are there.
+ */
+static bool check_snapshots(struct explorer *explorer, const char *name, size_t position)
+{
+    struct hl_options options;
+    hl_options_init(&options);
+    for (size_t i = 0; i < explorer->history.snapshot_count; i++) {
+        const struct snapshot *snapshot = &explorer->history.snapshots[i];
+        char path[400];
+        struct stat st;
+        struct hl_store *store;
+        struct hl_error err;
+        struct finding finding;
+        snprintf(path, sizeof path, "%s/d/snapshots/%s", explorer->root, snapshot->name);
+        if (stat(path, &st) < 0) {
+            if (snapshot->taken <= position)
+                return failed(explorer, name, "snapshot %s is gone", snapshot->name);
+            continue;
+        }
+        if (hl_store_open(path, &options, &store, NULL, &err) < 0)
+            return failed(explorer, name, "snapshot %s: %s", snapshot->name, err.text);
+        bool good = check_store(&explorer->history, store, &snapshot->least, &snapshot->most, true,
+                                &finding);
+        hl_store_close(store);
+        if (!good)
+            return failed(explorer, name, "snapshot %s: %s", snapshot->name, finding.why);
+    }
+    return true;
+}
+
+static void forget_appended(struct history *history, size_t batches, const size_t *counts,
+                            size_t sessions)
+{
+    history->batch_count = batches;
+    for (size_t i = 0; i < history->session_count; i++) {
+        struct session *session = &history->sessions[i];
+        size_t keep = i < sessions ? counts[i] : 0;
+        while (session->count > keep)
+            free(session->done[--session->count].line);
+        if (i >= sessions)
+            free(session->done);
+    }
+    history->session_count = sessions;
+}
+
+static bool explore_cuts(struct explorer *explorer, const struct cuttable *cuttable, uint64_t most);
+
+/*
+ * Recovers from the state that is in the directory, appends, and recovers again: at once, after the
+ * first recovery alone, or after an orderly end, as chance has it. The recording of it is kept in
+ * the record, and the timeline that goes with it.
+ */
+static bool recover_state(struct explorer *explorer, struct actor *actor, const char *name,
+                          const struct moment *moment, unsigned flavour)
+{
+    struct finding finding, again;
+    if (!actor_open(actor))
+        return failed(explorer, name, "recovery: %s", actor->why);
+    if (!check(explorer, actor, name, "recovery", &moment->must, &moment->may, true, &finding))
+        return false;
+    explorer->records += finding.records;
+    explorer->folds += finding.folds;
+    /* What a recovery has shown is there for good. */
+    actor->visible = finding.found;
+    struct moment *shown = actor->timeline->at; /* also for power cuts during the first recovery: */
+    shown->must = shown->may = finding.found;   /* the second must come to the same */
+    if (flavour == 1) {
+        actor_die(actor);
+        actor_open(actor);
+        if (!check(explorer, actor, name, "second recovery", &finding.found, &finding.found, false,
+                   &again))
+            return false;
+    }
+    static const char *const ids[] = {"after", "after"};
+    actor_root(actor, ids, 2);
+    actor_sync(actor);
+    if (flavour == 2)
+        actor_close(actor);
+    else
+        actor_die(actor);
+    if (!actor->why[0])
+        actor_open(actor);
+    if (!check(explorer, actor, name, "recovery after an append", &actor->visible, &actor->visible,
+               (flavour & 1) == 0, &again))
+        return false;
+    actor_die(actor);
+    return true;
+}
+
+static bool run_state(struct explorer *explorer, const struct tree *tree, const char *name,
+                      const struct cuttable *of, size_t position, uint64_t hash, uint64_t second)
+{
+    char dir[300];
+    struct record record;
+    struct timeline timeline;
+    struct actor actor;
+    const struct moment *moment = timeline_find(of->timeline, position);
+    size_t counts[SESSIONS_MAX], batches = explorer->history.batch_count,
+                                 sessions = explorer->history.session_count;
+    for (size_t i = 0; i < sessions; i++)
+        counts[i] = explorer->history.sessions[i].count;
+    snprintf(dir, sizeof dir, "%s/d", explorer->root);
+    if (!empty_directory(explorer->root) || !tree_write(tree, explorer->root))
+        return failed(explorer, name, "cannot make the state: %s", strerror(errno));
+    if (explorer->keep && explorer->replay && strcmp(explorer->replay, name) == 0) {
+        fprintf(stderr, "# the state is in %s\n", explorer->root);
+        exit(0);
+    }
+    record_begin(&record, explorer->root, tree, hash);
+    timeline_begin(&timeline, &moment->must, &moment->may);
+    actor_init(&actor, &record, &explorer->history, &timeline, dir, hash);
+    explorer->states++;
+    bool good = recover_state(explorer, &actor, name, moment, (unsigned)(hash >> 20) % 4);
+    if (actor.store)
+        actor_die(&actor);
+    bool snapshots = explorer->history.snapshot_count > 0 && (hash >> 24) % 4 == 0;
+    struct record kept = record;
+    record.calls = NULL;
+    record.count = 0;
+    record_end(&record);
+    if (good && snapshots)
+        good = check_snapshots(explorer, name, of->outer ? 0 : position);
+    if (good && second > 0) {
+        struct cuttable cuttable = {
+            .tree = tree,
+            .calls = kept.calls,
+            .count = kept.count,
+            .timeline = &timeline,
+            .outer = of,
+        };
+        snprintf(cuttable.name, sizeof cuttable.name, "%s", name);
+        good = explore_cuts(explorer, &cuttable, second);
+    }
+    for (size_t i = 0; i < kept.count; i++)
+        bytes_drop(kept.calls[i].data);
+    free(kept.calls);
+    free(timeline.at);
+    forget_appended(&explorer->history, batches, counts, sessions);
+    return good;
+}
+
+/* ---- all states of a recording ---- */
+
+/* Whether this state is the one to be replayed, or one on the way to it. */
+static bool is_wanted(const struct explorer *explorer, const char *name)
+{
+    size_t len = strlen(name);
+    return !explorer->replay || (strncmp(explorer->replay, name, len) == 0 &&
+                                 (explorer->replay[len] == 0 || explorer->replay[len] == '/'));
+}
+
+struct walk {
+    const struct cuttable *cuttable;
+    struct disk disk;
+    struct versions versions;
+    size_t position;
+    uint64_t slice, slices; /* names are dealt to so many slices; this one is walked */
+    uint64_t most, done;    /* no more than so many states are run */
+};
+
+static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, unsigned index)
+{
+    char name[128];
+    struct tree tree;
+    const struct cuttable *cuttable = walk->cuttable;
+    uint64_t chance = hash_mix(hash_mix(explorer->seed, walk->position), variant);
+    if (!explorer->replay && hash_mix(chance, index) % walk->slices != walk->slice)
+        return true;
+    snprintf(name, sizeof name, "%s%c%zu:%zu:%u", cuttable->name, cuttable->outer ? '/' : ':',
+             walk->position, variant, index);
+    if (!is_wanted(explorer, name))
+        return true;
+    struct fate *fates = calloc(walk->disk.count + 1, sizeof *fates);
+    if (!fates)
+        abort();
+    make_variant(&walk->disk, variant, chance, fates);
+    disk_cut(&walk->disk, fates, &tree);
+    free(fates);
+    change_index(&tree, &walk->versions, index, chance >> 16);
+    const struct moment *moment = timeline_find(cuttable->timeline, walk->position);
+    uint64_t hash = tree_hash(&tree), key = hash;
+    for (size_t i = 0; i < BATCHES_MAX / 64; i++)
+        key = hash_mix(key, moment->must.bits[i]);
+    bool good = true;
+    if (explorer->replay || note_seen(explorer, key)) {
+        uint64_t second = 0;
+        walk->done++;
+        explorer->credit += cuttable->outer ? 0 : SECOND_RATE;
+        if (cuttable->outer)
+            explorer->second_states++;
+        else if (explorer->replay)
+            second = strlen(explorer->replay) > strlen(name);
+        else if (explorer->credit >= SECOND_LEAST)
+            second = SECOND_LEAST;
+        good = run_state(explorer, &tree, name, cuttable, walk->position, hash, second);
+    }
+    tree_free(&tree);
+    return good;
+}
+
+static bool visit_position(struct explorer *explorer, struct walk *walk)
+{
+    size_t count = variant_count(walk->disk.count);
+    bool good = true;
+    for (size_t variant = 0; good && variant < count; variant++) {
+        for (unsigned index = 0; good && index < INDEX_STATES && walk->done < walk->most; index++)
+            good = visit(explorer, walk, variant, index);
+    }
+    return good;
+}
+
+static bool walk_cuts(struct explorer *explorer, struct walk *walk)
+{
+    const struct cuttable *cuttable = walk->cuttable;
+    bool good = true;
+    disk_init(&walk->disk, cuttable->tree);
+    note_version(&walk->versions, &walk->disk.synced);
+    for (walk->position = 0; good && walk->position <= cuttable->count && walk->done < walk->most;
+         walk->position++) {
+        if (walk->position > 0) {
+            disk_do(&walk->disk, &cuttable->calls[walk->position - 1]);
+            note_version(&walk->versions, &walk->disk.synced);
+        }
+        good = visit_position(explorer, walk);
+    }
+    disk_free(&walk->disk);
+    versions_free(&walk->versions);
+    walk->versions = (struct versions){.count = 0};
+    return good;
+}
+
+/* How many states there are by name, those that are alike included. */
+static uint64_t count_names(const struct cuttable *cuttable)
+{
+    struct disk disk;
+    uint64_t names = 0;
+    disk_init(&disk, cuttable->tree);
+    for (size_t i = 0; i <= cuttable->count; i++) {
+        if (i > 0)
+            disk_do(&disk, &cuttable->calls[i - 1]);
+        names += variant_count(disk.count) * INDEX_STATES;
+    }
+    disk_free(&disk);
+    return names;
+}
+
+/* Second cuts: about `most` of them, spread over all there are. */
+static bool explore_cuts(struct explorer *explorer, const struct cuttable *cuttable, uint64_t most)
+{
+    struct walk walk = {.cuttable = cuttable, .most = explorer->replay ? UINT64_MAX : 2 * most};
+    walk.slices = count_names(cuttable) / (2 * most) + 1; /* about so many of them differ */
+    walk.slice = hash_mix(explorer->seed, explorer->states) % walk.slices;
+    bool good = walk_cuts(explorer, &walk);
+    explorer->credit -= (double)walk.done;
+    return good;
+}
+
+/* ---- a workload ---- */
+
+static bool run_workload(struct explorer *explorer, struct record *record,
+                         struct timeline *timeline, const struct tree *empty)
+{
+    char dir[300];
+    struct actor actor;
+    static const struct set nothing;
+    snprintf(dir, sizeof dir, "%s/d", explorer->root);
+    if (!empty_directory(explorer->root))
+        return failed(explorer, explorer->workload->name, "cannot empty %s: %s", explorer->root,
+                      strerror(errno));
+    record_begin(record, explorer->root, empty, explorer->seed);
+    timeline_begin(timeline, &nothing, &nothing);
+    actor_init(&actor, record, &explorer->history, timeline, dir, explorer->seed);
+    explorer->workload->run(&actor);
+    if (actor.store)
+        actor_die(&actor);
+    return !actor.why[0] || failed(explorer, explorer->workload->name, "%s", actor.why);
+}
+
+bool explore(struct explorer *explorer, const struct workload *workload)
+{
+    struct record record;
+    struct timeline timeline;
+    struct tree empty;
+    explorer->workload = workload;
+    tree_init(&empty);
+    bool good = run_workload(explorer, &record, &timeline, &empty);
+    struct record kept = record;
+    record.calls = NULL;
+    record.count = 0;
+    record_end(&record);
+    struct cuttable cuttable = {
+        .tree = &empty, .calls = kept.calls, .count = kept.count, .timeline = &timeline};
+    snprintf(cuttable.name, sizeof cuttable.name, "%s", workload->name);
+    struct walk walk = {.cuttable = &cuttable, .most = UINT64_MAX};
+    walk.slices = explorer->replay ? 1 : SLICES;
+    for (walk.slice = explorer->replay ? 0 : explorer->worker;
+         good && walk.slice < walk.slices && explorer->states < explorer->budget;
+         walk.slice += explorer->workers) {
+        walk.most = explorer->replay ? UINT64_MAX : walk.done + explorer->budget - explorer->states;
+        good = walk_cuts(explorer, &walk);
+    }
+    for (size_t i = 0; i < kept.count; i++)
+        bytes_drop(kept.calls[i].data);
+    free(kept.calls);
+    free(timeline.at);
+    tree_free(&empty);
+    history_free(&explorer->history);
+    return good;
+}

@@ -1,0 +1,199 @@
+/* workloads.c - what is done to a store, to be cut short at each call. */
+#include <errno.h>
+
+#include "model.h"
+
+/* Single lines and small batches, some synced; segments fill up and are sealed by themselves. */
+static void appends(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_sync(actor);
+    for (unsigned i = 0; i < 4; i++) {
+        actor_append(actor, a, 1, 100);
+        actor_append(actor, a, 2, 700);
+        if (i % 2)
+            actor_sync(actor);
+    }
+    struct session *b = actor_session(actor, "b", true);
+    for (unsigned i = 0; i < 10; i++) { /* so many small syncs that zeros are written ahead */
+        actor_append(actor, i % 3 ? a : b, 1, 30);
+        actor_sync(actor);
+    }
+    actor_append(actor, a, 1, 200);
+    actor_die(actor);
+    actor_open(actor);
+    actor_append(actor, b, 1, 100);
+    actor_append(actor, a, 3, 500);
+    actor_sync(actor);
+    actor_append(actor, b, 1, 3000);
+    actor_close(actor);
+    actor_open(actor);
+    actor_append(actor, a, 1, 60);
+    actor_sync(actor);
+    actor_append(actor, a, 2, 60);
+}
+
+/* Batches of many lines, of several sessions, larger than a segment; modes. */
+static void batches(struct actor *actor)
+{
+    static const char *const mixed[] = {"a", "new", "b", "a", "new", "b", "a", "late"};
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    struct session *b = actor_session(actor, "b", true);
+    actor_append(actor, a, 5, 100);
+    actor_root(actor, mixed, 3);
+    actor_sync(actor);
+    actor_root(actor, mixed + 1, 5);
+    actor_chmod(actor, b, 0600);
+    actor_append(actor, b, 12, 400);
+    actor_root(actor, mixed, 8);
+    actor_sync(actor);
+    actor_chmod(actor, b, 0604);
+    actor_append(actor, a, 8, 1500);
+    actor_append(actor, a, 2, 10);
+    actor_die(actor);
+    actor_open(actor);
+    actor_root(actor, mixed, 8);
+    actor_chmod(actor, b, 0664);
+    actor_sync(actor);
+    actor_append(actor, a, 20, 50);
+    actor_root(actor, mixed + 4, 4);
+}
+
+static void documents(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *s = actor_session(actor, "simple", true);
+    struct session *u = actor_session(actor, "undone", false);
+    actor_operate(actor, s, "sss");
+    actor_operate(actor, u, "c");
+    actor_sync(actor);
+    actor_operate(actor, u, "sd");
+    actor_operate(actor, s, "ds");
+    actor_operate(actor, u, "u");
+    actor_operate(actor, s, "c");
+    actor_operate(actor, u, "a");
+    actor_sync(actor);
+    actor_operate(actor, u, "us");
+    actor_operate(actor, s, "ssdd");
+    actor_append(actor, s, 2, 40);
+    actor_checkpoint(actor);
+    actor_operate(actor, u, "c");
+    actor_operate(actor, u, "u");
+    actor_operate(actor, u, "u");
+    actor_operate(actor, s, "dsc");
+    actor_die(actor);
+    actor_open(actor);
+    actor_operate(actor, s, "sds");
+    actor_operate(actor, u, "ca");
+    actor_sync(actor);
+    actor_operate(actor, u, "u");
+    actor_operate(actor, s, "c");
+}
+
+/* Sealing, checkpoints, clean ends and what comes after them. */
+static void rotation(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_append(actor, a, 2, 50);
+    actor_rotate(actor);
+    actor_append(actor, a, 1, 50);
+    actor_rotate(actor);
+    actor_checkpoint(actor);
+    actor_append(actor, a, 3, 900);
+    actor_operate(actor, a, "ss");
+    actor_rotate(actor);
+    actor_append(actor, a, 1, 20);
+    actor_checkpoint(actor);
+    actor_append(actor, a, 1, 20);
+    actor_close(actor);
+    actor_open(actor);
+    actor_rotate(actor);
+    actor_append(actor, a, 2, 300);
+    actor_sync(actor);
+    actor_checkpoint(actor);
+    actor_append(actor, a, 1, 20);
+    actor_close(actor);
+    actor_open(actor);
+    actor_operate(actor, a, "sd");
+}
+
+static void snapshots(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    struct session *b = actor_session(actor, "b", true);
+    actor_append(actor, a, 3, 1500);
+    actor_operate(actor, b, "sss");
+    actor_snapshot(actor, "first");
+    actor_append(actor, a, 2, 50);
+    actor_operate(actor, b, "d");
+    actor_die(actor);
+    actor_open(actor);
+    actor_append(actor, b, 1, 50);
+    actor_snapshot(actor, "second");
+    actor_append(actor, a, 2, 50);
+    actor_sync(actor);
+}
+
+static void reindexing(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_append(actor, a, 3, 1500);
+    actor_operate(actor, a, "ssd");
+    actor_reindex(actor);
+    actor_append(actor, a, 1, 100);
+    actor_checkpoint(actor);
+    actor_append(actor, a, 2, 100);
+    actor_reindex(actor);
+    actor_operate(actor, a, "c");
+    actor_sync(actor);
+    actor_close(actor);
+    actor_open(actor);
+    actor_append(actor, a, 1, 100);
+}
+
+/*
+ * A sync fails: what it was to bring is in the page cache, called clean, and not on the disk. The
+ * next process finds it there, and whoever syncs then is told that it is safe.
+ */
+static void failed_sync(struct actor *actor)
+{
+    static const struct fault fault = {.nth = 1, .error = -EIO};
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_append(actor, a, 2, 100);
+    actor_sync(actor);
+    for (unsigned round = 0; round < 2; round++) {
+        actor_append(actor, a, 2, 300);
+        actor_operate(actor, a, "ss");
+        record_fault(actor->record, &fault);
+        actor->lenient = true;
+        actor_sync(actor);
+        if (actor->last_error != -EIO)
+            actor_fail(actor, "a failed fdatasync was not told: %d", actor->last_error);
+        actor_append(actor, a, 1, 10);
+        if (actor->last_error != -EIO)
+            actor_fail(actor, "an append after a failed fdatasync was not refused");
+        actor_sync(actor);
+        if (actor->last_error != -EIO)
+            actor_fail(actor, "a sync after a failed one was not refused");
+        actor->lenient = false;
+        record_fault(actor->record, &(struct fault){.nth = 0});
+        actor_die(actor);
+        actor_open(actor);
+        actor_sync(actor);
+        actor_append(actor, a, 1, 100);
+        actor_sync(actor);
+    }
+}
+
+const struct workload workloads[] = {
+    {"appends", appends},         {"batches", batches},     {"documents", documents},
+    {"rotation", rotation},       {"snapshots", snapshots}, {"reindexing", reindexing},
+    {"failed-sync", failed_sync},
+};
+const size_t workload_count = sizeof workloads / sizeof workloads[0];

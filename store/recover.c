@@ -405,6 +405,8 @@ void recover_hand_over(struct hl_store *store, struct hl_store *shadow)
     }
     if (shadow->next_session > store->next_session)
         store->next_session = shadow->next_session;
+    if (shadow->batch > store->batch) /* its sessions know the numbers that it gave */
+        store->batch = shadow->batch;
     if (shadow->clock_ms > store->clock_ms)
         store->clock_ms = shadow->clock_ms;
     atomic_store(&store->indexed, atomic_load(&shadow->indexed));

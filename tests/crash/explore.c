@@ -1,22 +1,22 @@
 /* explore.c - see explore.h. */
 #include "explore.h"
 
-#include <dirent.h>
+#include "aside.h"
+#include "runner.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define RANDOM_VARIANTS 16
 #define ALL_SUBSETS 5   /* pending changes of which every subset is tried */
 #define SECOND_LEAST 24 /* states of second cuts that are tried of a first one, at a time */
 #define SECOND_RATE 1.0 /* states of second cuts for each first one, on the whole */
-#define SLICES 64       /* that the states of a workload are walked in, until there were enough */
+#define SLICES 16       /* that the states of a workload are dealt to, for the workers */
 
 /* ---- variants ---- */
 
@@ -159,34 +159,6 @@ static void change_index(struct tree *tree, const struct versions *versions, uns
     tree_fill(tree, node, bytes_keep(versions->at[which]));
 }
 
-/* ---- directories ---- */
-
-static bool empty_at(int parent, const char *name)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir)
-        return false;
-    const struct dirent *entry;
-    bool good = true;
-    while ((entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (entry->d_type == DT_DIR)
-            good = good && empty_at(fd, entry->d_name) &&
-                   unlinkat(fd, entry->d_name, AT_REMOVEDIR) == 0;
-        else
-            good = good && unlinkat(fd, entry->d_name, 0) == 0;
-    }
-    closedir(dir);
-    return good;
-}
-
-bool empty_directory(const char *path)
-{
-    return empty_at(AT_FDCWD, path);
-}
-
 /* ---- states that were seen ---- */
 
 /* Whether nobody saw it before. The table is shared with other workers. */
@@ -213,6 +185,7 @@ struct cuttable {
     size_t count;
     const struct timeline *timeline;
     const struct cuttable *outer; /* it is the recovery from a state of this; or NULL */
+    struct aside aside;           /* what that recovery set aside */
     char name[96];                /* of that state, or of the workload */
 };
 
@@ -372,7 +345,9 @@ static bool run_state(struct explorer *explorer, const struct tree *tree, const 
             .outer = of,
         };
         snprintf(cuttable.name, sizeof cuttable.name, "%s", name);
+        aside_take(&cuttable.aside, dir);
         good = explore_cuts(explorer, &cuttable, second);
+        aside_free(&cuttable.aside);
     }
     for (size_t i = 0; i < kept.count; i++)
         bytes_drop(kept.calls[i].data);
@@ -406,7 +381,7 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
     char name[128];
     struct tree tree;
     const struct cuttable *cuttable = walk->cuttable;
-    uint64_t chance = hash_mix(hash_mix(explorer->seed, walk->position), variant);
+    uint64_t chance = hash_mix(hash_mix(explorer->chance, walk->position), variant);
     if (!explorer->replay && hash_mix(chance, index) % walk->slices != walk->slice)
         return true;
     snprintf(name, sizeof name, "%s%c%zu:%zu:%u", cuttable->name, cuttable->outer ? '/' : ':',
@@ -435,7 +410,9 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
             second = strlen(explorer->replay) > strlen(name);
         else if (explorer->credit >= SECOND_LEAST)
             second = SECOND_LEAST;
-        good = run_state(explorer, &tree, name, cuttable, walk->position, hash, second);
+        const char *missing = aside_missing(&cuttable->aside, &tree);
+        good = missing ? failed(explorer, name, "what was set aside of %s is lost", missing)
+                       : run_state(explorer, &tree, name, cuttable, walk->position, hash, second);
     }
     tree_free(&tree);
     return good;
@@ -492,7 +469,7 @@ static bool explore_cuts(struct explorer *explorer, const struct cuttable *cutta
 {
     struct walk walk = {.cuttable = cuttable, .most = explorer->replay ? UINT64_MAX : 2 * most};
     walk.slices = count_names(cuttable) / (2 * most) + 1; /* about so many of them differ */
-    walk.slice = hash_mix(explorer->seed, explorer->states) % walk.slices;
+    walk.slice = hash_mix(explorer->chance, explorer->states) % walk.slices;
     bool good = walk_cuts(explorer, &walk);
     explorer->credit -= (double)walk.done;
     return good;
@@ -501,47 +478,59 @@ static bool explore_cuts(struct explorer *explorer, const struct cuttable *cutta
 /* ---- a workload ---- */
 
 static bool run_workload(struct explorer *explorer, struct record *record,
-                         struct timeline *timeline, const struct tree *empty)
+                         struct timeline *timeline, const struct tree *empty, const char *name)
 {
     char dir[300];
     struct actor actor;
     static const struct set nothing;
     snprintf(dir, sizeof dir, "%s/d", explorer->root);
     if (!empty_directory(explorer->root))
-        return failed(explorer, explorer->workload->name, "cannot empty %s: %s", explorer->root,
-                      strerror(errno));
-    record_begin(record, explorer->root, empty, explorer->seed);
+        return failed(explorer, name, "cannot empty %s: %s", explorer->root, strerror(errno));
+    record_begin(record, explorer->root, empty, explorer->chance);
     timeline_begin(timeline, &nothing, &nothing);
-    actor_init(&actor, record, &explorer->history, timeline, dir, explorer->seed);
+    actor_init(&actor, record, &explorer->history, timeline, dir, explorer->chance);
     explorer->workload->run(&actor);
     if (actor.store)
         actor_die(&actor);
-    return !actor.why[0] || failed(explorer, explorer->workload->name, "%s", actor.why);
+    return !actor.why[0] || failed(explorer, name, "%s", actor.why);
 }
 
-bool explore(struct explorer *explorer, const struct workload *workload)
+/* The slices of one run of the workload, as far as they are this worker's. */
+static bool explore_slices(struct explorer *explorer, const struct cuttable *cuttable)
+{
+    struct walk walk = {.cuttable = cuttable, .most = UINT64_MAX, .slices = 1};
+    if (explorer->replay)
+        return walk_cuts(explorer, &walk);
+    bool good = true;
+    walk.slices = SLICES;
+    for (walk.slice = explorer->worker; good && walk.slice < SLICES;
+         walk.slice += explorer->workers) {
+        walk.most = walk.done;
+        if (explorer->states < explorer->budget)
+            walk.most += explorer->budget - explorer->states;
+        good = walk_cuts(explorer, &walk);
+    }
+    return good;
+}
+
+/* Runs the workload once, with chance of its own, and cuts it. */
+static bool explore_round(struct explorer *explorer, unsigned round)
 {
     struct record record;
     struct timeline timeline;
     struct tree empty;
-    explorer->workload = workload;
+    struct cuttable cuttable = {.tree = &empty, .timeline = &timeline};
+    snprintf(cuttable.name, sizeof cuttable.name, "%s.%u", explorer->workload->name, round);
+    explorer->chance = hash_mix(explorer->seed, round);
     tree_init(&empty);
-    bool good = run_workload(explorer, &record, &timeline, &empty);
+    bool good = run_workload(explorer, &record, &timeline, &empty, cuttable.name);
     struct record kept = record;
     record.calls = NULL;
     record.count = 0;
     record_end(&record);
-    struct cuttable cuttable = {
-        .tree = &empty, .calls = kept.calls, .count = kept.count, .timeline = &timeline};
-    snprintf(cuttable.name, sizeof cuttable.name, "%s", workload->name);
-    struct walk walk = {.cuttable = &cuttable, .most = UINT64_MAX};
-    walk.slices = explorer->replay ? 1 : SLICES;
-    for (walk.slice = explorer->replay ? 0 : explorer->worker;
-         good && walk.slice < walk.slices && explorer->states < explorer->budget;
-         walk.slice += explorer->workers) {
-        walk.most = explorer->replay ? UINT64_MAX : walk.done + explorer->budget - explorer->states;
-        good = walk_cuts(explorer, &walk);
-    }
+    cuttable.calls = kept.calls;
+    cuttable.count = kept.count;
+    good = good && explore_slices(explorer, &cuttable);
     for (size_t i = 0; i < kept.count; i++)
         bytes_drop(kept.calls[i].data);
     free(kept.calls);
@@ -549,4 +538,20 @@ bool explore(struct explorer *explorer, const struct workload *workload)
     tree_free(&empty);
     history_free(&explorer->history);
     return good;
+}
+
+bool explore(struct explorer *explorer, const struct workload *workload)
+{
+    explorer->workload = workload;
+    if (explorer->replay)
+        return explore_round(
+            explorer, (unsigned)strtoul(explorer->replay + strlen(workload->name) + 1, NULL, 10));
+    for (unsigned round = 0; explorer->states < explorer->budget; round++) {
+        uint64_t before = explorer->states;
+        if (!explore_round(explorer, round))
+            return false;
+        if (explorer->states == before)
+            return failed(explorer, workload->name, "a workload without states");
+    }
+    return true;
 }

@@ -1,9 +1,10 @@
 /*
  * explore.h - all that a power cut may leave of a recording, each recovered from and checked.
  *
- * A state is named workload:POSITION:VARIANT:INDEX, where POSITION is how many calls had been made,
- * VARIANT which of the changes that were not synced are there, and INDEX what became of index/; for
- * a power cut during the recovery from it, /POSITION:VARIANT:INDEX follows.
+ * A workload is run in rounds, which differ by chance. A state is named
+ * workload.ROUND:POSITION:VARIANT:INDEX, where POSITION is how many calls had been made, VARIANT
+ * which of the changes that were not synced are there, and INDEX what became of index/; for a power
+ * cut during the recovery from it, /POSITION:VARIANT:INDEX follows.
  */
 #ifndef CRASH_EXPLORE_H
 #define CRASH_EXPLORE_H
@@ -19,6 +20,7 @@ struct explorer {
     bool keep;          /* the replayed state is left in the directory */
 
     const struct workload *workload;
+    uint64_t chance; /* of this run of the workload */
     struct history history;
     _Atomic uint64_t *seen; /* hashes of states; not its own */
     size_t seen_capacity;   /* a power of two */
@@ -30,6 +32,5 @@ struct explorer {
 
 /* Runs the workload, explores it; false if something is wrong. */
 bool explore(struct explorer *explorer, const struct workload *workload);
-bool empty_directory(const char *path);
 
 #endif

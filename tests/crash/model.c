@@ -2,6 +2,7 @@
 #include "model.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -526,9 +527,14 @@ void actor_sync(struct actor *actor)
 {
     if (!actor->store)
         return;
+    unsigned fired = actor->record->fault.fired;
     enter(actor);
     int error = hl_sync(actor->store);
     leave(actor);
+    const struct fault *fault = &actor->record->fault;
+    if (error == 0 && fault->fired > fired && fault->error != -EINTR &&
+        strcmp(fault->what, "fdatasync") == 0)
+        actor_fail(actor, "a sync in which %s failed succeeded", fault->what);
     if (did(actor, "sync", error))
         settled(actor);
 }
@@ -580,4 +586,35 @@ void actor_snapshot(struct actor *actor, const char *name)
         snapshot->taken = position(actor);
         settled(actor);
     }
+}
+
+struct last {
+    char name[64];
+};
+
+static int keep_last(void *context, const char *name)
+{
+    struct last *last = context;
+    if (strstr(name, ".seg") && strcmp(name, last->name) > 0)
+        snprintf(last->name, sizeof last->name, "%s", name);
+    return 0;
+}
+
+void actor_link(struct actor *actor)
+{
+    const struct hl_io *io = &actor->record->io;
+    struct last last = {.name = ""};
+    if (!actor->store)
+        return;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int log = hl_io_open(io, dir, "log", O_RDONLY | O_DIRECTORY, 0);
+    int error = log < 0 ? log : io->list(io->context, log, keep_last, &last);
+    if (error == 0)
+        error = io->link(io->context, log, last.name, dir, last.name);
+    if (error == 0)
+        error = hl_io_fsync(io, dir);
+    hl_io_close(io, log);
+    hl_io_close(io, dir);
+    if (error < 0 && error != -EEXIST)
+        actor_fail(actor, "cannot link segment %s: %s", last.name, strerror(-error));
 }

@@ -139,6 +139,8 @@ void actor_rotate(struct actor *actor);
 void actor_checkpoint(struct actor *actor);
 void actor_snapshot(struct actor *actor, const char *name);
 void actor_reindex(struct actor *actor);
+/* Somebody links the segment that is appended to elsewhere, which then must not change. */
+void actor_link(struct actor *actor);
 void actor_fail(struct actor *actor, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- workloads ---- */

@@ -191,9 +191,68 @@ static void failed_sync(struct actor *actor)
     }
 }
 
+/* The segment that is appended to has another link, as a backup by hand makes it. */
+static void linked(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    for (unsigned round = 0; round < 3; round++) {
+        actor_append(actor, a, 2, 300);
+        actor_sync(actor);
+        actor_append(actor, a, 2, 300);
+        actor_link(actor);
+        actor_die(actor);
+        actor_open(actor);
+        actor_append(actor, a, 1, 100);
+        actor_sync(actor);
+    }
+}
+
+/* Anything, in any order. */
+static void mixed(struct actor *actor)
+{
+    static const char *const ids[] = {"a", "new", "b", "a", "new", "b", "a", "late"};
+    static const char *const operations[] = {"s", "ds", "c", "sss", "u", "a", "us", "sd"};
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    struct session *b = actor_session(actor, "b", false);
+    for (unsigned step = 0; step < 30; step++) {
+        unsigned kind = (unsigned)actor_chance(actor, 22);
+        struct session *s = actor_chance(actor, 2) ? a : b;
+        if (kind < 5)
+            actor_append(actor, s, 1 + (unsigned)actor_chance(actor, 4), 400);
+        else if (kind < 7)
+            actor_append(actor, s, 1, 60);
+        else if (kind < 9)
+            actor_root(actor, ids, 2 + (unsigned)actor_chance(actor, 6));
+        else if (kind < 11)
+            actor_operate(actor, b, operations[actor_chance(actor, 8)]);
+        else if (kind < 12)
+            actor_operate(actor, a, operations[actor_chance(actor, 4)]);
+        else if (kind < 15)
+            actor_sync(actor);
+        else if (kind < 16)
+            actor_chmod(actor, b, 0400 + step);
+        else if (kind < 17)
+            actor_rotate(actor);
+        else if (kind < 18)
+            actor_checkpoint(actor);
+        else if (kind < 19 && actor->history->snapshot_count == 0)
+            actor_snapshot(actor, "some");
+        else if (kind < 20)
+            actor_reindex(actor);
+        else if (kind < 21 && actor_close(actor))
+            actor_open(actor);
+        else {
+            actor_die(actor);
+            actor_open(actor);
+        }
+    }
+}
+
 const struct workload workloads[] = {
     {"appends", appends},         {"batches", batches},     {"documents", documents},
     {"rotation", rotation},       {"snapshots", snapshots}, {"reindexing", reindexing},
-    {"failed-sync", failed_sync},
+    {"failed-sync", failed_sync}, {"linked", linked},       {"mixed", mixed},
 };
 const size_t workload_count = sizeof workloads / sizeof workloads[0];

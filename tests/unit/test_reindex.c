@@ -208,12 +208,69 @@ static void test_beside_appends(void **state)
     t_store_free(&t);
 }
 
+/* An append that comes while the log is read for the new index, from the thread that reads it. */
+struct coming {
+    struct hl_io io;
+    struct t_store *t;
+    uint32_t session;
+    bool wanted;
+};
+
+static ssize_t append_and_read(void *context, int fd, void *buffer, size_t len, uint64_t offset)
+{
+    struct coming *coming = context;
+    if (coming->wanted) {
+        coming->wanted = false;
+        t_append(coming->t, coming->session, "meanwhile\n");
+    }
+    return hl_io_system.pread(NULL, fd, buffer, len, offset);
+}
+
+/* What was appended meanwhile is numbered by the reading, as batches are by the store: a session
+ * must not be taken for one that the batch under way has already. */
+static void append_at(unsigned turn)
+{
+    enum { BATCHES = 12 }; /* in the log, when it is read */
+    struct coming coming = {.io = hl_io_system};
+    struct t_store t;
+    struct hl_session about;
+    coming.io.context = &coming;
+    coming.io.pread = append_and_read;
+    t_store_init(&t);
+    t.options.io = &coming.io;
+    t_open(&t);
+    uint32_t a = t_session(&t, "a"), b = t_session(&t, "b");
+    for (int i = 2; i < BATCHES; i++)
+        t_append(&t, a, "before\n");
+    t_reopen(&t);
+    coming.t = &t;
+    coming.session = a;
+    coming.wanted = true;
+    assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
+    assert_false(coming.wanted);
+    for (unsigned i = 0; i < turn; i++)
+        t_append(&t, b, "of b\n");
+    t_append(&t, a, "of a\n");
+    assert_int_equal(hl_session_by_number(t.store, b, &about), 0);
+    assert_int_equal(about.records, turn);
+    assert_int_equal(hl_session_by_number(t.store, a, &about), 0);
+    assert_int_equal(about.records, BATCHES - 2 + 2);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+static void test_batches_after_it_are_new(void **state)
+{
+    (void)state;
+    for (unsigned turn = 1; turn < 20; turn++)
+        append_at(turn);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shows_the_same),
-        cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_fails_at_each_call),
+        cmocka_unit_test(test_shows_the_same),     cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_fails_at_each_call), cmocka_unit_test(test_batches_after_it_are_new),
         cmocka_unit_test(test_beside_appends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

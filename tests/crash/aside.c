@@ -1,0 +1,86 @@
+/* aside.c - see aside.h. */
+#include "aside.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct bytes *read_file(int dir, const char *name)
+{
+    struct stat st;
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        abort();
+    struct bytes *content = bytes_new((size_t)st.st_size);
+    if (pread(fd, content->at, content->size, 0) != (ssize_t)content->size)
+        abort();
+    close(fd);
+    return content;
+}
+
+void aside_take(struct aside *aside, const char *dir)
+{
+    char path[400];
+    aside->count = 0;
+    snprintf(path, sizeof path, "%s/quarantine", dir);
+    DIR *d = opendir(path);
+    const struct dirent *entry;
+    while (d && aside->count < ASIDE_MAX && (entry = readdir(d)) != NULL) {
+        /* 00000001-00000001.0.seg.00000400-00000420.bytes */
+        const char *end = strstr(entry->d_name, ".seg.");
+        const char *suffix = strstr(entry->d_name, ".bytes");
+        uint64_t offset;
+        if (!end || !suffix || suffix[6] || sscanf(end + 5, "%" SCNx64 "-", &offset) != 1)
+            continue;
+        size_t len = (size_t)(end + 4 - entry->d_name);
+        if (len >= sizeof aside->at[0].segment)
+            continue;
+        snprintf(aside->at[aside->count].segment, sizeof aside->at[0].segment, "%.*s", (int)len,
+                 entry->d_name);
+        aside->at[aside->count].offset = offset;
+        aside->at[aside->count++].content = read_file(dirfd(d), entry->d_name);
+    }
+    if (d)
+        closedir(d);
+}
+
+void aside_free(struct aside *aside)
+{
+    while (aside->count > 0)
+        bytes_drop(aside->at[--aside->count].content);
+}
+
+static bool holds(const struct bytes *content, uint64_t offset, const struct bytes *part)
+{
+    return content && offset + part->size <= content->size &&
+           memcmp(content->at + offset, part->at, part->size) == 0;
+}
+
+const char *aside_missing(const struct aside *aside, const struct tree *tree)
+{
+    uint32_t parent;
+    const char *last;
+    uint32_t log = tree_walk(tree, 0, "d/log", &parent, &last);
+    uint32_t quarantine = tree_walk(tree, 0, "d/quarantine", &parent, &last);
+    for (size_t i = 0; i < aside->count; i++) {
+        const struct bytes *part = aside->at[i].content;
+        uint32_t segment = log == NO_NODE ? NO_NODE : tree_find(tree, log, aside->at[i].segment);
+        bool found =
+            segment != NO_NODE && holds(tree->nodes[segment].content, aside->at[i].offset, part);
+        for (size_t k = 0; quarantine != NO_NODE && !found && k < tree->nodes[quarantine].count;
+             k++) {
+            const struct name *name = &tree->nodes[quarantine].names[k];
+            const struct bytes *content = tree->nodes[name->node].content;
+            found = strstr(name->text, ".bytes") && content && content->size == part->size &&
+                    holds(content, 0, part);
+        }
+        if (!found)
+            return aside->at[i].segment;
+    }
+    return NULL;
+}

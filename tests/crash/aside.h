@@ -1,0 +1,25 @@
+/* aside.h - what a recovery set aside must not be lost: no power cut during it, or after, may leave
+ * it neither where it was nor in quarantine/. */
+#ifndef CRASH_ASIDE_H
+#define CRASH_ASIDE_H
+
+#include "disk.h"
+
+#define ASIDE_MAX 16
+
+struct aside {
+    struct {
+        char segment[64];
+        uint64_t offset;
+        struct bytes *content;
+    } at[ASIDE_MAX];
+    size_t count;
+};
+
+/* Takes in what lies in quarantine/ of the store in dir. */
+void aside_take(struct aside *aside, const char *dir);
+void aside_free(struct aside *aside);
+/* NULL, or the segment of bytes that are gone from the tree. */
+const char *aside_missing(const struct aside *aside, const struct tree *tree);
+
+#endif

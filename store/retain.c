@@ -11,8 +11,9 @@
 #include "json.h"
 
 #define NAME "retain"
-#define FILE_MAX (UINT64_C(256) << 20) /* bytes that are read; with a rule for a million sessions \
-                                        */
+#define FILE_MAX                                                                     \
+    (UINT64_C(256) << 20) /* bytes that are read; with a rule for a million sessions \
+                           */
 
 struct retain_entry {
     struct hl_rule rule;

@@ -19,7 +19,8 @@ struct checking {
     char *bytes;
     size_t bytes_capacity;
     bool exists[SESSIONS_MAX];
-    bool *present; /* of the session under way, by its records */
+    bool *present[SESSIONS_MAX]; /* by session and record */
+    uint32_t compacted;          /* operations of batches before this may be gone; 0: none may */
 };
 
 static bool wrong(struct checking *checking, const char *format, ...)
@@ -67,7 +68,7 @@ static const struct done *identify(struct checking *checking, const struct sessi
         if (done->seq != record->seq || done->length != record->length ||
             !set_has(checking->may, done->batch) || memcmp(done->line, line, done->length) != 0)
             continue;
-        checking->present[i] = true;
+        checking->present[session - checking->history->sessions][i] = true;
         *next = i + 1;
         return done;
     }
@@ -157,56 +158,72 @@ static bool check_area(struct checking *checking, const struct session *session,
     return true;
 }
 
-/* The documents that the present records come to. False: that cannot be told so simply. */
-static bool fold(const struct checking *checking, const struct session *session,
-                 struct documents *documents)
+/* Whether this operation, if it is not there, was dropped by a compaction. */
+static bool may_be_gone(const struct checking *checking, const struct done *done)
 {
-    size_t count = 0;
-    bool gap = false;
-    *documents = (struct documents){.archive = false};
-    while (count < session->count && checking->present[count])
-        count++;
-    for (size_t i = count; i < session->count; i++)
-        gap = gap || checking->present[i];
-    if (!gap) {
-        if (count > 0)
-            *documents = session->done[count - 1].after;
-        return true;
-    }
-    if (!session->simple)
-        return false;
-    for (size_t i = 0; i < session->count; i++) {
-        const struct done *done = &session->done[i];
-        if (!checking->present[i])
-            continue;
-        if (done->op == OP_SET)
-            documents->value[done->key] = done->value;
-        if (done->op == OP_DELETE)
-            documents->value[done->key] = 0;
-        for (unsigned k = 0; done->op == OP_REPLACE && k < KEYS_MAX; k++)
-            documents->value[k] = done->value + k;
-    }
-    return true;
+    return done->op != OP_NONE && done->batch < checking->compacted &&
+           set_has(checking->may, done->batch);
 }
 
-static bool check_documents(struct checking *checking, const struct session *session)
+static bool check_folded(struct checking *checking, const struct session *session,
+                         const struct documents *documents)
 {
-    struct documents documents;
     struct listed archives = {.count = 0};
-    if (!fold(checking, session, &documents))
-        return true;
-    checking->finding->folds++;
-    if (!check_area(checking, session, HL_AREA_STATE, documents.value))
+    if (!check_area(checking, session, HL_AREA_STATE, documents->value))
         return false;
     int error = hl_document_list(checking->store, session->number, HL_AREA_ARCHIVES, 0,
                                  list_document, &archives);
     if (error < 0)
         return wrong(checking, "%s: listing archives: %s", session->id, strerror(-error));
-    if (archives.count != documents.archive)
+    if (archives.count != documents->archive)
         return wrong(checking, "%s: %zu archives, not %d", session->id, archives.count,
-                     documents.archive);
+                     documents->archive);
     return archives.count == 0 ||
-           check_area(checking, session, archives.at[0].number, documents.archived);
+           check_area(checking, session, archives.at[0].number, documents->archived);
+}
+
+/* Some records are lost, and later ones are there. */
+static bool check_with_gap(struct checking *checking, const struct session *session,
+                           const bool *present)
+{
+    struct documents documents = {.archive = false};
+    if (!session->simple)
+        return true; /* what an undo takes back then cannot be told so simply */
+    for (size_t i = 0; i < session->count; i++) {
+        const struct done *done = &session->done[i];
+        if (!present[i])
+            continue;
+        if (done->op == OP_SET)
+            documents.value[done->key] = done->value;
+        if (done->op == OP_DELETE)
+            documents.value[done->key] = 0;
+        for (unsigned k = 0; done->op == OP_REPLACE && k < KEYS_MAX; k++)
+            documents.value[k] = done->value + k;
+    }
+    checking->finding->folds++;
+    return check_folded(checking, session, &documents);
+}
+
+static bool check_documents(struct checking *checking, const struct session *session)
+{
+    static const struct documents none;
+    const bool *present = checking->present[session - checking->history->sessions];
+    size_t end = 0, whole = 0; /* behind the last that is there; up to where none is lost */
+    for (size_t i = 0; i < session->count; i++)
+        end = present[i] ? i + 1 : end;
+    while (whole < end && (present[whole] || may_be_gone(checking, &session->done[whole])))
+        whole++;
+    if (whole < end)
+        return check_with_gap(checking, session, present);
+    checking->finding->folds++;
+    /* Those behind the last may be gone by a compaction too: then they count all the same. */
+    for (size_t i = end;; i++) {
+        checking->finding->why[0] = 0;
+        if (check_folded(checking, session, i > 0 ? &session->done[i - 1].after : &none))
+            return true;
+        if (i == session->count || !may_be_gone(checking, &session->done[i]))
+            return false;
+    }
 }
 
 /* ---- sessions ---- */
@@ -240,9 +257,11 @@ static bool check_session(struct checking *checking, const struct hl_session *sh
     if (!session)
         return wrong(checking, "session %" PRIu32 ", `%s`, was never made", shown->number,
                      shown->id);
-    checking->present = calloc(session->count + 1, sizeof *checking->present);
-    if (!checking->present)
+    bool *present = calloc(session->count + 1, sizeof *present);
+    if (!present)
         abort();
+    free(checking->present[session - checking->history->sessions]);
+    checking->present[session - checking->history->sessions] = present;
     checking->exists[session - checking->history->sessions] = true;
     bool good = check_records(checking, session);
     if (good && shown->records != checking->record_count)
@@ -250,16 +269,31 @@ static bool check_session(struct checking *checking, const struct hl_session *sh
                      shown->records, checking->record_count);
     if (good && session->mode_count > 0)
         good = check_mode(checking, session, shown->mode);
-    if (good)
-        good = check_documents(checking, session);
-    free(checking->present);
-    return good;
+    return good && check_documents(checking, session);
+}
+
+/* Takes operations that a compaction dropped for seen, in batches of which something else is. */
+static void forgive_gone(struct checking *checking)
+{
+    for (size_t i = 0; i < checking->history->session_count; i++) {
+        const struct session *session = &checking->history->sessions[i];
+        for (size_t k = 0; k < session->count; k++) {
+            const struct done *done = &session->done[k];
+            bool present = checking->present[i] && checking->present[i][k];
+            if (!present && may_be_gone(checking, done) &&
+                (checking->seen[done->batch] > 0 || set_has(checking->must, done->batch)))
+                checking->seen[done->batch]++;
+        }
+    }
 }
 
 static bool check_batches(struct checking *checking)
 {
+    forgive_gone(checking);
     for (size_t i = 0; i < checking->history->batch_count; i++) {
         const struct batch *batch = &checking->history->batches[i];
+        if (batch->compaction && set_has(checking->may, i))
+            set_add(&checking->finding->found, i);
         if (batch->counted && checking->seen[i] != 0 && checking->seen[i] != batch->records)
             return wrong(checking, "batch %zu: %u records of %u", i, checking->seen[i],
                          batch->records);
@@ -296,8 +330,7 @@ static bool check_root(struct checking *checking)
         for (size_t i = 0; i < history->session_count && !found; i++) {
             const struct session *session = &history->sessions[i];
             size_t k = next[i];
-            while (k < session->count &&
-                   !set_has(&checking->finding->found, session->done[k].batch))
+            while (k < session->count && (!checking->present[i] || !checking->present[i][k]))
                 k++;
             if (k < session->count && session->done[k].length <= size - at &&
                 memcmp(session->done[k].line, log + at, session->done[k].length) == 0) {
@@ -345,6 +378,10 @@ bool check_store(const struct history *history, struct hl_store *store, const st
     bool good = true;
     int error = 0;
     *finding = (struct finding){.records = 0};
+    for (uint32_t i = 0; i < history->batch_count; i++) {
+        if (history->batches[i].compaction && set_has(may, i))
+            checking.compacted = i;
+    }
     while (good && (error = hl_session_next(store, after, &session)) == 0) {
         good = check_session(&checking, &session);
         after = session.number;
@@ -355,6 +392,8 @@ bool check_store(const struct history *history, struct hl_store *store, const st
     good = good && check_batches(&checking) && check_root(&checking) &&
            (!verify || check_verified(&checking));
     finding->records = records;
+    for (size_t i = 0; i < SESSIONS_MAX; i++)
+        free(checking.present[i]);
     free(checking.records);
     free(checking.bytes);
     return good;

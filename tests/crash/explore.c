@@ -274,7 +274,8 @@ static bool recover_state(struct explorer *explorer, struct actor *actor, const 
         return failed(explorer, name, "recovery: %s", actor->why);
     if (!check(explorer, actor, name, "recovery", &moment->must, &moment->may, true, &finding))
         return false;
-    explorer->records += finding.records;
+    uint64_t records = finding.records;
+    explorer->records += records;
     explorer->folds += finding.folds;
     /* What a recovery has shown is there for good. */
     actor->visible = finding.found;
@@ -286,6 +287,8 @@ static bool recover_state(struct explorer *explorer, struct actor *actor, const 
         if (!check(explorer, actor, name, "second recovery", &finding.found, &finding.found, false,
                    &again))
             return false;
+        if (again.records != records)
+            return failed(explorer, name, "a second recovery has other records");
     }
     static const char *const ids[] = {"after", "after"};
     actor_root(actor, ids, 2);
@@ -299,6 +302,8 @@ static bool recover_state(struct explorer *explorer, struct actor *actor, const 
     if (!check(explorer, actor, name, "recovery after an append", &actor->visible, &actor->visible,
                (flavour & 1) == 0, &again))
         return false;
+    if (again.records != records + 2)
+        return failed(explorer, name, "a recovery after an append has other records");
     actor_die(actor);
     return true;
 }

@@ -81,6 +81,8 @@ void actor_init(struct actor *actor, struct record *record, struct history *hist
     hl_options_init(&actor->options);
     actor->options.segment_size = 3 * 1024;
     actor->options.sync_interval_ms = 3600 * 1000;
+    actor->options.compact_interval_ms = 0;
+    actor->options.history_ms = 0;
     actor->options.io = &record->io;
     if (getenv("REPORTS"))
         actor->options.report = tell;
@@ -569,6 +571,22 @@ void actor_reindex(struct actor *actor)
     int error = hl_reindex(actor->store, NULL, &actor->err);
     leave(actor);
     did(actor, "reindex", error);
+}
+
+void actor_compact(struct actor *actor)
+{
+    static const struct hl_compact what = {.everything = true};
+    struct hl_compacted compacted;
+    if (!actor->store)
+        return;
+    uint32_t batch = issue(actor);
+    actor->history->batches[batch].compaction = true;
+    set_add(&actor->visible, batch);
+    enter(actor);
+    int error = hl_compact(actor->store, &what, NULL, &compacted, &actor->err);
+    leave(actor);
+    if (did(actor, "compact", error))
+        settled(actor);
 }
 
 void actor_snapshot(struct actor *actor, const char *name)

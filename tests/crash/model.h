@@ -75,6 +75,7 @@ struct snapshot {
 struct batch {
     bool counted; /* it has records, of which all or none are there */
     unsigned records;
+    bool compaction; /* no batch: operations before it that nothing needs may be gone */
 };
 
 struct history {
@@ -139,6 +140,7 @@ void actor_rotate(struct actor *actor);
 void actor_checkpoint(struct actor *actor);
 void actor_snapshot(struct actor *actor, const char *name);
 void actor_reindex(struct actor *actor);
+void actor_compact(struct actor *actor);
 /* Somebody links the segment that is appended to elsewhere, which then must not change. */
 void actor_link(struct actor *actor);
 void actor_fail(struct actor *actor, const char *format, ...) __attribute__((format(printf, 2, 3)));

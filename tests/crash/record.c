@@ -207,6 +207,31 @@ static int rec_ftruncate(void *context, int fd, uint64_t size)
     return error;
 }
 
+static int rec_allocate(void *context, int fd, uint64_t size)
+{
+    struct record *record = context;
+    struct stat st;
+    int error = begin(record, CHANGES, "allocate", false);
+    uint32_t node = node_of(record, fd);
+    bool grows = fstat(fd, &st) == 0 && (uint64_t)st.st_size < size;
+    if (error == 0)
+        error = hl_io_system.allocate(NULL, fd, size);
+    if (error == 0 && node != NO_NODE && grows)
+        record_add(record, &(struct call){.kind = CALL_TRUNCATE, .node = node, .offset = size});
+    end(record);
+    return error;
+}
+
+static int rec_forget(void *context, int fd)
+{
+    struct record *record = context;
+    int error = begin(record, READS, "forget", false);
+    if (error == 0)
+        error = hl_io_system.forget(NULL, fd);
+    end(record);
+    return error;
+}
+
 static int rec_fstat(void *context, int fd, struct stat *st)
 {
     struct record *record = context;
@@ -336,6 +361,8 @@ void record_begin(struct record *record, const char *root, const struct tree *tr
                 .fdatasync = rec_fdatasync,
                 .fsync = rec_fsync,
                 .ftruncate = rec_ftruncate,
+                .allocate = rec_allocate,
+                .forget = rec_forget,
                 .fstat = rec_fstat,
                 .fstatvfs = rec_fstatvfs,
                 .rename = rec_rename,

@@ -208,6 +208,40 @@ static void linked(struct actor *actor)
     }
 }
 
+/* Segments are rewritten without operations that nothing needs, and merged. */
+static void compaction(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *s = actor_session(actor, "simple", true);
+    struct session *u = actor_session(actor, "undone", false);
+    actor_operate(actor, s, "csd");
+    actor_append(actor, u, 2, 300);
+    actor_operate(actor, u, "cs");
+    actor_operate(actor, s, "c");
+    actor_rotate(actor);
+    actor_operate(actor, s, "sdc");
+    actor_operate(actor, u, "ua");
+    actor_append(actor, s, 1, 200);
+    actor_rotate(actor);
+    actor_operate(actor, s, "css");
+    actor_compact(actor);
+    actor_append(actor, u, 1, 50);
+    actor_operate(actor, u, "cd");
+    actor_rotate(actor);
+    actor_operate(actor, s, "c");
+    actor_rotate(actor);
+    actor_die(actor);
+    actor_open(actor);
+    actor_compact(actor);
+    actor_operate(actor, s, "sd");
+    actor_operate(actor, u, "u");
+    actor_sync(actor);
+    actor_compact(actor);
+    actor_close(actor);
+    actor_open(actor);
+    actor_operate(actor, u, "s");
+}
+
 /* Anything, in any order. */
 static void mixed(struct actor *actor)
 {
@@ -217,7 +251,7 @@ static void mixed(struct actor *actor)
     struct session *a = actor_session(actor, "a", true);
     struct session *b = actor_session(actor, "b", false);
     for (unsigned step = 0; step < 30; step++) {
-        unsigned kind = (unsigned)actor_chance(actor, 22);
+        unsigned kind = (unsigned)actor_chance(actor, 23);
         struct session *s = actor_chance(actor, 2) ? a : b;
         if (kind < 5)
             actor_append(actor, s, 1 + (unsigned)actor_chance(actor, 4), 400);
@@ -241,7 +275,9 @@ static void mixed(struct actor *actor)
             actor_snapshot(actor, "some");
         else if (kind < 20)
             actor_reindex(actor);
-        else if (kind < 21 && actor_close(actor))
+        else if (kind < 21)
+            actor_compact(actor);
+        else if (kind < 22 && actor_close(actor))
             actor_open(actor);
         else {
             actor_die(actor);
@@ -251,8 +287,10 @@ static void mixed(struct actor *actor)
 }
 
 const struct workload workloads[] = {
-    {"appends", appends},         {"batches", batches},     {"documents", documents},
-    {"rotation", rotation},       {"snapshots", snapshots}, {"reindexing", reindexing},
-    {"failed-sync", failed_sync}, {"linked", linked},       {"mixed", mixed},
+    {"appends", appends},         {"batches", batches},
+    {"documents", documents},     {"rotation", rotation},
+    {"snapshots", snapshots},     {"reindexing", reindexing},
+    {"failed-sync", failed_sync}, {"linked", linked},
+    {"compaction", compaction},   {"mixed", mixed},
 };
 const size_t workload_count = sizeof workloads / sizeof workloads[0];

@@ -149,10 +149,15 @@ static int replace(struct compaction *compaction, struct compact_run *run)
     struct compact_patched patched;
     struct segment *made = run->made;
     int error = give_name(run);
-    if (error == 0)
-        error = swap(run);
     if (error < 0)
         return error;
+    error = swap(run);
+    if (error <
+        0) { /* the old ones are still those that count: another run may take others of them */
+        store->io->unlink(store->io->context, store->logfd, made->name, 0);
+        (void)hl_io_fsync(store->io, store->logfd);
+        return error;
+    }
     run->made = NULL; /* the set has it */
     uint32_t first = made->first;
     error = segment_get(&store->segments, first, &made);

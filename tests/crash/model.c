@@ -585,7 +585,8 @@ void actor_compact(struct actor *actor)
     enter(actor);
     int error = hl_compact(actor->store, &what, NULL, &compacted, &actor->err);
     leave(actor);
-    if (did(actor, "compact", error))
+    actor->half_compacted = !did(actor, "compact", error);
+    if (!actor->half_compacted)
         settled(actor);
 }
 

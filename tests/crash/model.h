@@ -114,8 +114,9 @@ struct actor {
     struct hl_store *store;
     struct hl_error err;
     uint64_t chance;
-    bool lenient;  /* calls may fail: a fault was planned */
-    unsigned line; /* counts lines */
+    bool half_compacted; /* a compaction failed: the index may lag behind until the next */
+    bool lenient;        /* calls may fail: a fault was planned */
+    unsigned line;       /* counts lines */
     struct set visible;
     int last_error;
     unsigned refused;

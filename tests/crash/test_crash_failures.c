@@ -54,8 +54,8 @@ static bool check(struct trying *trying, const char *when)
     struct actor *actor = &trying->actor;
     if (actor->why[0])
         return failed(trying, when, actor->why);
-    if (!check_store(&trying->history, actor->store, &actor->visible, &actor->visible, true,
-                     &finding))
+    if (!check_store(&trying->history, actor->store, &actor->visible, &actor->visible,
+                     !actor->half_compacted, &finding))
         return failed(trying, when, finding.why);
     return true;
 }
@@ -83,6 +83,7 @@ static bool check_restarted(struct trying *trying)
     actor->lenient = false;
     for (unsigned turn = 0; turn < 2; turn++) {
         actor_die(actor);
+        actor->half_compacted = false;
         if (!actor_open(actor) ||
             !check(trying, turn ? "after a second restart" : "after a restart"))
             return failed(trying, "restart", actor->why);

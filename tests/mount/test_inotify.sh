@@ -105,6 +105,33 @@ ended_in_a_burst()
     t_unmount
 }
 
+# The same of a read-only mount, while the burst of the writer that it follows goes on.
+reader_ended_in_a_burst()
+{
+    local how writer store
+    t_use followed-burst
+    t_mount
+    writer=$MNT store=$DIR
+    mkdir "$writer/sessions/s"
+    start_burst burst_until "$writer/sessions/s"
+    for how in term lazy; do
+        t_use "follows-$how"
+        DIR=$store
+        t_mount -o ro
+        t_wait told_some
+        case $how in
+        term) kill -TERM "$DAEMON_PID" ;;
+        lazy) umount -l "$MNT" ;;
+        esac
+        t_wait_end 0
+        is_empty "$MNT"
+    done
+    t_use followed-burst
+    kill -TERM "$DAEMON_PID"
+    t_wait_end 0
+    is_empty "$MNT"
+}
+
 killed_in_a_burst()
 {
     local round
@@ -218,6 +245,7 @@ t_test "chokidar" chokidar_from_npm
 t_test "the loop of docs/watching.md" loop_of_the_document
 t_test "SIGTERM in a burst" ended_in_a_burst term
 t_test "umount -l in a burst" ended_in_a_burst lazy
+t_test "a read-only mount ended in a burst" reader_ended_in_a_burst
 t_test "kill -9 in a burst" killed_in_a_burst
 t_test "covered by another file system" covered
 t_test "nothing of the mount is held open" nothing_is_held

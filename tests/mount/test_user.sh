@@ -50,6 +50,27 @@ after_a_kill()
     py his_again
 }
 
+told_some() { [ "$(jq -r .announcements_told "$MNT/.status")" -gt 100 ]; }
+
+# Nothing is made in the directory below his mount, which he could write to.
+ended_in_a_burst()
+{
+    local how
+    for how in term lazy; do
+        t_use "burst-$how"
+        t_mount
+        mkdir "$MNT/sessions/s"
+        python3 "$T_HERE/inotify_cases.py" burst_until "$MNT/sessions/s" >"$T_DIR/burst.out" &
+        t_wait told_some
+        case $how in
+        term) kill -TERM "$DAEMON_PID" ;;
+        lazy) fusermount3 -u -z "$MNT" ;;
+        esac
+        t_wait_end 0
+        t_eq "$(ls -A "$MNT")" "" "what lies below"
+    done
+}
+
 t_mount
 t_test "the root" python3 "$T_HERE/layout_cases.py" root_names "$MNT"
 t_test "all is his" py all_is_his
@@ -61,4 +82,5 @@ t_test "inotify is told of his" python3 "$T_HERE/inotify_cases.py" race "$MNT" 1
 t_test "and of what becomes of his documents" python3 "$T_HERE/inotify_document_cases.py" each "$MNT"
 t_test "his again after kill -9" after_a_kill
 t_unmount
+t_test "ended in a burst" ended_in_a_burst
 t_test "in the background" in_the_background

@@ -192,17 +192,21 @@ static int open_tables(struct index *index, const uint8_t *store_id, bool *made,
     if (error == 0 && empty && !(index->flags & INDEX_CREATE))
         error = -ENOENT;
     *made = error == 0 && empty;
+    struct index_at at = {.index = index, .txn = txn};
     for (int i = 0; error == 0 && i < INDEX_TABLES; i++) {
         unsigned flags = *made ? MDB_CREATE : 0;
         error = index_error(mdb_dbi_open(txn, index_table_names[i], flags, &index->table[i]));
         if (error == -ENOENT)
             error = -EBADMSG; /* they are made together */
+        /* First of all, since another version may have other tables. */
+        if (error == 0 && i == TABLE_META && !*made)
+            error = index_meta_get(&at, meta);
     }
-    if (error == 0 && *made)
+    if (error == 0 && *made) {
         error = fill_fresh(index, txn, store_id);
-    struct index_at at = {.index = index, .txn = txn};
-    if (error == 0)
-        error = index_meta_get(&at, meta);
+        if (error == 0)
+            error = index_meta_get(&at, meta);
+    }
     if (error < 0) {
         mdb_txn_abort(txn);
         return error;
@@ -237,6 +241,8 @@ static int open_index(struct index *index, const char *path, const uint8_t *stor
         return hl_fail(err, ENOENT, "there is no index in %s", path);
     if (error == -EBADMSG)
         return hl_fail(err, EBADMSG, "the index in %s is damaged", path);
+    if (error == -EPROTONOSUPPORT) /* as good as damaged: it is made again from the log */
+        return hl_fail(err, EBADMSG, "the index in %s was made by another version", path);
     if (error < 0)
         return hl_fail(err, -error, "cannot open the index in %s: %s", path, strerror(-error));
     if (store_id && memcmp(meta.store_id, store_id, sizeof meta.store_id) != 0)

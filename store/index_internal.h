@@ -208,6 +208,7 @@ int index_id_remove(const struct index_txn *txn, const char *id, size_t len);
 int index_segment_decode(const MDB_val *key, const MDB_val *value, struct index_segment *segment);
 int index_point_decode(const MDB_val *key, const MDB_val *value, uint64_t *offset);
 
+/* -EPROTONOSUPPORT: another version made the index. */
 int index_meta_get(const struct index_at *at, struct index_meta *meta);
 int index_meta_store(const struct index_txn *txn, const struct index_meta *meta);
 int index_format_store(const struct index_txn *txn, const uint8_t store_id[16]);

@@ -404,8 +404,10 @@ int index_meta_get(const struct index_at *at, struct index_meta *meta)
         return error;
     uint32_t version = index_unpack_u32(&in);
     const uint8_t *store_id = index_unpack_bytes(&in, sizeof meta->store_id);
-    if (!index_unpack_whole(&in) || version != INDEX_VERSION)
+    if (!index_unpack_whole(&in))
         return -EBADMSG;
+    if (version != INDEX_VERSION)
+        return -EPROTONOSUPPORT;
     memcpy(meta->store_id, store_id, sizeof meta->store_id);
     key = meta_key(META_STATE, copy);
     error = index_value_get(at, TABLE_META, &key, &in);

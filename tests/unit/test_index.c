@@ -1,8 +1,11 @@
 /* test_index.c - the index against a model: rows, blocks, sums, points, and what is refused. */
 #include "index_model.h"
 
+#include <endian.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+
+#include "../../store/crc.h"
 
 static void test_model(void **state)
 {
@@ -323,6 +326,47 @@ static void test_opening(void **state)
     model_dir_remove(&dir);
 }
 
+/* Makes the index in the file one of another version. */
+static void make_another_version(const char *file)
+{
+    static const char key[] = "format";
+    uint8_t bytes[1 << 16], *at;
+    int fd = open(file, O_RDWR);
+    ssize_t len = read(fd, bytes, sizeof bytes);
+    size_t found = 0;
+    for (size_t left = (size_t)len;
+         (at = memmem(bytes + len - left, left, model_store_id, 16)) != NULL;
+         left = (size_t)(bytes + len - at) - 16) {
+        at[-4] ^= 0x40;
+        uint32_t crc = htole32(crc32_more(crc32_more(0, key, strlen(key)), at - 4, 20));
+        memcpy(at + 16, &crc, sizeof crc);
+        found++;
+    }
+    assert_true(found > 0);
+    assert_int_equal(pwrite(fd, bytes, (size_t)len, 0), len);
+    close(fd);
+}
+
+/* It is not damaged, and nothing of it is used. */
+static void test_another_version(void **state)
+{
+    (void)state;
+    struct model_dir dir;
+    struct index *index;
+    struct hl_error err;
+    struct index_check_report report;
+    char file[400];
+    model_dir_make(&dir);
+    index_close(model_open(&dir, INDEX_CREATE));
+    model_file(&dir, "data.mdb", file);
+    make_another_version(file);
+    assert_int_equal(index_open(dir.path, 0, model_store_id, &index, &err), -EBADMSG);
+    assert_non_null(strstr(err.text, "made by another version"));
+    assert_int_equal(index_check_in_child(dir.path, 0, model_store_id, &report), -EBADMSG);
+    assert_non_null(strstr(report.complaint, "made by another version"));
+    model_dir_remove(&dir);
+}
+
 static uint64_t records_stored(struct index *index)
 {
     struct index_view *view;
@@ -451,15 +495,11 @@ static void test_copy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_opening),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_model),
-        cmocka_unit_test(test_edges),
-        cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_which_file_is_open),
-        cmocka_unit_test(test_growing),
-        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_opening), cmocka_unit_test(test_another_version),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_model),   cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_sums),    cmocka_unit_test(test_which_file_is_open),
+        cmocka_unit_test(test_growing), cmocka_unit_test(test_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -214,7 +214,7 @@ static void take_record(struct checking *checking, const struct scan_item *item,
     }
     checking->records++;
     checking->line_bytes += frame->length;
-    if (!seen->has_frame && !seen->has_seq)
+    if (!seen->has_frame && !seen->has_seq && !seen->deleted)
         check_tell(checking, "session", HL_INFO, false, NULL, item->offset, 0,
                    "the frame that makes session %" PRIu32
                    " is gone: its id is taken from its lines",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "compact.h"
+#include "drop.h"
 #include "scan.h"
 #include "session.h"
 
@@ -210,6 +211,24 @@ static bool mark_entry(void *context, const struct index_entry *entry)
     return true;
 }
 
+/* In the place of its first session frame stands that it is deleted: else a later segment might
+ * still have records of which nobody knew whose they were. */
+static int mark_deleted(struct compact_run *run, struct compact_session *session)
+{
+    struct drop drop = {.kind = DROP_DELETE};
+    if (!session->head)
+        return 0;
+    session->body = malloc(DROP_BODY_MAX);
+    if (!session->body)
+        return -ENOMEM;
+    session->body_len = (uint32_t)drop_encode(&drop, session->body);
+    struct compact_frame *head = &run->table.frames[session->head - 1];
+    head->type = FRAME_DROP;
+    head->seq = 0;
+    head->keep = true;
+    return 0;
+}
+
 /* Frames of a session that the index does not know: of one that was deleted none is kept, of one
  * that was lost otherwise all are. */
 static int mark_unknown(struct compact_run *run, struct index_view *view,
@@ -217,7 +236,7 @@ static int mark_unknown(struct compact_run *run, struct index_view *view,
 {
     int removed = index_session_removed(view, session->number);
     if (removed != 0)
-        return removed < 0 ? removed : 0;
+        return removed < 0 ? removed : mark_deleted(run, session);
     for (uint32_t i = 0; i < run->table.count; i++) {
         struct compact_frame *frame = &run->table.frames[i];
         frame->keep = frame->keep || frame->session == session->number;

@@ -111,12 +111,14 @@ static int copy_frame(struct writer *writer, const struct compact_frame *kept,
     struct frame frame = *found;
     const char *body = found->body;
     frame.flags = kept->flags;
-    if (kept->type == FRAME_SESSION) {
+    if (found->type == FRAME_SESSION) {
         const struct compact_session *session =
             compact_table_find(&writer->run->table, kept->session);
         if (session && session->body && kept == &writer->run->table.frames[session->head - 1]) {
             body = session->body;
             frame.length = session->body_len;
+            frame.type = kept->type;
+            frame.seq = kept->seq;
         }
     }
     return put_frame(writer, &frame, body);

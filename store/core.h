@@ -281,9 +281,6 @@ int flush_position(struct hl_store *store, uint64_t position);
  * deleted, by the frozen table. With flush_lock held and, since it takes drop_lock and append_lock,
  * none of those that come after it. */
 int flush_drops(struct hl_store *store, struct index *index);
-/* Goes with the watermark: frames of deleted sessions will not be replayed into this index again.
- */
-int flush_forget(struct hl_store *store, struct index_txn *txn);
 
 /* ---- checkpoint.c ---- */
 
@@ -342,8 +339,7 @@ int lookup_view(struct hl_store *store, struct index_view **view);
 /* The same, to look for something of a session; also -ENOENT: it is deleted. */
 int lookup_view_of(struct hl_store *store, uint32_t session, struct index_view **view);
 void lookup_view_end(struct hl_store *store, struct index_view *view);
-/* Whether a session of this number is known to have been deleted: 1, 0, or an error. What is no
- * longer needed is forgotten, so that it was not says nothing. */
+/* Whether a session of this number is known to have been deleted: 1, 0, or an error. */
 int lookup_removed(struct hl_store *store, uint32_t number);
 
 /* ---- read.c ---- */

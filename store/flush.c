@@ -206,8 +206,6 @@ static int put_target(struct hl_store *store, struct index_txn *txn, struct inde
     }
     for (size_t i = 0; i < target->segment_count && error == 0; i++)
         error = index_put_segment(txn, &target->segments[i]);
-    if (error == 0)
-        error = flush_forget(store, txn);
     meta->watermark = target->meta.watermark;
     return error;
 }

@@ -9,8 +9,6 @@
 
 #include "core.h"
 
-#define FORGET_MOST 1000U /* marks of deleted sessions that leave with the watermark */
-
 /* ---- trimming ---- */
 
 static void give_news(struct hl_store *store, uint32_t session, const struct index_edited *edited)
@@ -124,19 +122,6 @@ int flush_drops(struct hl_store *store, struct index *index)
         struct mem_session *session = frozen->sessions[i];
         if (session->deleted || session->trim_below > 0)
             error = drop_of(store, index, session);
-    }
-    return error;
-}
-
-int flush_forget(struct hl_store *store, struct index_txn *txn)
-{
-    const struct memtable *frozen = store->frozen;
-    unsigned forgotten = 0;
-    int error = 0;
-    for (size_t i = 0; frozen->drops && i < frozen->session_count && error == 0; i++) {
-        /* A mark that stays takes room, and does no harm. */
-        if (frozen->sessions[i]->deleted && forgotten++ < FORGET_MOST)
-            error = index_forget_session(txn, frozen->sessions[i]->row.number);
     }
     return error;
 }

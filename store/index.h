@@ -323,11 +323,11 @@ int index_trim(struct index_txn *txn, uint32_t session, uint64_t below,
 /*
  * Removes a session: its id, which may be used again at once, and all else that is known of it, but
  * for a mark that its number is of one that was removed, so that its frames in the log count for
- * nothing. result->more: call it again in another transaction. Doing it again changes nothing, nor
- * does it for a session that is not known.
+ * nothing, and are known to be dead. result->more: call it again in another transaction. Doing it
+ * again changes nothing. One that is not known gets a mark.
  */
 int index_remove_session(struct index_txn *txn, uint32_t session, struct index_edited *result);
-/* Removes the mark. For when no frame of the session will be replayed into this index. */
+/* Removes the mark. For when no frame of the session is left anywhere. */
 int index_forget_session(struct index_txn *txn, uint32_t session);
 /* Whether there is such a mark: 1, 0, or an error. Other questions do not find the session. */
 int index_session_removed(struct index_view *view, uint32_t session);

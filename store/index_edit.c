@@ -273,25 +273,18 @@ int index_trim(struct index_txn *txn, uint32_t session, uint64_t below, struct i
 static int mark_removed(struct index_txn *txn, const struct index_stored *stored,
                         struct index_edited *result)
 {
-    struct index_stored mark = {.row.number = stored->row.number,
-                                .row.id = stored->row.id,
-                                .row.id_len = stored->row.id_len,
-                                .removed = true};
     uint64_t records = stored->row.records, bytes = stored->row.bytes;
     uint64_t operations = stored->row.documents.operations;
-    uint8_t *copy;
-    int error = index_row_own(&mark.row, &copy);
-    if (error < 0)
-        return error;
+    uint32_t number = stored->row.number;
     if (txn->meta.sessions == 0 || txn->meta.records < records || txn->meta.bytes < bytes)
+        return -EBADMSG;
+    int error = index_id_remove(txn, stored->row.id, stored->row.id_len);
+    if (error == -ENOENT)
         error = -EBADMSG;
     if (error == 0)
-        error = index_id_remove(txn, mark.row.id, mark.row.id_len);
-    if (error == 0)
-        error = index_row_put(txn, &mark);
-    free(copy);
+        error = index_mark_put(txn, number);
     if (error < 0)
-        return error == -ENOENT ? -EBADMSG : error;
+        return error;
     txn->meta.sessions--;
     txn->meta.records -= records;
     txn->meta.bytes -= bytes;
@@ -301,6 +294,18 @@ static int mark_removed(struct index_txn *txn, const struct index_stored *stored
     result->operations += operations;
     result->cost += 2;
     return 0;
+}
+
+/* One that is not known gets its mark all the same: its frames may come yet. */
+static int mark_unknown(struct index_txn *txn, uint32_t session, struct index_edited *result)
+{
+    if (session == 0 || session == UINT32_MAX)
+        return -EINVAL;
+    if (session >= txn->meta.next_session)
+        txn->meta.next_session = session + 1;
+    txn->meta_changed = true;
+    result->cost++;
+    return index_mark_put(txn, session);
 }
 
 /* Removes what a table has of the session, until it is enough for one transaction. */
@@ -340,8 +345,10 @@ static int remove_session(struct index_txn *txn, uint32_t session, struct index_
                                               TABLE_OPERATIONS};
     struct index_stored stored;
     int error = index_row_get(&txn->at, session, &stored);
+    if (error == -ENOENT)
+        return mark_unknown(txn, session, result);
     if (error < 0)
-        return error == -ENOENT ? 0 : error;
+        return error;
     if (!stored.removed)
         error = mark_removed(txn, &stored, result);
     for (size_t i = 0; i < sizeof tables / sizeof tables[0] && error == 0 && !result->more; i++)

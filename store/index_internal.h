@@ -14,7 +14,7 @@
  * - meta "state": u64 watermark, u64 applying, u64 recorded_ms, u64 sessions, u64 records, u64
  *   bytes, u64 epoch, u32 next session
  * - ids: u32 number
- * - sessions: see index_row_decode()
+ * - sessions: see index_row_decode(); of one that was removed u32 4
  * - sums: u64 bytes, u64 records, u64 first seq, u64 last seq
  * - segments: u32 last, u32 generation, u32 salt, u32 sealed, u64 indexed_end, u64 records, u64
  *   line_bytes, u64 overhead
@@ -190,12 +190,14 @@ struct index_stored {
     uint64_t group_first;   /* first seq of the unfinished group of level 1 */
     uint64_t group_bytes;   /* of its blocks before the newest */
     uint64_t group_records; /* likewise */
-    bool removed;           /* index_remove_session(): of the rest only number and id count */
+    bool removed;           /* index_remove_session(): of the rest only the number counts */
 };
 
 int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stored *stored);
 int index_row_get(const struct index_at *at, uint32_t number, struct index_stored *stored);
 int index_row_put(const struct index_txn *txn, const struct index_stored *stored);
+/* Puts the mark of a session that was removed in the place of its row. */
+int index_mark_put(const struct index_txn *txn, uint32_t number);
 /* Gives the row an id and attributes of its own: what points into the map does not outlive the next
  * write. *copy is to be freed. */
 int index_row_own(struct index_row *row, uint8_t **copy);

@@ -10,7 +10,8 @@
 #define ROW_HAS_SEQ 1U
 #define ROW_HAS_TOP 2U
 #define ROW_REMOVED 4U
-#define ROW_FLAGS (ROW_HAS_SEQ | ROW_HAS_TOP | ROW_REMOVED)
+#define ROW_FLAGS (ROW_HAS_SEQ | ROW_HAS_TOP)
+#define MARK_SIZE 4U
 #define ROW_FIXED 176U /* bytes of a session's row before its id */
 #define META_FORMAT "format"
 #define META_STATE "state"
@@ -46,6 +47,10 @@ int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stor
     if (key->mv_size != sizeof(uint32_t) || index_value_open(TABLE_SESSIONS, key, value, &in) < 0)
         return -EBADMSG;
     struct index_row *row = &stored->row;
+    if (in.left == MARK_SIZE) { /* of a session that was removed */
+        *stored = (struct index_stored){.row.number = index_key_get_u32(key), .removed = true};
+        return index_unpack_u32(&in) == ROW_REMOVED && row->number != 0 ? 0 : -EBADMSG;
+    }
     row->number = index_key_get_u32(key);
     row->uid = index_unpack_u32(&in);
     row->gid = index_unpack_u32(&in);
@@ -79,7 +84,7 @@ int index_row_decode(const MDB_val *key, const MDB_val *value, struct index_stor
     row->id_len = (uint16_t)id_len;
     row->has_seq = (flags & ROW_HAS_SEQ) != 0;
     row->documents.has_top = (flags & ROW_HAS_TOP) != 0;
-    stored->removed = (flags & ROW_REMOVED) != 0;
+    stored->removed = false;
     if (row->attributes_len == 0)
         row->attributes = NULL;
     return row_plausible(stored) ? 0 : -EBADMSG;
@@ -122,9 +127,8 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
     index_pack_u32(&out, row->uid);
     index_pack_u32(&out, row->gid);
     index_pack_u32(&out, row->mode);
-    index_pack_u32(&out, (row->has_seq ? ROW_HAS_SEQ : 0) |
-                             (row->documents.has_top ? ROW_HAS_TOP : 0) |
-                             (stored->removed ? ROW_REMOVED : 0));
+    index_pack_u32(&out,
+                   (row->has_seq ? ROW_HAS_SEQ : 0) | (row->documents.has_top ? ROW_HAS_TOP : 0));
     index_pack_u64(&out, row->created_ms);
     index_pack_u64(&out, row->changed_ms);
     index_pack_u64(&out, row->first_seq);
@@ -154,6 +158,16 @@ int index_row_put(const struct index_txn *txn, const struct index_stored *stored
     if (content != small)
         free(content);
     return error;
+}
+
+int index_mark_put(const struct index_txn *txn, uint32_t number)
+{
+    uint8_t content[MARK_SIZE + INDEX_CRC_SIZE];
+    struct index_pack out = {.at = content};
+    struct index_key key = index_key_u32(number);
+    MDB_val key_val = index_key_val(&key);
+    index_pack_u32(&out, ROW_REMOVED);
+    return index_value_put(txn, TABLE_SESSIONS, &key_val, content, MARK_SIZE, 0);
 }
 
 int index_session_by_number(struct index_view *view, uint32_t number, struct index_row *row)

@@ -39,9 +39,11 @@
 #ifndef HL_INDEX_INTERNAL_H
 #define HL_INDEX_INTERNAL_H
 
+#include <endian.h>
 #include <errno.h>
 #include <lmdb.h>
 #include <pthread.h>
+#include <string.h>
 
 #include "index.h"
 
@@ -146,8 +148,20 @@ uint64_t index_unpack_u64(struct index_unpack *unpack);
 const uint8_t *index_unpack_bytes(struct index_unpack *unpack, size_t len); /* NULL past the end */
 bool index_unpack_whole(const struct index_unpack *unpack); /* all read, nothing missing */
 
-uint32_t index_load_u32(const uint8_t *bytes); /* little-endian */
-uint64_t index_load_u64(const uint8_t *bytes);
+/* Little-endian. Here, since each entry of a block takes three. */
+static inline uint32_t index_load_u32(const uint8_t *bytes)
+{
+    uint32_t value;
+    memcpy(&value, bytes, sizeof value);
+    return le32toh(value);
+}
+
+static inline uint64_t index_load_u64(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return le64toh(value);
+}
 
 /* A key of integers, big-endian, and perhaps bytes behind them. */
 #define INDEX_KEY_FIXED 20U

@@ -102,20 +102,6 @@ bool index_unpack_whole(const struct index_unpack *unpack)
     return !unpack->bad && unpack->left == 0;
 }
 
-uint32_t index_load_u32(const uint8_t *bytes)
-{
-    uint32_t value;
-    memcpy(&value, bytes, sizeof value);
-    return le32toh(value);
-}
-
-uint64_t index_load_u64(const uint8_t *bytes)
-{
-    uint64_t value;
-    memcpy(&value, bytes, sizeof value);
-    return le64toh(value);
-}
-
 static void key_add_u32(struct index_key *key, uint32_t value)
 {
     value = htobe32(value);

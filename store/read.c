@@ -10,7 +10,7 @@
 #include "line.h"
 
 #define LIST_ENTRIES 128U          /* looked up at a time for a listing */
-#define GATHER_ENTRIES 256U        /* looked up at a time for a stream */
+#define GATHER_ENTRIES 512U        /* looked up at a time for a stream: 128 KiB of lines, mostly */
 #define GATHER_BYTES (256U * 1024) /* read from a segment at a time, if more than one frame */
 #define CURSOR_REACH (64U * 1024)  /* a cursor this near before the wanted byte is still of use */
 #define GATHER_GAP 4096U /* bytes of other sessions that are read over rather than skipped */

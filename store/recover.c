@@ -155,6 +155,28 @@ static int note_voids(struct hl_store *store, const struct replay *last)
     return 0;
 }
 
+/* A read-only store mends nothing, but tells what it passes over. What stands behind the last whole
+ * batch may be on its way, while there is a writer. */
+static void tell_unmended(struct hl_store *store, const struct replay *last)
+{
+    const struct segment *segment = last->segment;
+    char what[200];
+    for (size_t i = 0; i < last->region_count; i++) {
+        const struct replay_region *region = &last->regions[i];
+        snprintf(what, sizeof what,
+                 "segment %s at byte %" PRIu64 ": %" PRIu64
+                 " bytes hold no whole batch; they are passed over",
+                 segment->name, region->offset, region->size);
+        store_damage(store, position_make(segment->first, region->offset), what);
+    }
+    bool torn = last->tail_end > last->end || last->pending_count > 0 || last->region_from != 0;
+    if (torn && !last->sealed && !store->writer_alive)
+        store_report(store, HL_WARNING,
+                     "segment %s: what stands behind byte %" PRIu64
+                     ", the end of the last whole batch, is no whole batch; it is passed over",
+                     segment->name, last->end);
+}
+
 /* The state that an appender begins with. */
 static int set_tail(struct hl_store *store, const struct replay *last, bool settled)
 {
@@ -249,6 +271,8 @@ static int recover_once(struct hl_store *store, struct hl_error *err)
     error = recover_replay(store, UINT64_MAX, NULL, &last, &from, err);
     if (error == 0)
         error = note_voids(store, &last);
+    if (error == 0 && store->options.read_only)
+        tell_unmended(store, &last);
     if (error == 0 && !store->options.read_only) {
         struct segment *taken;
         error = segment_get(&store->segments, newest->first, &taken);

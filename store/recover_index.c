@@ -306,7 +306,7 @@ static int use_checkpoint(struct hl_store *store, unsigned flags, struct hl_erro
         if (error == -ENOENT)
             return error;
         if (error == 0)
-            error = try_index(store, true, flags, &why);
+            error = try_index(store, false, flags, &why); /* it may be a copy of a damaged one */
         if (error == 0) {
             store_report(store, HL_INFO, "the index was restored from a checkpoint");
             return 0;

@@ -1,0 +1,296 @@
+/*
+ * test_index_live.c - bits of index/ and checkpoints/ flipped, and the files cut, under a whole
+ * store: when it is closed, and while it is open.
+ *
+ * Closed: it opens, and shows all that the log holds. Open: it may end by any signal, but no record
+ * is wrong; and the next opening comes to an end and shows all that was acknowledged.
+ */
+#include "support.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SESSIONS 12U
+#define PATIENCE 120 /* seconds until an opening counts as one that loops */
+
+static struct t_store base;     /* as a crash left it; never opened again */
+static struct t_image expected; /* what it shows */
+static uint64_t chance;
+
+static int make_base(void **state)
+{
+    (void)state;
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 1);
+    chance = t_seed("index live");
+    t_store_init(&base);
+    t_open(&base);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "s%u", i);
+        uint32_t number = t_session(&base, id);
+        t_fill(&base, number, 300 + 40 * i, 1 + i, 60, &chance);
+        for (unsigned k = 0; k < 40; k++)
+            t_append_format(&base, number,
+                            "{\"op\":\"set\",\"key\":\"k%u\",\"value\":[%u,\"%0*u\"]}\n", k % 25, k,
+                            20 + (int)k, k);
+        if (i % 4 == 3)
+            assert_int_equal(hl_checkpoint(base.store, NULL, &base.err), 0);
+    }
+    t_fill(&base, 1, 200, 7, 60, &chance); /* not in the index yet */
+    t_image_take(base.store, &expected);
+    t_crash(&base);
+    return 0;
+}
+
+static int free_base(void **state)
+{
+    (void)state;
+    t_image_free(&expected);
+    t_store_free(&base);
+    return 0;
+}
+
+static void copy_base(struct t_store *t)
+{
+    char dir[T_PATH];
+    t_store_init(t);
+    snprintf(dir, sizeof dir, "%s", t->dir);
+    t_dir_remove(dir);
+    t_dir_copy(base.dir, dir);
+}
+
+/* Runs it in a child, with an end to patience; how it ended. */
+static int in_child(void (*run)(struct t_store *t, uint64_t seed), struct t_store *t, uint64_t seed)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        alarm(PATIENCE);
+        run(t, seed);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+/* ---- closed ---- */
+
+static void damage_file(const char *path, uint64_t *seed, unsigned round)
+{
+    uint64_t size = t_file_size(path);
+    assert_true(size > 0);
+    if (round % 8 == 7) {
+        t_file_cut(path, t_below(seed, size));
+        return;
+    }
+    uint64_t at = t_below(seed, size);
+    if (round % 4 == 1) /* of a page's header */
+        at = at / 4096 * 4096 + t_below(seed, 32);
+    if (round % 4 == 2) /* of the pages that say where all begins */
+        at = t_below(seed, 2) * 4096 + t_below(seed, 152);
+    t_file_flip(path, at, (uint8_t)(1U << t_below(seed, 8)));
+}
+
+static void newest_checkpoint(const struct t_store *t, char path[T_PATH])
+{
+    char dir[T_PATH], **names;
+    t_path(dir, t->dir, "checkpoints");
+    size_t count = t_names(dir, "", &names);
+    assert_true(count > 0);
+    t_path(path, dir, "%s", names[count - 1]);
+    t_names_free(names, count);
+}
+
+static void open_and_compare(struct t_store *t, uint64_t seed)
+{
+    (void)seed;
+    t_open(t);
+    t_shows(t->store, &expected);
+    t_append(t, 2, "{\"after\":true}\n");
+    t_close(t);
+    t_open(t);
+    struct hl_session session;
+    assert_int_equal(hl_session_by_number(t->store, 2, &session), 0);
+    const struct t_session_image *was = t_image_find(&expected, session.id);
+    assert_int_equal(session.records, was->about.records + 1);
+    t_close(t);
+}
+
+static void test_closed(void **state)
+{
+    (void)state;
+    unsigned rounds = t_amount("INDEX_ROUNDS", t_slow() ? 16 : 120);
+    for (unsigned round = 0; round < rounds; round++) {
+        struct t_store t;
+        char path[T_PATH], index[T_PATH];
+        uint64_t seed = chance ^ round * UINT64_C(0x9E3779B97F4A7C15);
+        copy_base(&t);
+        t_path(index, t.dir, "index");
+        t_path(path, index, "data.mdb");
+        if (round % 2) { /* then the newest checkpoint is what there is */
+            newest_checkpoint(&t, path);
+            t_dir_remove(index);
+        }
+        damage_file(path, &seed, round / 2);
+        int status = in_child(open_and_compare, &t, seed);
+        if (status != 0)
+            fail_msg("round %u: %s: status %#x", round, path, (unsigned)status);
+        t_store_free(&t);
+    }
+}
+
+/* ---- open ---- */
+
+/* Whatever is given out is true. */
+static bool all_true(struct hl_store *store)
+{
+    static char line[8192];
+    for (size_t i = 0; i < expected.count; i++) {
+        const struct t_session_image *image = &expected.sessions[i];
+        struct hl_session session;
+        size_t at = 0;
+        if (hl_session_by_id(store, image->about.id, image->about.id_len, &session) < 0)
+            continue;
+        if (session.number != image->about.number)
+            return false;
+        for (size_t n = 0; n < image->about.records; at += image->lines[n++].length) {
+            ssize_t got =
+                hl_record_read(store, session.number, image->lines[n].seq, line, sizeof line, 0);
+            if (got >= 0 && (got != (ssize_t)image->lines[n].length ||
+                             memcmp(line, image->log + at, (size_t)got) != 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t *acknowledged; /* appends that returned; shared with the child */
+
+static void damage_open(struct t_store *t, uint64_t seed)
+{
+    char path[T_PATH];
+    t_open(t);
+    t_path(path, t->dir, "index/data.mdb");
+    unsigned flips = 1 + (unsigned)t_below(&seed, 4);
+    for (unsigned i = 0; i < flips; i++)
+        damage_file(path, &seed,
+                    (unsigned)t_below(&seed, 7)); /* not cut: the map is of its length */
+    if (!all_true(t->store))
+        _exit(1);
+    /* It is written on, with the damage there. */
+    for (unsigned i = 0; i < 4; i++) {
+        struct hl_append request = {.session = 1 + i, .data = "{\"after\":true}\n", .len = 15};
+        if (hl_append(t->store, &request, &t->err) == 0)
+            acknowledged[i]++;
+        (void)hl_checkpoint(t->store, NULL, &t->err);
+    }
+    if (!all_true(t->store))
+        _exit(1);
+    hl_store_close(t->store);
+    t->store = NULL;
+}
+
+static void check_all(struct t_store *t)
+{
+    if (!all_true(t->store))
+        fail_msg("a record is wrong");
+    for (size_t i = 0; i < expected.count; i++) {
+        const struct hl_session *about = &expected.sessions[i].about;
+        struct hl_session session;
+        assert_int_equal(hl_session_by_number(t->store, about->number, &session), 0);
+        uint64_t more = about->number <= 4 ? acknowledged[about->number - 1] : 0;
+        assert_true(session.records >= about->records + more &&
+                    session.records <= about->records + 1);
+    }
+}
+
+/* Damage that nobody met before the store was closed may be met at its next end, which then fails;
+ * then there is no mark of a clean one, and the opening after it builds the index anew. */
+static void open_after(struct t_store *t, uint64_t seed)
+{
+    (void)seed;
+    t_open(t);
+    check_all(t);
+    int error = hl_store_close(t->store);
+    t->store = NULL;
+    if (error == 0)
+        return;
+    assert_int_equal(error, -EBADMSG);
+    t_open(t);
+    check_all(t);
+    t_close(t);
+}
+
+static void test_open(void **state)
+{
+    (void)state;
+    unsigned rounds = t_amount("INDEX_ROUNDS", t_slow() ? 16 : 120), killed = 0;
+    const char *only = getenv("ROUND");
+    acknowledged = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(acknowledged, MAP_FAILED);
+    for (unsigned round = 0; round < rounds; round++) {
+        struct t_store t;
+        if (only && round != (unsigned)atoi(only))
+            continue;
+        uint64_t seed = chance ^ (round + 1000) * UINT64_C(0x9E3779B97F4A7C15);
+        memset(acknowledged, 0, 4 * sizeof *acknowledged);
+        copy_base(&t);
+        int status = in_child(damage_open, &t, seed);
+        if (WIFEXITED(status) ? WEXITSTATUS(status) == 1 : WTERMSIG(status) == SIGALRM)
+            fail_msg("round %u: %s", round, WIFEXITED(status) ? "a record was wrong" : "it loops");
+        killed += WIFSIGNALED(status) != 0;
+        status = in_child(open_after, &t, seed);
+        if (status != 0)
+            fail_msg("round %u: the opening after it: status %#x", round, (unsigned)status);
+        t_store_free(&t);
+    }
+    fprintf(stderr, "%u rounds, %u ended by a signal\n", rounds, killed);
+    munmap(acknowledged, 4096);
+}
+
+/* A checkpoint is a true copy also of what was damaged when it was made. */
+static void spoil_and_checkpoint(struct t_store *t, uint64_t seed)
+{
+    char path[T_PATH];
+    (void)seed;
+    t_open(t);
+    t_path(path, t->dir, "index/data.mdb");
+    uint64_t size = t_file_size(path);
+    size_t len;
+    char *bytes = t_file_read(path, &len);
+    for (uint64_t page = 2; page < size / 4096; page++) {
+        /* LMDB's pages with one large value: blocks. Their flags stand at byte 10. */
+        if (bytes[page * 4096 + 10] == 4)
+            t_file_flip(path, page * 4096 + 60, 1);
+    }
+    free(bytes);
+    assert_int_equal(hl_checkpoint(t->store, NULL, &t->err), 0);
+    _exit(0);
+}
+
+static void test_checkpoint_of_damage(void **state)
+{
+    (void)state;
+    struct t_store t;
+    copy_base(&t);
+    int status = in_child(spoil_and_checkpoint, &t, 0);
+    assert_int_equal(status, 0);
+    assert_int_equal(in_child(open_and_compare, &t, 0), 0);
+    t_store_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_closed),
+        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_checkpoint_of_damage),
+    };
+    return cmocka_run_group_tests(tests, make_base, free_base);
+}

@@ -168,6 +168,7 @@ struct hl_store {
     _Atomic uint64_t synced;   /* everything below is on the disk; written under sync_lock */
     _Atomic uint64_t indexed;  /* the index's watermark */
     _Atomic bool dirty;        /* appended since the commit thread last looked */
+    _Atomic bool doubted;      /* something read from the index was damaged: see lookup.c */
     _Atomic int failed;        /* 0, or the errno for which appends are refused for good */
 
     pthread_mutex_t news_lock;

@@ -100,6 +100,17 @@ void session_from_row(struct hl_session *session, const struct index_row *row)
     session->id[row->id_len] = 0;
 }
 
+/* What is damaged in an index that was trusted would be met again after each start: so there is no
+ * mark of a clean end then, and the next start examines it. */
+static int doubt(struct hl_store *store, int error)
+{
+    if (error == -EBADMSG && !atomic_exchange(&store->doubted, true))
+        store_report(store, HL_ERROR,
+                     "the index is damaged: what it does not show comes back with the command "
+                     "`reindex`, or at the next start");
+    return error;
+}
+
 int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
                int (*use)(void *context, const struct index_row *row), void *context)
 {
@@ -132,7 +143,7 @@ int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t i
     if (error == 0)
         error = use(context, &row);
     lookup_view_end(store, view);
-    return error;
+    return doubt(store, error);
 }
 
 static int use_session(void *context, const struct index_row *row)
@@ -176,7 +187,7 @@ static int next_number(struct hl_store *store, uint32_t after, uint32_t *number)
         lookup_view_end(store, view);
     }
     if (error < 0 && error != -ENOENT)
-        return error;
+        return doubt(store, error);
     *number = best;
     return best ? 0 : -ENOENT;
 }
@@ -224,7 +235,7 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
             error = -ENOENT;
         if (error < 0) {
             lookup_view_end(store, view);
-            return error;
+            return doubt(store, error);
         }
     }
     pthread_rwlock_wrlock(&store->mem_lock);
@@ -290,7 +301,7 @@ static int ask_once(struct hl_store *store, struct question *question, in_part *
     if (error == 0)
         error = ask_index(view, question);
     lookup_view_end(store, view);
-    return error;
+    return doubt(store, error);
 }
 
 static int ask(struct hl_store *store, struct question *question, in_part *ask_part,
@@ -432,7 +443,7 @@ ssize_t lookup_entries(struct hl_store *store, uint32_t session, uint64_t from,
             lookup_view_end(store, view);
         }
         if (error < 0 && error != -ENOENT) /* that: no index */
-            return error;
+            return doubt(store, error);
         progress = collecting.count > before;
         next = seq_after(&collecting, next);
         /* All below the tables' part was in the index. Seqs may be missing between the two: those

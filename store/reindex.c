@@ -110,6 +110,7 @@ static int take_over(struct hl_store *store, struct hl_store *shadow, struct hl_
         if (error == 0) {
             struct index *old = store->index;
             store->index = shadow->index;
+            atomic_store(&store->doubted, false);
             shadow->index = old;
             recover_hand_over(store, shadow);
             store->unindexed_bytes = CATCH_UP_BYTES; /* about; it only times the next flush */

@@ -475,7 +475,8 @@ int store_finish(struct hl_store *store)
     pthread_mutex_unlock(&store->flush_lock);
     index_close(store->index);
     store->index = NULL;
-    return result == 0 ? clean_mark_write(store, store->dirfd) : result;
+    return result == 0 && !atomic_load(&store->doubted) ? clean_mark_write(store, store->dirfd)
+                                                        : result;
 }
 
 int hl_store_close(struct hl_store *store)

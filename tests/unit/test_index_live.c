@@ -70,6 +70,7 @@ static int in_child(void (*run)(struct t_store *t, uint64_t seed), struct t_stor
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        setenv("CMOCKA_TEST_ABORT", "1", 1); /* or it would go on as another runner */
         alarm(PATIENCE);
         run(t, seed);
         _exit(0);
@@ -196,34 +197,41 @@ static void damage_open(struct t_store *t, uint64_t seed)
     t->store = NULL;
 }
 
-static void check_all(struct t_store *t)
+/* Whether it shows all that was acknowledged. What it shows must be true. */
+static bool shows_all(struct t_store *t)
 {
     if (!all_true(t->store))
         fail_msg("a record is wrong");
     for (size_t i = 0; i < expected.count; i++) {
         const struct hl_session *about = &expected.sessions[i].about;
         struct hl_session session;
-        assert_int_equal(hl_session_by_number(t->store, about->number, &session), 0);
+        int error = hl_session_by_number(t->store, about->number, &session);
+        if (error == -EBADMSG)
+            return false;
+        assert_int_equal(error, 0);
         uint64_t more = about->number <= 4 ? acknowledged[about->number - 1] : 0;
         assert_true(session.records >= about->records + more &&
                     session.records <= about->records + 1);
     }
+    return true;
 }
 
-/* Damage that nobody met before the store was closed may be met at its next end, which then fails;
- * then there is no mark of a clean one, and the opening after it builds the index anew. */
+/* Damage that nobody met before the store was closed may be met at the next start, or at its end,
+ * which then fails; then there is no mark of a clean one, and the start after it builds the index
+ * anew. */
 static void open_after(struct t_store *t, uint64_t seed)
 {
     (void)seed;
     t_open(t);
-    check_all(t);
+    bool all = shows_all(t);
     int error = hl_store_close(t->store);
     t->store = NULL;
-    if (error == 0)
+    if (error == 0 && all)
         return;
-    assert_int_equal(error, -EBADMSG);
+    assert_true(error == 0 || error == -EBADMSG);
     t_open(t);
-    check_all(t);
+    if (!shows_all(t))
+        fail_msg("the damage stays");
     t_close(t);
 }
 

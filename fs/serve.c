@@ -64,7 +64,8 @@ void serve_block_signals(void)
     sigset_t set;
     struct sigaction action = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &action, NULL);
-    action.sa_handler = wake; /* without SA_RESTART */
+    sigaction(SIGXFSZ, &action, NULL); /* a write past a limit fails, and is dealt with as such */
+    action.sa_handler = wake;          /* without SA_RESTART */
     sigaction(WAKE, &action, NULL);
     /* Whoever started us may have had them ignored; blocked, they would be dropped. */
     action.sa_handler = SIG_DFL;

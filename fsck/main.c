@@ -35,6 +35,7 @@ static void catch_signals(void)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* whoever reads progress may go; the check goes on */
+    signal(SIGXFSZ, SIG_IGN); /* a write past a limit fails, and that is told */
     signal(SIGCHLD, SIG_DFL); /* ignored, a child could not be waited for */
 }
 

@@ -458,6 +458,35 @@ gone_requester()
 }
 t_test "leaves nothing behind when the process that asked for the mount is gone" gone_requester
 
+# ---- limits -------------------------------------------------------------------------------------
+
+# A limit on the size of files, as a shell may hand down, is as a full disk: it ends nothing, and heals.
+limited_file_size()
+{
+    fresh
+    local before
+    t_mount
+    mkdir "$MNT/sessions/s"
+    seq 1 100 >"$MNT/sessions/s/append"
+    python3 -c 'print(("x" * 999 + "\n") * 4200, end="")' >"$T_HOME/lines"
+    prlimit --pid "$DAEMON_PID" --fsize=2000000:unlimited
+    t_run "$T_HERE/try.py" writefile "$MNT/sessions/s/append" "$T_HOME/lines"
+    t_match "$T_OUT" "^short" "what the append that meets the limit ends in"
+    before=$(wc -l <"$MNT/sessions/s/log")
+    t_run "$T_HERE/try.py" writefile "$MNT/sessions/s/append" "$T_HOME/lines"
+    t_eq "$T_OUT" EFBIG "the next append"
+    t_match "$(cat "$MNT/sessions/s/last_error")" "File too large"
+    t_eq "$(wc -l <"$MNT/sessions/s/log")" "$before" "records"
+    prlimit --pid "$DAEMON_PID" --fsize=unlimited:unlimited
+    t_eq "$("$T_HERE/try.py" writefile "$MNT/sessions/s/append" "$T_HOME/lines")" OK "once it is gone"
+    echo verify >"$MNT/.ctl"
+    tail -n 1 "$MNT/.ctl" | jq -e '.damaged_gaps + .broken_batches + .index_missing + .index_dangling == 0'
+    t_remount
+    t_eq "$(wc -l <"$MNT/sessions/s/log")" "$((before + $(wc -l <"$T_HOME/lines")))" "records after all"
+    t_unmount
+}
+t_test "a limit on the size of files refuses appends, and ends nothing" limited_file_size
+
 # ---- a plain user -------------------------------------------------------------------------------
 
 # As on most systems, but perhaps not on this one, /dev/fuse is open to all: in a mount namespace.

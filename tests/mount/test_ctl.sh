@@ -2,6 +2,7 @@
 # test_ctl.sh - commands: write one to .ctl, read its result (design, section 5).
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+export PYTHONDONTWRITEBYTECODE=1
 
 # command WORDS…: runs it on a handle of its own and prints the result.
 command_result()
@@ -170,4 +171,6 @@ t_test "what is unknown is EINVAL, with a sentence" unknown_is_refused
 t_test "the last 64 results" last_results
 t_test "each handle reads its own result" own_results
 t_test ".status" status_tells
+t_test "long commands can be interrupted" python3 "$T_HERE/ctl_cases.py" interrupted "$MNT"
+t_test "also while they wait for their turn" python3 "$T_HERE/ctl_cases.py" interrupted_waiting "$MNT"
 t_unmount

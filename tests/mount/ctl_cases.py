@@ -1,0 +1,83 @@
+"""Commands that are interrupted: the parts of test_ctl.sh that a shell cannot do."""
+import json
+import os
+import signal
+import subprocess
+
+import hl
+from hl import case, read
+
+
+def status(mount):
+    return json.loads(read(f"{mount}/.status"))
+
+
+def last_result(mount):
+    return json.loads(read(f"{mount}/.ctl").splitlines()[-1])
+
+
+def command(mount, text):
+    """The command, given by a process of its own."""
+    return subprocess.Popen(["sh", "-c", 'exec >"$1"; echo "$2"', "sh", f"{mount}/.ctl", text],
+                            stderr=subprocess.DEVNULL)
+
+
+def interrupt(mount, text, number):
+    """Whether the command was under way, and ended with its writer."""
+    process = command(mount, text)
+    while process.poll() is None and not status(mount)["running"]:
+        pass
+    process.send_signal(number)
+    process.wait(30)
+    hl.wait_for(lambda: not status(mount)["running"], "the command to end")
+    if process.returncode >= 0:
+        return False
+    assert process.returncode == -number, process.returncode
+    result = last_result(mount)
+    assert result["command"] == text.split()[0] and not result["ok"], result
+    assert result["errno"] == "EINTR" and result["error"] == "interrupted; nothing was changed", result
+    return True
+
+
+@case
+def interrupted(mount):
+    """Long commands end with the process that gave them, and change nothing."""
+    s = hl.new_session(mount, "long")
+    fd = hl.appender(s)
+    for _ in range(40):
+        hl.write_all(fd, b'{"payload":"%s"}\n' % (b"x" * 100) * 8000)
+    os.close(fd)
+    log = hl.log_of(s)
+    for text in ("verify", "reindex", "checkpoint", "snapshot unfinished"):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            # It may be through before the signal comes.
+            assert any(interrupt(mount, f"{text}-{n}" if " " in text else text, number) for n in range(100)), text
+    assert hl.log_of(s) == log
+    assert not [name for name in os.listdir(f"{status(mount)['dir']}/snapshots") if name.startswith(".")]
+    with open(f"{mount}/.ctl", "w") as ctl:
+        ctl.write("verify\n")
+    result = last_result(mount)
+    assert result["damaged_gaps"] == result["index_missing"] == result["index_dangling"] == 0, result
+
+
+@case
+def interrupted_waiting(mount):
+    """One that waits for its turn ends as well, and the one before it goes on."""
+    for _ in range(100):
+        first = command(mount, "verify")
+        while first.poll() is None and not status(mount)["running"]:
+            pass
+        second = command(mount, "sync")
+        while first.poll() is None and second.poll() is None and not status(mount)["waiting"]:
+            pass
+        second.send_signal(signal.SIGINT)
+        second.wait(30)
+        first.wait(30)
+        assert first.returncode == 0, first.returncode
+        if second.returncode == -signal.SIGINT:
+            return
+    raise AssertionError("none was interrupted while it waited")
+
+
+if __name__ == "__main__":
+    hl.main()

@@ -78,10 +78,13 @@ static void drop_fixed(struct fs *fs, uint32_t session)
 {
     size_t count;
     const struct node_entry *entries = node_entries(NODE_SESSION, &count);
+    struct node node = {.kind = NODE_AT, .session = session}; /* it is not listed */
     uint64_t id;
 
+    if (node_to_id(&node, &id))
+        drop_inode(fs, id);
     for (size_t i = 0; i < count; i++) {
-        struct node node = {.kind = entries[i].kind, .session = session};
+        node.kind = entries[i].kind;
         if (node_to_id(&node, &id))
             drop_inode(fs, id);
     }

@@ -116,6 +116,24 @@ def cached_modes(mount):
 
 
 @case
+def cached_directories(mount):
+    """The bits of all that is made with a session are old at the same time."""
+    s = new_session(mount, "directory-cached")
+    names = ("at", "append", "state", "history", "archive")  # the last one is the last that the kernel is told of
+    masks = (0o555, 0o222, 0o777, 0o555, 0o777)
+    files = [os.open(f"{s}/{name}", os.O_PATH) for name in names]
+    for bits in (0o700, 0o755, 0o711, 0o744):
+        for name in names:
+            mode(f"{s}/{name}")
+        os.chmod(s, bits)
+        hl.wait_for(lambda: os.fstat(files[-1]).st_mode & 0o777 == bits, "the bits of archive")
+        for name, mask, file in zip(names, masks, files):
+            assert os.fstat(file).st_mode & mask == bits & mask, (name, oct(bits), oct(os.fstat(file).st_mode))
+    for file in files:
+        os.close(file)
+
+
+@case
 def ranges(mount):
     s = new_session(mount, "ranges")
     append(s, b"".join(b"%s\n" % (b"line %d " % n * n) for n in range(1, 11)))

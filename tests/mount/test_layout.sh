@@ -58,6 +58,7 @@ t_test "a session's names, and none but those" py session_names
 t_test "size, time and links of records" py record_attributes
 t_test "files take their bits from the session" py modes_follow_the_session
 t_test "a chmod reaches what the kernel has cached" py cached_modes
+t_test "and also its directories" py cached_directories
 t_test "ranges" py ranges
 t_test "nothing can be destroyed" py never_destroyed
 t_test "encoded names" py encoded_names

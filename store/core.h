@@ -129,6 +129,8 @@ struct hl_store {
     uint64_t index_applying; /* of the index that was adopted */
     dev_t index_device;      /* of the data.mdb that was opened; read-only stores: under */
     ino_t index_inode;       /* append_lock */
+    bool index_old;          /* append_lock; read-only: another one took its place, with drops that
+                                this one does not have */
 
     pthread_mutex_t compact_lock;
 
@@ -325,6 +327,8 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
 int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
                int (*use)(void *context, const struct index_row *row), void *context);
 /* Offsets, here and below, are those of one moment only while drop_lock is held. */
+/* How many sessions there are, for a store that follows a writer, whose index changes by itself. */
+int lookup_count_sessions(struct hl_store *store, uint64_t *count);
 /* The record of exactly this seq. -ENOENT. */
 int lookup_seq(struct hl_store *store, uint32_t session, uint64_t seq, struct index_entry *entry);
 /* The record that holds this byte of the session's log. -ENOENT: past the end. */

@@ -26,7 +26,7 @@ static bool has_news(struct hl_store *store)
     return n == (ssize_t)sizeof header && frame_plausible(header);
 }
 
-static int read_on(struct hl_store *store)
+static int read_on(struct hl_store *store, bool *blocked)
 {
     struct segment *active = store->active;
     uint64_t size;
@@ -39,6 +39,7 @@ static int read_on(struct hl_store *store)
                             .tell = true,
                             .next_point = store->next_point};
     error = replay_segment(&replay, store->tail, size, NULL);
+    *blocked = replay.blocked;
     if (error == 0) {
         store->unindexed_bytes += replay.end - store->tail;
         store->tail = replay.end;
@@ -103,6 +104,7 @@ static int current_index(struct hl_store *store, struct hl_store *shadow)
 static void hand_over(struct hl_store *store, struct hl_store *shadow)
 {
     pthread_rwlock_wrlock(&store->env_lock);
+    store->index_old = false;
     if (shadow->index != store->index) {
         struct index *old = store->index;
         store->index = shadow->index;
@@ -134,8 +136,8 @@ static void rebase(struct hl_store *store)
     uint64_t reached = atomic_load(&shadow->indexed);
     if (error == 0 && reached > atomic_load(&store->position))
         store->unindexed_bytes = REBASE_BYTES;
-    bool further = error == 0 && reached > atomic_load(&store->indexed) &&
-                   reached <= atomic_load(&store->position);
+    bool further = error == 0 && reached <= atomic_load(&store->position) &&
+                   (store->index_old || reached > atomic_load(&store->indexed));
     if (further)
         error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, NULL);
     if (error == 0 && last.blocked)
@@ -151,27 +153,36 @@ static void rebase(struct hl_store *store)
     recover_shadow_free(shadow);
 }
 
+/* Takes in what there is. *blocked: up to a drop that the index does not have yet. */
+static int read_all(struct hl_store *store, bool *blocked)
+{
+    bool moved = true;
+    int error = 0;
+    *blocked = false;
+    while (error == 0 && moved && !*blocked && has_news(store)) {
+        moved = false;
+        error = store->seal_written ? 0 : read_on(store, blocked);
+        if (error == 0 && store->seal_written)
+            error = go_on(store, &moved);
+    }
+    return error;
+}
+
 void follow_writer(struct hl_store *store)
 {
+    bool blocked;
     if (!store->options.read_only)
         return;
     pthread_mutex_lock(&store->append_lock);
-    bool moved = true;
-    while (moved && has_news(store)) {
-        moved = false;
-        int error = store->seal_written ? 0 : read_on(store);
-        if (error == 0 && store->seal_written)
-            error = go_on(store, &moved);
-        if (error < 0) {
-            if (store->flush_error != error)
-                store_report(store, HL_ERROR, "cannot read on in the writer's log: %s",
-                             strerror(-error));
-            store->flush_error = error;
-            break;
-        }
-        store->flush_error = 0;
+    int error = read_all(store, &blocked);
+    if (error == 0 && blocked && store->index && recover_index_replaced(store)) {
+        store->index_old = true;
+        error = read_all(store, &blocked);
     }
-    if (store->unindexed_bytes >= REBASE_BYTES)
+    if (error < 0 && store->flush_error != error)
+        store_report(store, HL_ERROR, "cannot read on in the writer's log: %s", strerror(-error));
+    store->flush_error = error;
+    if (store->unindexed_bytes >= REBASE_BYTES || store->index_old)
         rebase(store);
     pthread_mutex_unlock(&store->append_lock);
 }

@@ -246,6 +246,31 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
     return *session ? 0 : -ENOMEM;
 }
 
+int lookup_count_sessions(struct hl_store *store, uint64_t *count)
+{
+    struct index_view *view = NULL;
+    struct index_meta meta = {.sessions = 0};
+    struct index_row row;
+    pthread_mutex_lock(&store->append_lock); /* the table stays as it is */
+    int error = lookup_view(store, &view);
+    if (error == 0)
+        error = index_get_meta(view, &meta);
+    if (error == -ENOENT) /* no index */
+        error = 0;
+    *count = meta.sessions;
+    for (size_t i = 0; error == 0 && i < store->table->session_count; i++) {
+        const struct mem_session *session = store->table->sessions[i];
+        error = view ? index_session_by_number(view, session->row.number, &row) : -ENOENT;
+        *count += error == -ENOENT && !session->hidden && !session->deleted;
+        *count -= error == 0 && session->deleted;
+        error = error == -ENOENT ? 0 : error;
+    }
+    if (view)
+        lookup_view_end(store, view);
+    pthread_mutex_unlock(&store->append_lock);
+    return error;
+}
+
 /* ---- records ---- */
 
 /* What is asked of one session, and where the answer goes. */

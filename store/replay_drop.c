@@ -55,7 +55,8 @@ static int check_index(struct replay *replay, struct replay_frame *frame)
     if (error < 0 || !frame->is_indexed || (trim && frame->indexed.trimmed >= frame->drop.below))
         return error;
     if (store->options.read_only && store->writer_alive) {
-        replay->blocked = true;
+        replay->blocked = !store->index_old; /* that one never will, and is to be replaced */
+        frame->is_indexed = false;
         return 0;
     }
     return trim ? -ENOTRECOVERABLE : 0; /* a session is hidden as a whole without it */

@@ -531,10 +531,14 @@ int hl_store_status(struct hl_store *store, struct hl_status *status)
         status->compact_done = atomic_load(&store->scheduler.progress.done);
         status->compact_total = atomic_load(&store->scheduler.progress.total);
     }
+    uint64_t sessions = 0;
+    int error = store->options.read_only ? lookup_count_sessions(store, &sessions) : 0;
+    if (error < 0)
+        return error;
     for (size_t i = 0; i < sizeof store->store_id; i++)
         snprintf(status->store_id + 2 * i, 3, "%02x", store->store_id[i]);
     pthread_rwlock_rdlock(&store->mem_lock);
-    status->sessions = store->sessions;
+    status->sessions = store->options.read_only ? sessions : store->sessions;
     status->records = store->records;
     status->bytes = store->bytes;
     status->memtable_bytes = store->table->bytes + (store->frozen ? store->frozen->bytes : 0);

@@ -190,14 +190,15 @@ struct t_image {
     size_t count;
     char *root;
     size_t root_len;
-    uint64_t records, bytes;
+    uint64_t records, bytes;                 /* of sessions */
+    uint64_t dropped_records, dropped_bytes; /* that are only in the root log still */
     uint64_t damaged;
 };
 
 /*
  * Takes one, and holds what the store says against itself on the way: seqs ascend, records and
  * bytes add up, a session's log is its records one after another, the root log holds each session's
- * lines in their order and nothing else, totals of status agree.
+ * lines in their order and nothing else but as many as were dropped, totals of status agree.
  */
 void t_image_take(struct hl_store *store, struct t_image *image);
 void t_image_free(struct t_image *image);

@@ -77,6 +77,16 @@ static bool obey(struct t_store *t, char order, uint64_t *chance)
         return hl_session_by_id(t->store, "a", 1, &about) == 0 &&
                hl_session_change(t->store, about.number, HL_CHANGE_MODE, 0, 0,
                                  (uint32_t)t_below(chance, 01000), NULL) == 0;
+    case 'x':
+    case 'd': {
+        const char id[] = {(char)('a' + t_below(chance, 3)), 0};
+        if (hl_session_by_id(t->store, id, 1, &about) < 0)
+            return true;
+        if (order == 'd')
+            return hl_delete(t->store, about.number, NULL, NULL) == 0;
+        return hl_trim(t->store, about.number, t_below(chance, about.last_seq + 2), NULL, NULL) ==
+               0;
+    }
     case 'r':
         return hl_rotate(t->store, NULL) == 0;
     case 'c':

@@ -23,6 +23,7 @@ struct t_writer {
  *      sessions that are new with every eighth batch
  *   n  one record to session n, and its attribute "a" says which
  *   t  a batch of ten records to session "ten"               m  another mode for session a
+ *   x  trim one of the sessions a, b, c      d  delete one of them
  *   r  rotate    c  checkpoint    i  reindex    o  close and open    q  close and end
  */
 #define T_EVEN_BATCH 4000

@@ -33,27 +33,52 @@ static inline char *put(char *out, const char *bytes, size_t len)
     return out + len;
 }
 
+static inline size_t count_digits(uint64_t number)
+{
+    static const uint64_t powers[DIGITS_MAX] = {
+        0,
+        UINT64_C(10),
+        UINT64_C(100),
+        UINT64_C(1000),
+        UINT64_C(10000),
+        UINT64_C(100000),
+        UINT64_C(1000000),
+        UINT64_C(10000000),
+        UINT64_C(100000000),
+        UINT64_C(1000000000),
+        UINT64_C(10000000000),
+        UINT64_C(100000000000),
+        UINT64_C(1000000000000),
+        UINT64_C(10000000000000),
+        UINT64_C(100000000000000),
+        UINT64_C(1000000000000000),
+        UINT64_C(10000000000000000),
+        UINT64_C(100000000000000000),
+        UINT64_C(1000000000000000000),
+        UINT64_C(10000000000000000000),
+    };
+    /* As many as its bits have at least; perhaps one more. */
+    size_t least = (64 - (size_t)__builtin_clzll(number | 1)) * 1233 >> 12;
+    return least + (number >= powers[least]);
+}
+
 static char *put_u64(char *out, uint64_t number)
 {
     static const char pairs[] =
         "00010203040506070809101112131415161718192021222324252627282930313233"
         "34353637383940414243444546474849505152535455565758596061626364656667"
         "6869707172737475767778798081828384858687888990919293949596979899";
-    char digits[2 * DIGITS_MAX] = {0}; /* the number ends in the middle */
-    size_t at = DIGITS_MAX;
+    char *end = out + count_digits(number), *at = end;
     while (number >= 100) {
         at -= 2;
-        memcpy(digits + at, pairs + number % 100 * 2, 2);
+        memcpy(at, pairs + number % 100 * 2, 2);
         number /= 100;
     }
-    if (number >= 10) {
-        at -= 2;
-        memcpy(digits + at, pairs + number * 2, 2);
-    } else {
-        digits[--at] = (char)('0' + number);
-    }
-    memcpy(out, digits + at, DIGITS_MAX);
-    return out + (DIGITS_MAX - at);
+    if (number >= 10)
+        memcpy(at - 2, pairs + number * 2, 2);
+    else
+        at[-1] = (char)('0' + number);
+    return end;
 }
 
 #define NULL_LEN 4U /* of the word */

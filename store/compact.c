@@ -15,6 +15,7 @@
 
 #include "backup.h"
 #include "recover.h"
+#include "scheduler.h"
 
 #define DEAD_SHARE 4U /* a segment is worth it when one part in so many is dead */
 #define SMALL_SHARE \
@@ -30,6 +31,8 @@ struct compaction {
     struct backup_run backup;
     struct hl_compacted *result;
     unsigned passed_over; /* runs that could not be made, for damage */
+    bool time_is_sound;
+    uint32_t backup_first; /* the lowest number of a segment in backup/ */
 };
 
 /* ---- a run ---- */
@@ -49,7 +52,12 @@ static int run_begin(struct compaction *compaction, size_t begin, size_t end,
 {
     struct hl_store *store = compaction->store;
     int error = 0;
-    *run = (struct compact_run){.store = store, .progress = compaction->progress};
+    *run = (struct compact_run){
+        .store = store,
+        .progress = compaction->progress,
+        .time_is_sound = compaction->time_is_sound,
+        .backup = compaction->backup_first,
+    };
     compact_table_init(&run->table);
     pthread_mutex_lock(&store->append_lock);
     run->begun_ms = log_clock(store);
@@ -135,6 +143,8 @@ static int set_aside(struct compaction *compaction, const struct compact_run *ru
 {
     struct hl_store *store = compaction->store;
     int error = 0;
+    if (run->sources[0]->first < compaction->backup_first)
+        compaction->backup_first = run->sources[0]->first;
     for (size_t i = 0; i < run->count && error == 0; i++)
         error = backup_list(store, &compaction->backup, run->sources[i]->name);
     for (size_t i = 0; i < run->count && error == 0; i++)
@@ -224,6 +234,8 @@ static int compact_run_whole(struct compaction *compaction, size_t begin, size_t
         before += run.sources[i]->size;
     if (error == 0 && run.table.damaged)
         error = -EBADMSG;
+    if (error == 0)
+        error = compact_move_history(&run);
     if (error == 0)
         error = compact_settle(&run);
     if (error == 0 && nothing_to_drop(&run)) {
@@ -388,8 +400,12 @@ static int prepare(struct compaction *compaction, struct hl_error *err)
     if (error == 0)
         error = flush_all(store);
     pthread_mutex_unlock(&store->flush_lock);
+    compaction->time_is_sound = scheduler_time_is_sound(store);
     if (error == 0)
-        error = compact_plan_make(store, &compaction->plan);
+        error = backup_lowest(store, &compaction->backup_first, NULL);
+    if (error == 0)
+        error = compact_plan_make(store, compaction->time_is_sound, compaction->backup_first,
+                                  &compaction->plan);
     if (error < 0 && (!err || err->code == 0))
         hl_fail(err, -error, "cannot see what is dead: %s", strerror(-error));
     return error;

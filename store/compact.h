@@ -4,6 +4,8 @@
  * A run is a few neighbouring sealed segments, wholly in the index, that become one:
  *
  *   compact_plan.c    counts what is dead in each segment, and chooses runs
+ *   compact_needed.c  which operations must stay, though they are old
+ *   compact_history.c moves the beginning of histories before others go
  *   compact_frames.c  the frames of a run in memory, and which of them live
  *   compact_write.c   the new segment, written, synced and read back
  *   compact_patch.c   the index led from the old segments to the new one; opening does it too
@@ -38,6 +40,7 @@ struct compact_session {
     uint32_t first, last; /* its records, a list by compact_frame.next */
     uint32_t head;        /* its first session frame, */
     uint32_t newest;      /* and its last */
+    uint32_t operations;
     bool has_highest;
     uint64_t highest; /* seq that was given, by its records and session frames */
     char *body;       /* what stands in the head's place instead, or NULL; owned */
@@ -71,6 +74,8 @@ struct compact_run {
     struct segment *sources[COMPACT_SOURCES_MAX];
     size_t count;
     struct hl_progress *progress; /* may be NULL */
+    uint32_t backup;              /* the lowest number of a segment in backup/ */
+    bool time_is_sound;           /* the history window may move */
     uint64_t begun_ms;            /* by the store's clock, before it was looked what lives */
     struct compact_table table;
     struct segment *made; /* the new one */
@@ -79,6 +84,16 @@ struct compact_run {
 
 /* Decides what of the table stays, and what session frames are to say. */
 int compact_settle(struct compact_run *run);
+
+/* From where on operations of a session stay in any case: its history_from, or where that will be
+ * moved to. */
+int compact_bound(struct hl_store *store, const struct hl_session *session, bool time_is_sound,
+                  uint64_t *bound);
+struct compact_needed;
+int compact_needed_of(struct hl_store *store, uint32_t session, uint64_t bound, uint32_t backup,
+                      struct compact_needed *needed);
+/* Moves the beginning of histories on, where the run has operations that may go then. */
+int compact_move_history(struct compact_run *run);
 
 /* Writes run->made to a temporary file, synced and checked, and leaves it open in run->made->fd. */
 int compact_write(struct compact_run *run);
@@ -110,7 +125,8 @@ struct compact_plan {
     uint64_t dead;
 };
 
-int compact_plan_make(struct hl_store *store, struct compact_plan *plan);
+int compact_plan_make(struct hl_store *store, bool time_is_sound, uint32_t backup,
+                      struct compact_plan *plan);
 void compact_plan_free(struct compact_plan *plan);
 
 #endif

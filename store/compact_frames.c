@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "compact.h"
+#include "compact_needed.h"
 #include "drop.h"
 #include "scan.h"
 #include "session.h"
@@ -138,6 +139,7 @@ static int add_frame(struct compact_table *table, const struct scan_item *item, 
     }
     if (frame->type != FRAME_EVENT && frame->type != FRAME_OPERATION)
         return 0;
+    session->operations += frame->type == FRAME_OPERATION;
     table->records++;
     table->record_bytes += item->size;
     table->line_bytes += frame->length;
@@ -180,7 +182,8 @@ int compact_table_scan(struct compact_table *table, struct hl_store *store,
 struct marking {
     struct compact_run *run;
     struct compact_session *session;
-    uint32_t at; /* place of the next record */
+    const struct compact_needed *needed; /* NULL: all of its operations stay */
+    uint32_t at;                         /* place of the next record */
     uint64_t entries;
     uint64_t last_kept;
     bool any_kept, beyond; /* beyond: the index has records behind those of the run */
@@ -203,7 +206,9 @@ static bool mark_entry(void *context, const struct index_entry *entry)
         return !marking->beyond;
     }
     struct compact_frame *frame = &table->frames[marking->at - 1];
-    if (frame->seq == entry->seq && position_of(marking->run, frame) == entry->position) {
+    if (frame->seq == entry->seq && position_of(marking->run, frame) == entry->position &&
+        (!entry->operation || !marking->needed ||
+         compact_needed_has(marking->needed, entry->seq, position_segment(entry->position)))) {
         frame->keep = true;
         marking->any_kept = true;
         marking->last_kept = frame->seq;
@@ -329,9 +334,18 @@ static int mark_session(struct compact_run *run, struct index_view *view,
     marking->session = session;
     marking->at = session->first;
     marking->any_kept = marking->beyond = false;
+    struct compact_needed needed;
     uint64_t from = session->first ? run->table.frames[session->first - 1].seq : session->highest;
+    bool some_may_go = error == 0 && session->operations > 0 && row.documents.history_from > 0;
+    if (some_may_go)
+        error = compact_needed_find(&needed, view, session->number, row.documents.history_from,
+                                    run->backup);
+    some_may_go = some_may_go && error == 0;
+    marking->needed = some_may_go ? &needed : NULL;
     if (error == 0 && session->has_highest)
         error = index_each_from(view, session->number, from, mark_entry, marking);
+    if (some_may_go)
+        compact_needed_free(&needed);
     if (error == 0 && session->head)
         error = settle_head(run, session);
     return error;

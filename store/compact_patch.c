@@ -20,6 +20,7 @@
 struct range {
     uint32_t session;
     uint64_t from, to;
+    bool drops; /* some of its operations are in the index, and not in the segment */
 };
 
 struct patching {
@@ -100,6 +101,174 @@ static enum index_verdict patch_entry(void *context, struct index_entry *entry)
     return INDEX_MOVE;
 }
 
+/* ---- operations that were dropped ----
+ *
+ * The tables count on what the index has of a session, so it loses something only while no table
+ * knows the session: appends wait for the length of a transaction.
+ */
+
+struct dropped {
+    struct patching *patching;
+    struct index_forgotten *at;
+    size_t count, capacity;
+    int error;
+};
+
+static bool collect_dropped(void *context, const struct index_entry *entry)
+{
+    struct dropped *dropped = context;
+    struct index_entry copy = *entry;
+    if (position_segment(entry->position) > dropped->patching->segment->last)
+        return false;
+    if (!entry->operation || patch_entry(dropped->patching, &copy) != INDEX_DROP)
+        return true;
+    if (dropped->count == dropped->capacity) {
+        size_t capacity = dropped->capacity ? dropped->capacity * 2 : 64;
+        struct index_forgotten *at = realloc(dropped->at, capacity * sizeof *at);
+        if (!at) {
+            dropped->error = -ENOMEM;
+            return false;
+        }
+        dropped->at = at;
+        dropped->capacity = capacity;
+    }
+    dropped->at[dropped->count++] = (struct index_forgotten){.seq = entry->seq};
+    return true;
+}
+
+static int find_dropped(struct patching *patching, const struct range *range,
+                        struct dropped *dropped)
+{
+    struct index_view *view;
+    struct index_row row;
+    *dropped = (struct dropped){.patching = patching};
+    int error = index_view_begin(patching->store->index, &view);
+    if (error < 0)
+        return error;
+    error = index_session_by_number(view, range->session, &row);
+    patching->session = compact_table_find(&patching->table, range->session);
+    patching->at = 0;
+    if (error == 0 && row.documents.operations > 0)
+        error = index_each_from(view, range->session, range->from, collect_dropped, dropped);
+    if (error == 0)
+        error = dropped->error;
+    if (error == 0 && dropped->count > 0)
+        error = index_forgotten_link(view, range->session, dropped->at, dropped->count);
+    index_view_end(view);
+    return error == -ENOENT ? 0 : error;
+}
+
+/* What of a session is done in one transaction: first what its operations did is forgotten, then
+ * the entries go. */
+struct session_turn {
+    const struct range *range;
+    const struct dropped *dropped;
+    struct index_forgetting forgetting;
+    bool forgotten, done;
+    uint64_t from;
+};
+
+static int session_txn(struct patching *patching, struct session_turn *turn,
+                       struct index_edited *edited)
+{
+    struct session_turn to = *turn;
+    const struct range *range = turn->range;
+    struct index_txn *txn;
+    int error = index_begin(patching->store->index, &txn);
+    if (error < 0)
+        return error;
+    if (!turn->forgotten) {
+        error = index_forget_operations(txn, range->session, turn->dropped->at,
+                                        turn->dropped->count, &to.forgetting);
+        to.forgotten = !to.forgetting.more;
+    } else {
+        patching->session = compact_table_find(&patching->table, range->session);
+        patching->at = 0;
+        error =
+            index_edit(txn, range->session, turn->from, range->to, patch_entry, patching, edited);
+        to.done = !edited->more;
+        to.from = edited->next;
+    }
+    if (error < 0) {
+        index_abort(txn);
+        return error;
+    }
+    error = index_commit(txn);
+    if (error == 0)
+        *turn = to;
+    return error;
+}
+
+/* flush_lock is held. */
+static int take_turn(struct patching *patching, struct session_turn *turn)
+{
+    struct hl_store *store = patching->store;
+    struct index_edited edited = {0};
+    bool in_use = store->active != NULL; /* else it is being opened */
+    int error = in_use ? flush_all(store) : 0;
+    if (error < 0)
+        return error;
+    pthread_rwlock_wrlock(&store->drop_lock);
+    pthread_mutex_lock(&store->append_lock);
+    if (in_use)
+        error = flush_held(store);
+    if (error == 0)
+        error = session_txn(patching, turn, &edited);
+    if (error == -EAGAIN)
+        error = index_grow(store->index);
+    bool tell = error == 0 && edited.records > 0 && in_use;
+    if (tell) {
+        atomic_fetch_add(&store->rewrites, 1);
+        pthread_mutex_lock(&store->news_lock);
+    }
+    pthread_mutex_unlock(&store->append_lock);
+    if (tell) {
+        struct hl_news news = {.session = turn->range->session,
+                               .dropped_records = edited.records,
+                               .dropped_bytes = edited.bytes};
+        if (store->options.news)
+            store->options.news(store->options.news_context, &news);
+        pthread_mutex_unlock(&store->news_lock);
+    }
+    pthread_rwlock_unlock(&store->drop_lock);
+    patching->patched->records += edited.records;
+    patching->patched->bytes += edited.bytes;
+    return error;
+}
+
+static int edit_session(struct patching *patching, const struct range *range)
+{
+    struct hl_store *store = patching->store;
+    struct dropped dropped;
+    int error = find_dropped(patching, range, &dropped);
+    struct session_turn turn = {.range = range, .dropped = &dropped, .from = range->from};
+    turn.forgotten = dropped.count == 0;
+    while (error == 0 && !turn.done) {
+        pthread_mutex_lock(&store->flush_lock);
+        error = take_turn(patching, &turn);
+        pthread_mutex_unlock(&store->flush_lock);
+    }
+    free(dropped.at);
+    return error;
+}
+
+/* Whether it has dropped operations, for each range; these are done by themselves. */
+static int edit_droppers(struct patching *patching)
+{
+    int error = 0;
+    for (size_t i = 0; i < patching->count && error == 0; i++) {
+        struct dropped dropped;
+        error = find_dropped(patching, &patching->ranges[i], &dropped);
+        patching->ranges[i].drops = error == 0 && dropped.count > 0;
+        free(dropped.at);
+        if (patching->ranges[i].drops)
+            error = edit_session(patching, &patching->ranges[i]);
+    }
+    return error;
+}
+
+/* ---- all others ---- */
+
 /* How far all is done: ranges, and the seq from which the next one is to be looked at. */
 struct reached {
     size_t ranges;
@@ -117,6 +286,10 @@ static int edit_some(struct patching *patching, struct reached *reached)
         return error;
     while (to.ranges < patching->count && error == 0) {
         const struct range *range = &patching->ranges[to.ranges];
+        if (range->drops) {
+            to = (struct reached){.ranges = to.ranges + 1};
+            continue;
+        }
         uint64_t from = to.from > range->from ? to.from : range->from;
         patching->session = compact_table_find(&patching->table, range->session);
         patching->at = 0;
@@ -148,6 +321,7 @@ static int edit_entries(struct patching *patching)
     int error = gather(patching);
     while (error == 0 && patching->count > 0) {
         struct reached reached = {0};
+        error = edit_droppers(patching);
         while (error == 0 && reached.ranges < patching->count) {
             pthread_mutex_lock(&store->flush_lock);
             error = edit_some(patching, &reached);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "compact.h"
+#include "compact_needed.h"
 
 #define VIEW_SESSIONS 1024U
 #define VIEW_ENTRIES (UINT64_C(1) << 20) /* views must not last */
@@ -85,6 +86,64 @@ static int count_live(struct hl_store *store, struct compact_plan *plan)
     return error;
 }
 
+/* ---- operations that may go ---- */
+
+struct subtracting {
+    struct compact_plan *plan;
+    const struct compact_needed *needed;
+};
+
+static bool subtract_entry(void *context, const struct index_entry *entry)
+{
+    struct subtracting *subtracting = context;
+    uint32_t number = position_segment(entry->position);
+    if (entry->seq >= subtracting->needed->bound)
+        return false;
+    if (!entry->operation || compact_needed_has(subtracting->needed, entry->seq, number))
+        return true;
+    struct compact_segment *segment = find_segment(subtracting->plan, number);
+    if (segment)
+        segment->live -= frame_size(entry->length);
+    return true;
+}
+
+static int subtract_session(struct hl_store *store, const struct hl_session *session,
+                            bool time_is_sound, uint32_t backup, struct compact_plan *plan)
+{
+    struct compact_needed needed;
+    struct index_view *view;
+    uint64_t bound;
+    int error = compact_bound(store, session, time_is_sound, &bound);
+    if (error < 0 || bound == 0)
+        return error;
+    error = compact_needed_of(store, session->number, bound, backup, &needed);
+    if (error < 0)
+        return error == -ENOENT ? 0 : error;
+    struct subtracting subtracting = {plan, &needed};
+    error = lookup_view(store, &view);
+    if (error == 0) {
+        error = index_each_from(view, session->number, 0, subtract_entry, &subtracting);
+        lookup_view_end(store, view);
+    }
+    compact_needed_free(&needed);
+    return error;
+}
+
+static int subtract_operations(struct hl_store *store, bool time_is_sound, uint32_t backup,
+                               struct compact_plan *plan)
+{
+    struct hl_session session;
+    int error;
+    for (uint32_t after = 0; (error = hl_session_next(store, after, &session)) == 0;
+         after = session.number) {
+        if (session.operations > 0)
+            error = subtract_session(store, &session, time_is_sound, backup, plan);
+        if (error < 0)
+            return error;
+    }
+    return error == -ENOENT ? 0 : error;
+}
+
 /* Those that are sealed and wholly in the index. */
 static int list_segments(struct hl_store *store, struct compact_plan *plan)
 {
@@ -127,7 +186,8 @@ static int take_overheads(struct hl_store *store, struct compact_plan *plan)
     return error == -ENOENT ? 0 : error;
 }
 
-int compact_plan_make(struct hl_store *store, struct compact_plan *plan)
+int compact_plan_make(struct hl_store *store, bool time_is_sound, uint32_t backup,
+                      struct compact_plan *plan)
 {
     *plan = (struct compact_plan){.segments = NULL};
     int error = list_segments(store, plan);
@@ -135,6 +195,8 @@ int compact_plan_make(struct hl_store *store, struct compact_plan *plan)
         error = take_overheads(store, plan);
     if (error == 0)
         error = count_live(store, plan);
+    if (error == 0)
+        error = subtract_operations(store, time_is_sound, backup, plan);
     for (size_t i = 0; i < plan->count; i++) {
         struct compact_segment *segment = &plan->segments[i];
         uint64_t live = segment->live;

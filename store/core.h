@@ -271,6 +271,9 @@ int flush_all(struct hl_store *store);
 int flush_older(struct hl_store *store);
 /* The tables as they are now, append_lock held too, are moved by the next flush_older(). */
 int flush_freeze(struct hl_store *store);
+/* The same with append_lock held too, so that no table knows any session when it returns: for when
+ * the index changes what they would count on. Appends wait for it, so flush_all() goes before. */
+int flush_held(struct hl_store *store);
 /* The same for all up to the end of the active segment, which is sealed for it: *position. Appends
  * go on while it works, into the next one. */
 int flush_sealed(struct hl_store *store, uint64_t *position, struct hl_error *err);
@@ -356,6 +359,12 @@ int lookup_removed(struct hl_store *store, uint32_t number);
  */
 int read_frame(struct hl_store *store, uint32_t session, struct index_entry *entry,
                uint8_t **buffer, struct frame *frame);
+
+/* ---- sessions.c ---- */
+
+/* Logs that the session's history is complete only from this seq on; nothing below is undone any
+ * more. */
+int session_set_history(struct hl_store *store, uint32_t number, uint64_t from);
 
 /* ---- moment.c ---- */
 

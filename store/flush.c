@@ -292,19 +292,25 @@ static int apply_frozen(struct hl_store *store, struct index *index)
     return error;
 }
 
-static void drop_frozen(struct hl_store *store)
+/* append_lock is held. */
+static void forget_frozen(struct hl_store *store)
 {
-    pthread_mutex_lock(&store->append_lock);
     pthread_rwlock_wrlock(&store->mem_lock);
     struct memtable *done = store->frozen;
     store->frozen = NULL;
     pthread_rwlock_unlock(&store->mem_lock);
     store->flush_error = 0;
     pthread_cond_broadcast(&store->room);
-    pthread_mutex_unlock(&store->append_lock);
     memtable_free(done);
     free(store->target.segments);
     store->target = (struct flush_target){0};
+}
+
+static void drop_frozen(struct hl_store *store)
+{
+    pthread_mutex_lock(&store->append_lock);
+    forget_frozen(store);
+    pthread_mutex_unlock(&store->append_lock);
 }
 
 static int sync_up_to(struct hl_store *store, uint64_t position)
@@ -387,6 +393,25 @@ int flush_freeze(struct hl_store *store)
 {
     int error = tail_settle(store, NULL);
     return error < 0 ? error : freeze(store, atomic_load(&store->position));
+}
+
+int flush_held(struct hl_store *store)
+{
+    uint64_t position = atomic_load(&store->position);
+    if (store->frozen || store->table->drops) /* a drop that failed on the way goes first */
+        return -EBUSY;
+    if (!store->active || store->table->session_count == 0)
+        return 0;
+    int error = tail_settle(store, NULL);
+    if (error == 0)
+        error = freeze(store, position);
+    if (error == 0)
+        error = sync_up_to(store, position);
+    if (error == 0)
+        error = apply_frozen(store, store->index);
+    if (error == 0)
+        forget_frozen(store);
+    return error;
 }
 
 int flush_sealed(struct hl_store *store, uint64_t *position, struct hl_error *err)

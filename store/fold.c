@@ -321,12 +321,20 @@ static int fold_undo(struct fold *fold)
     struct index_operation undone;
     if (!totals->has_top)
         return fold->strict ? hl_fail(fold->err, EINVAL, "there is nothing to undo") : 0;
-    if (operation->has_undone && operation->undone_seq != totals->top)
+    /* What was undone is known by the line alone, also when the operation itself is gone. */
+    bool by_link = !operation->has_undone && operation->prev_op.set;
+    uint64_t named = by_link ? operation->prev_op.seq : operation->undone_seq;
+    if ((operation->has_undone || by_link) && named != totals->top)
         return fold->strict ? hl_fail(fold->err, EINVAL,
-                                      "\"undone_seq\" is %" PRIu64
+                                      "\"%s\" is %" PRIu64
                                       ", but the session's last operation not undone is %" PRIu64,
-                                      operation->undone_seq, totals->top)
+                                      by_link ? "prev_op" : "undone_seq", named, totals->top)
                             : 0;
+    if (fold->strict && totals->top < totals->history_from)
+        return hl_fail(fold->err, EINVAL,
+                       "operation %" PRIu64 " cannot be undone: the history that is kept begins at "
+                       "%" PRIu64,
+                       totals->top, totals->history_from);
     int error = documents_operation(fold->store, fold->session->row.number, totals->top, &undone);
     if (error == -ENOENT)
         return fold->strict ? hl_fail(fold->err, EINVAL,

@@ -341,6 +341,39 @@ int index_replace_segments(struct index_txn *txn, const struct index_segment *se
  * number of sessions with numbers above *after, which moves on; UINT32_MAX: all are done. */
 int index_lower_indexed(struct index_txn *txn, uint32_t *after, uint64_t position);
 
+/* An operation whose record is going to be dropped; what follows the seq is filled by
+ * index_forgotten_link(). Ascending by seq. */
+struct index_forgotten {
+    uint64_t seq;
+    bool has_row, has_before; /* it could be undone; one stands before it that stays */
+    uint64_t before;
+};
+int index_forgotten_link(struct index_view *view, uint32_t session,
+                         struct index_forgotten *forgotten, size_t count);
+/* How far it is; zero it to begin. more: call it again, in another transaction. */
+struct index_forgetting {
+    unsigned stage;
+    uint64_t next;
+    bool more;
+};
+/* Forgets what the operations did, as if they had never been: their versions, and slots that have
+ * none left, and that they can be undone. Their entries are index_edit()'s to drop, afterwards.
+ * What is done already is passed over. */
+int index_forget_operations(struct index_txn *txn, uint32_t session,
+                            const struct index_forgotten *forgotten, size_t count,
+                            struct index_forgetting *at);
+
+/* Calls each() for every operation of a session that can be undone, ascending (without its slots),
+ * and for every version of every slot, by slot and seq, until one returns other than 0, which is
+ * returned. */
+typedef int index_operation_each(void *context, const struct index_operation *operation);
+int index_operations_all(struct index_view *view, uint32_t session, index_operation_each *each,
+                         void *context);
+typedef int index_version_each(void *context, const struct index_slot *slot,
+                               const struct index_version *version);
+int index_versions_all(struct index_view *view, uint32_t session, index_version_each *each,
+                       void *context);
+
 /* ---- checking
  * ----------------------------------------------------------------------------------------- */
 

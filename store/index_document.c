@@ -335,6 +335,56 @@ static int put_document(struct index_txn *txn, uint32_t session, const struct in
     return put(txn, TABLE_DOCUMENTS, &key, content, &out, 0);
 }
 
+int index_document_put(struct index_txn *txn, uint32_t session, const struct index_slot *slot,
+                       const struct index_version *version)
+{
+    return put_document(txn, session, slot, version);
+}
+
+int index_version_put(struct index_txn *txn, uint32_t session, uint64_t number,
+                      const struct index_version *version)
+{
+    uint8_t content[VERSION_SIZE + INDEX_CRC_SIZE];
+    struct index_pack out = {.at = content};
+    struct index_key key = index_key_u32_u64_u64(session, number, version->seq);
+    pack_version(&out, version);
+    return put(txn, TABLE_VERSIONS, &key, content, &out, 0);
+}
+
+int index_operation_part_put(struct index_txn *txn, const MDB_val *key,
+                             const struct index_operation *operation, const uint8_t *numbers,
+                             size_t count)
+{
+    uint8_t content[12 + PART_SLOTS * 8 + INDEX_CRC_SIZE];
+    struct index_pack out = {.at = content};
+    struct index_key copy = {.len = key->mv_size};
+    if (key->mv_size != PART_KEY || count > PART_SLOTS)
+        return -EBADMSG;
+    memcpy(copy.bytes, key->mv_data, key->mv_size);
+    index_pack_u32(&out, operation->has_before ? 1 : 0);
+    index_pack_u64(&out, operation->has_before ? operation->before : 0);
+    index_pack_bytes(&out, numbers, count * 8);
+    return put(txn, TABLE_OPERATIONS, &copy, content, &out, 0);
+}
+
+static int remove_value(struct index_txn *txn, enum index_table table, struct index_key *key)
+{
+    MDB_val key_val = index_key_val(key);
+    int error = index_error(mdb_del(txn->at.txn, txn->index->table[table], &key_val, NULL));
+    return error == -ENOENT ? 0 : error;
+}
+
+int index_slot_remove(struct index_txn *txn, uint32_t session, const struct index_slot *slot)
+{
+    struct index_key key = index_key_bytes(session, slot->area, slot->key, slot->key_len);
+    int error = remove_value(txn, TABLE_KEYS, &key);
+    key = index_key_u32_u64(session, slot->number);
+    if (error == 0)
+        error = remove_value(txn, TABLE_SLOTS, &key);
+    key = index_key_u32_u64_u64(session, slot->area, slot->number);
+    return error == 0 ? remove_value(txn, TABLE_DOCUMENTS, &key) : error;
+}
+
 static int put_versions(struct index_txn *txn, uint32_t session, const struct index_slot *slot,
                         const struct index_version *versions, size_t count)
 {

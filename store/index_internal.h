@@ -241,6 +241,17 @@ int index_document_decode(const MDB_val *key, const MDB_val *value, struct index
 ssize_t index_operation_decode(const MDB_val *key, const MDB_val *value,
                                struct index_operation *operation, const uint8_t **numbers);
 
+/* For index_patch.c: one part of an operation, one version, the document of a slot that a version
+ * left, and a slot that has no version any more. */
+int index_operation_part_put(struct index_txn *txn, const MDB_val *key,
+                             const struct index_operation *operation, const uint8_t *numbers,
+                             size_t count);
+int index_version_put(struct index_txn *txn, uint32_t session, uint64_t number,
+                      const struct index_version *version);
+int index_document_put(struct index_txn *txn, uint32_t session, const struct index_slot *slot,
+                       const struct index_version *version);
+int index_slot_remove(struct index_txn *txn, uint32_t session, const struct index_slot *slot);
+
 /* ---- index_block.c ---- */
 
 /* A checked block; entries point into what it was read from. */

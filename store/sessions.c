@@ -89,6 +89,7 @@ static int change_row(struct hl_store *store, uint32_t number, row_change *chang
         current->row.uid = row.uid;
         current->row.gid = row.gid;
         current->row.mode = row.mode;
+        current->row.documents.history_from = row.documents.history_from;
         if (owned)
             memtable_take_attributes(store->table, current, owned, row.attributes_len);
         owned = NULL;
@@ -125,6 +126,22 @@ int hl_session_change(struct hl_store *store, uint32_t number, unsigned what, ui
 {
     struct ownership to = {.what = what, .uid = uid, .gid = gid, .mode = mode};
     return change_row(store, number, change_ownership, &to, session);
+}
+
+static int change_history(void *context, struct index_row *row, void **owned)
+{
+    const uint64_t *from = context;
+    (void)owned;
+    if (row->documents.history_from >= *from)
+        return -EALREADY;
+    row->documents.history_from = *from;
+    return 0;
+}
+
+int session_set_history(struct hl_store *store, uint32_t number, uint64_t from)
+{
+    int error = change_row(store, number, change_history, &from, NULL);
+    return error == -EALREADY ? 0 : error;
 }
 
 /* ---- attributes ---- */

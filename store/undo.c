@@ -41,7 +41,9 @@ static int collect(struct hl_store *store, uint32_t session, uint64_t count, str
         struct index_operation operation;
         if (!more)
             return too_few(err, chain->count);
-        error = documents_operation(store, session, next, &operation);
+        error = next < found->row.documents.history_from
+                    ? -ENOENT
+                    : documents_operation(store, session, next, &operation);
         if (error == -ENOENT)
             return hl_fail(err, EINVAL,
                            "operation %" PRIu64 " cannot be undone: the history that is kept "

@@ -126,6 +126,7 @@ def cached_directories(mount):
         for name in names:
             mode(f"{s}/{name}")
         os.chmod(s, bits)
+        hl.wait_for(lambda: os.fstat(files[1]).st_mode & 0o222 == bits & 0o222, "the bits of append")
         hl.wait_for(lambda: os.fstat(files[-1]).st_mode & 0o777 == bits, "the bits of archive")
         for name, mask, file in zip(names, masks, files):
             assert os.fstat(file).st_mode & mask == bits & mask, (name, oct(bits), oct(os.fstat(file).st_mode))

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "retain.h"
 #include "session.h"
 
 void drop_apply(struct hl_store *store, struct mem_session *session, const struct drop *drop,
@@ -256,7 +257,13 @@ int hl_trim(struct hl_store *store, uint32_t session, uint64_t below, struct hl_
 int hl_delete(struct hl_store *store, uint32_t session, struct hl_dropped *dropped,
               struct hl_error *err)
 {
-    return run(store, session, WANT_DELETE, 0, dropped, err);
+    struct hl_session about;
+    bool known = hl_session_by_number(store, session, &about) == 0;
+    int error = run(store, session, WANT_DELETE, 0, dropped, err);
+    /* Its rule is not that of another session which gets the id. */
+    if (error == 0 && known && retain_forget(store, about.id, about.id_len) < 0)
+        store_report(store, HL_WARNING, "the retain rule of a deleted session cannot be removed");
+    return error;
 }
 
 int hl_remove_empty(struct hl_store *store, uint32_t session, struct hl_error *err)

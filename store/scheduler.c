@@ -51,7 +51,11 @@ static void run(struct hl_store *store)
     struct scheduler *scheduler = &store->scheduler;
     struct hl_error err = {0};
     struct hl_compact what = {.everything = false};
-    int error = hl_compact(store, &what, &scheduler->progress, NULL, &err);
+    int error = hl_retain_run(store, &scheduler->progress, NULL, &err);
+    if (error < 0 && error != -EINTR)
+        store_report(store, HL_WARNING, "the retain rules were not applied: %s", err.text);
+    if (error != -EINTR)
+        error = hl_compact(store, &what, &scheduler->progress, NULL, &err);
     if (error < 0 && error != -EINTR)
         store_report(store, HL_WARNING, "nothing was compacted: %s", err.text);
 }

@@ -646,6 +646,10 @@ int hl_retain_set(struct hl_store *store, uint32_t session, const struct hl_rule
 /* The very rule of the session, or of all (0); with nothing in it if there is none. */
 int hl_retain_get(struct hl_store *store, uint32_t session, struct hl_rule *rule,
                   struct hl_error *err);
+/* Applies the rules now, unless the clock is in doubt (hl_status.retain_suspended). dropped may be
+ * NULL. */
+int hl_retain_run(struct hl_store *store, struct hl_progress *progress, struct hl_dropped *dropped,
+                  struct hl_error *err);
 
 /* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);

@@ -1,6 +1,8 @@
 /* test_retain.c - store/retain.c: rules, and the file that keeps them. */
 #include "support.h"
 
+#include <stdatomic.h>
+
 static const struct hl_rule some = {.has_age = true, .age_ms = 1000, .has_count = true, .count = 0};
 static const struct hl_rule none = {.has_age = false};
 
@@ -33,6 +35,8 @@ static void rules_are_kept(void **state)
     check_rule(&t, 0, &some);
     check_rule(&t, a, &none);
     check_rule(&t, b, &most);
+    assert_int_equal(hl_delete(t.store, b, NULL, &t.err), 0);
+    check_rule(&t, t_session(&t, "b\"/\\\n"), &none); /* another one */
     assert_int_equal(t.errors, 0);
     t_close(&t);
     t_store_free(&t);
@@ -89,12 +93,87 @@ static void every_call_fails_once(void **state)
     t_store_free(&t);
 }
 
+static _Atomic uint64_t the_time;
+
+static uint64_t now(void *context)
+{
+    (void)context;
+    return atomic_load(&the_time);
+}
+
+static void check_first(struct t_store *t, uint32_t session, uint64_t first, uint64_t records)
+{
+    struct hl_session about;
+    assert_int_equal(hl_session_by_number(t->store, session, &about), 0);
+    assert_int_equal(about.records, records);
+    assert_int_equal(about.first_seq, first);
+}
+
+static uint64_t run(struct t_store *t)
+{
+    struct hl_dropped dropped;
+    assert_int_equal(hl_retain_run(t->store, NULL, &dropped, &t->err), 0);
+    return dropped.records;
+}
+
+static void rules_drop_the_oldest_events(void **state)
+{
+    (void)state;
+    struct t_store t;
+    atomic_store(&the_time, UINT64_C(1700000000000));
+    t_store_init(&t);
+    t.options.clock = now;
+    t.options.compact_interval_ms = 0;
+    t_open(&t);
+    uint32_t a = t_session(&t, "a"), b = t_session(&t, "b"), c = t_session(&t, "c");
+    for (unsigned i = 0; i < 10; i++) {
+        t_append(&t, a, "a line\n");
+        t_append(&t, b, "a line\n");
+        t_append(&t, c, "{\"op\":\"set\",\"key\":\"k\",\"value\":1}\n");
+        atomic_fetch_add(&the_time, 60 * 1000);
+        if (i == 5)
+            assert_int_equal(hl_checkpoint(t.store, NULL, &t.err), 0);
+    }
+    assert_int_equal(run(&t), 0); /* nobody set a rule */
+    struct hl_rule rule = {.has_count = true, .count = 7};
+    assert_int_equal(hl_retain_set(t.store, a, &rule, &t.err), 0);
+    assert_int_equal(run(&t), 3);
+    check_first(&t, a, 4, 7);
+    check_first(&t, b, 1, 10);
+    rule = (struct hl_rule){.has_age = true, .age_ms = 5 * 60 * 1000};
+    assert_int_equal(hl_retain_set(t.store, 0, &rule, &t.err), 0);
+    assert_int_equal(run(&t), 5); /* a has a rule of its own, c has no events */
+    check_first(&t, a, 4, 7);
+    check_first(&t, b, 6, 5);
+    check_first(&t, c, 1, 10);
+    struct hl_session about;
+    assert_int_equal(hl_session_by_number(t.store, b, &about), 0);
+    rule = (struct hl_rule){.has_bytes = true, .bytes = about.bytes - 1};
+    assert_int_equal(hl_retain_set(t.store, b, &rule, &t.err), 0);
+    assert_int_equal(run(&t), 1);
+    check_first(&t, b, 7, 4);
+    assert_int_equal(run(&t), 0);
+    rule = (struct hl_rule){.has_count = true};
+    assert_int_equal(hl_retain_set(t.store, b, &rule, &t.err), 0);
+    assert_int_equal(run(&t), 4);
+    t_append(&t, b, "another\n"); /* its seqs go on */
+    check_first(&t, b, 11, 1);
+    atomic_fetch_add(&the_time, 3 * 3600 * 1000); /* the clock was set */
+    assert_int_equal(run(&t), 0);
+    check_first(&t, b, 11, 1);
+    t_reopen(&t);
+    assert_int_equal(run(&t), 1);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_are_kept),
         cmocka_unit_test(what_is_damaged_drops_nothing),
         cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(rules_drop_the_oldest_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,8 @@ static int begin(const struct hl_store *store, struct index *index, struct index
     return error;
 }
 
-static int trim_part(struct hl_store *store, struct index *index, struct mem_session *session,
+/* drop_lock is held alone. Readers of logs wait for it, so a transaction is kept short. */
+static int trim_some(struct hl_store *store, struct index *index, struct mem_session *session,
                      bool *more)
 {
     struct index_txn *txn;
@@ -65,15 +66,23 @@ static int trim_part(struct hl_store *store, struct index *index, struct mem_ses
         index_abort(txn);
         return error;
     }
-    pthread_rwlock_wrlock(&store->drop_lock);
     error = index_commit(txn);
-    if (error == 0 && edited.records > 0) {
+    if (error < 0)
+        return error;
+    if (edited.records > 0) {
         lower_tables(store, session, &edited);
         give_news(store, number, &edited);
     }
+    *more = edited.more;
+    return 0;
+}
+
+static int trim_part(struct hl_store *store, struct index *index, struct mem_session *session,
+                     bool *more)
+{
+    pthread_rwlock_wrlock(&store->drop_lock);
+    int error = trim_some(store, index, session, more);
     pthread_rwlock_unlock(&store->drop_lock);
-    if (error == 0)
-        *more = edited.more;
     return error;
 }
 

@@ -12,9 +12,10 @@
 #include "index_internal.h"
 
 #define COST_LIMIT UINT64_C(4096) /* of a transaction, in pages */
-/* A block is a page of its own. One that is only freed takes a share of the page that names it. */
+/* A block is a page of its own. One that is freed was read, and takes a share of the page that
+ * names it. */
 #define COST_STORED 2U
-#define FREED_PER_PAGE 64U
+#define FREED_PER_PAGE 4U
 #define VALUES_PER_PAGE 16U /* small ones, removed in order */
 
 /* A session's row while its blocks are changed. */

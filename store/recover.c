@@ -285,7 +285,7 @@ static int recover_once(struct hl_store *store, struct hl_error *err)
         error = set_tail(store, &last, settled);
     /* Sessions that an unfinished flush brought further than the log now goes would hide new
      * records. */
-    if (error == 0 && store->index_applying > atomic_load(&store->position))
+    if (error == 0 && !last.blocked && store->index_applying > atomic_load(&store->position))
         error = -ESTALE;
     if (error == 0 && build)
         error = finish_build(store, err);

@@ -311,6 +311,8 @@ int node_xattr_remove(struct fs *fs, const struct node *node, const char *name);
 
 /* Writes the contents of .status, meta or last_error as they are now. */
 int text_make(struct fs *fs, const struct node *node, struct text *text);
+/* Writes "sums", what the events of a session come to; 0: of all (sums.c). */
+int sums_write(struct fs *fs, uint32_t session, struct json_writer *writer);
 
 /* ---- last_error.c -----------------------------------------------------------------------------
  */

@@ -108,6 +108,9 @@ static int make_status(struct fs *fs, struct json_writer *writer)
     json_number(writer, "table_nodes", table_size(fs->table));
     announcer_status(fs->announcer, writer);
     json_number(writer, "followers", follow_count(fs->follow));
+    result = sums_write(fs, 0, writer);
+    if (result < 0)
+        return result;
     ctl_running(fs->ctl, writer);
     if (last_errors_get(fs->last_errors, 0, &error)) {
         json_open(writer, "last_error", '{');
@@ -192,7 +195,9 @@ static int make_meta(struct fs *fs, uint32_t number, struct json_writer *writer)
     json_number(writer, "documents", session.documents);
     json_number(writer, "operations", session.operations);
     json_number(writer, "history_from", session.history_from);
-    result = write_attributes(fs, number, writer);
+    result = sums_write(fs, number, writer);
+    if (result == 0)
+        result = write_attributes(fs, number, writer);
     json_close(writer, '}');
     return result;
 }

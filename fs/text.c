@@ -218,6 +218,14 @@ void json_open(struct json_writer *writer, const char *key, char bracket)
     writer->follows = false;
 }
 
+void json_open_named(struct json_writer *writer, const char *key, size_t key_len)
+{
+    begin_value(writer, key, key_len);
+    text_add(&writer->text, "{", 1);
+    writer->depth++;
+    writer->follows = false;
+}
+
 void json_close(struct json_writer *writer, char bracket)
 {
     writer->depth--;
@@ -244,6 +252,12 @@ void json_number(struct json_writer *writer, const char *key, uint64_t value)
 {
     begin_member(writer, key);
     text_format(&writer->text, "%llu", (unsigned long long)value);
+}
+
+void json_signed(struct json_writer *writer, const char *key, int64_t value)
+{
+    begin_member(writer, key);
+    text_format(&writer->text, "%lld", (long long)value);
 }
 
 void json_bool(struct json_writer *writer, const char *key, bool value)

@@ -46,10 +46,12 @@ void json_close(struct json_writer *writer, char bracket);                 /* '}
 void json_text(struct json_writer *writer, const char *key, const char *bytes, size_t len);
 void json_string(struct json_writer *writer, const char *key, const char *value);
 void json_number(struct json_writer *writer, const char *key, uint64_t value);
+void json_signed(struct json_writer *writer, const char *key, int64_t value);
 void json_bool(struct json_writer *writer, const char *key, bool value);
 void json_null(struct json_writer *writer, const char *key);
-/* A member whose key is any bytes. */
+/* A member whose key is any bytes; an object, to be closed. */
 void json_named(struct json_writer *writer, const char *key, size_t key_len, const char *bytes,
                 size_t len);
+void json_open_named(struct json_writer *writer, const char *key, size_t key_len);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "batch.h"
 #include "fold.h"
+#include "sums_batch.h"
 
 #define LINES_KEPT 8192U /* parsed lines kept from the first pass for the second */
 
@@ -219,6 +220,7 @@ static int publish(struct batch *batch)
         }
     }
     if (error == 0) {
+        sums_publish(store);
         store->sessions += batch->created;
         store->records += batch->placed.count;
         store->bytes += line_bytes;
@@ -240,6 +242,7 @@ static void undo(struct batch *batch)
     if (batch->base > store->tail || batch->used > 0)
         log_cut_back(store);
     pthread_rwlock_wrlock(&store->mem_lock);
+    sums_take_back(store);
     for (size_t i = 0; i < batch->touched_count; i++)
         fold_take_back(store, batch->memory->touched[i]);
     /* Looking sessions up may have added rows after these: they are the newest hidden ones. */
@@ -262,6 +265,7 @@ static int run_batch(struct batch *batch, struct blamed *blamed)
     batch->base = store->tail;
     batch->recorded_ms = log_clock(store);
     store->batch++;
+    sums_begin(store);
     if (batch->request->session != 0) {
         struct mem_session *session;
         error = lookup_for_append(store, batch->request->session, NULL, 0, &session);

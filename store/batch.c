@@ -8,6 +8,7 @@
 
 #include "fold.h"
 #include "session.h"
+#include "sums_batch.h"
 
 /* ---- sessions ---- */
 
@@ -236,6 +237,19 @@ static int link_operation(const struct batch *batch, struct mem_session *session
     return error;
 }
 
+/* What the line of an event adds to the sums. */
+static int count_event(struct batch *batch, struct mem_session *session, const struct line *line,
+                       uint64_t seq)
+{
+    struct sums_event event;
+    struct line_usage usage = line->usage;
+    usage.ts_ms = line->given & 1U << LINE_TS_MS ? line->ts_ms : batch->recorded_ms;
+    sums_event_from(&usage, &event);
+    int error = sums_stage(batch->store, session, SUMS_FOR_SESSION, seq, &event);
+    return error < 0 ? hl_fail(batch->err, -error, "cannot count the event: %s", strerror(-error))
+                     : 0;
+}
+
 int batch_add_line(struct batch *batch, const struct line *line)
 {
     struct mem_session *session;
@@ -281,9 +295,11 @@ int batch_add_line(struct batch *batch, const struct line *line)
     if (operation) {
         struct fold_record record = {.seq = seq, .line = body, .length = (uint32_t)length};
         error = fold_operation(batch->store, session, &record, true, batch->err);
-        if (error < 0)
-            return error;
+    } else {
+        error = count_event(batch, session, line, seq);
     }
+    if (error < 0)
+        return error;
     session->batch_has_seq = true;
     session->batch_last_seq = seq;
     if (session->new_records++ == 0)

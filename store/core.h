@@ -43,12 +43,15 @@
 #include "memtable.h"
 #include "segment.h"
 #include "store.h"
+#include "sums.h"
 
 #define FLUSH_LOG_BYTES (UINT64_C(64) << 20) /* recovery replays at most about this */
 #define FLUSH_TABLE_BYTES ((size_t)10 << 20) /* of one memtable; two may stand at once */
 #define FLUSH_SESSIONS 500U                  /* a transaction; more would take memory */
 #define FLUSH_ENTRIES (64U * 1024)           /* likewise */
-#define FLUSH_MARKS 8U /* likewise: marks of operations, which change pages of their own */
+#define FLUSH_MARKS 8U    /* likewise: marks of operations, which change pages of their own */
+#define FLUSH_CALLS 8192U /* likewise: each changes a page of its own */
+#define CALL_ENTRIES (FLUSH_ENTRIES / FLUSH_CALLS)                        /* for each of them */
 #define DOCUMENT_ENTRIES (FLUSH_ENTRIES / FLUSH_MARKS / MEM_MARK_SPACING) /* for each of them */
 #define POINT_SPACING (UINT64_C(1) << 20) /* bytes of a segment between points for root log */
 #define SYNC_AHEAD_BYTES                                                    \
@@ -63,6 +66,12 @@ struct sync_request {
 };
 
 struct batch_memory; /* batch.h */
+
+/* What a batch adds to the sums of each session (sums_batch.c). */
+struct sums_stages {
+    struct sums_stage *at;
+    size_t count, made, capacity; /* used by the batch; fit for use; room */
+};
 
 struct commit {
     pthread_t thread;
@@ -104,6 +113,7 @@ struct flush_target {
     struct index_meta meta;
     struct index_segment *segments; /* from that of the old watermark to that of the new */
     size_t segment_count;
+    struct sums *sums; /* the store's, as of the new watermark */
 };
 
 /* Log positions of one segment, the end not included. */
@@ -139,6 +149,7 @@ struct hl_store {
     struct flush_target target; /* of the frozen table; guarded by flush_lock, as are these: */
     size_t flush_applied;       /* sessions of the frozen table that are in the index already */
     size_t flush_marks;         /* and operations of the next one */
+    bool flush_calls;           /* and the calls of sessions that have many */
     struct hl_dropped flush_dropped; /* what trims took from the index; who wants to know zeroes it
                                       */
     uint64_t checkpoint_clock;       /* monotonic_ms() of the newest checkpoint, or of the start */
@@ -158,6 +169,7 @@ struct hl_store {
     uint64_t clock_ms;  /* the highest recorded_ms given */
     uint32_t next_session;
     uint64_t batch;            /* counts batches, so that leftovers of one are known as such */
+    struct sums_stages stages; /* of the batch under way */
     uint64_t next_point;       /* offset in active from which the next frame gets a point */
     uint64_t unindexed_bytes;  /* of log since the table was begun */
     uint64_t unsynced_bytes;   /* since the commit thread was last woken for their number */
@@ -188,6 +200,7 @@ struct hl_store {
     pthread_rwlock_t mem_lock;       /* guards the tables, what is in them, and the totals */
     struct memtable *table, *frozen; /* frozen may be NULL */
     uint64_t sessions, records, bytes;
+    struct sums sums; /* of all events up to the end of what is published */
 
     pthread_mutex_t damage_lock;
     uint64_t damage_at[DAMAGE_REMEMBERED]; /* positions reported, newest overwrite oldest */
@@ -262,6 +275,12 @@ int commit_sync_file(struct hl_store *store, struct segment *segment, uint64_t u
 
 /* ---- flush.c ---- */
 
+void flush_target_free(struct flush_target *target); /* what it holds, which is none then */
+/* flush_sums.c: puts what the session's events come to, which is so up to a position, and its
+ * calls, if flush_put_calls() does not: that puts those of sessions that have many. */
+int flush_put_sums(struct index_txn *txn, const struct mem_session *session, uint64_t position,
+                   uint64_t *entries);
+int flush_put_calls(struct hl_store *store, struct index *index);
 int flush_start(struct hl_store *store);
 void flush_stop(struct hl_store *store);
 void flush_wake(struct hl_store *store);

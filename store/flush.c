@@ -46,6 +46,13 @@ static int describe_segments(struct hl_store *store, uint32_t from, uint32_t to,
     return error;
 }
 
+void flush_target_free(struct flush_target *target)
+{
+    free(target->segments);
+    sums_free(target->sums);
+    *target = (struct flush_target){0};
+}
+
 static int freeze(struct hl_store *store, uint64_t position)
 {
     struct memtable *table = memtable_new();
@@ -53,7 +60,10 @@ static int freeze(struct hl_store *store, uint64_t position)
         return -ENOMEM;
     int error = describe_segments(store, position_segment(atomic_load(&store->indexed)),
                                   position_segment(position), &store->target);
+    if (error == 0)
+        error = sums_copy(&store->sums, &store->target.sums);
     if (error < 0) {
+        flush_target_free(&store->target);
         memtable_free(table);
         return error;
     }
@@ -64,6 +74,7 @@ static int freeze(struct hl_store *store, uint64_t position)
         .recorded_ms = store->clock_ms,
     };
     memcpy(store->target.meta.store_id, store->store_id, sizeof store->store_id);
+    store->target.sums->position = position;
     pthread_rwlock_wrlock(&store->mem_lock);
     store->frozen = store->table;
     store->table = table;
@@ -190,6 +201,8 @@ static int apply_session(struct hl_store *store, struct index_txn *txn,
     int error = index_apply(txn, &row, next_entry, &part);
     if (error == 0)
         error = put_documents(txn, &part, &put);
+    if (error == 0 && next > count)
+        error = flush_put_sums(txn, session, row.indexed, entries);
     *entries += put * DOCUMENT_ENTRIES + (row.records - session->base_records);
     *marks = next;
     return error;
@@ -206,6 +219,8 @@ static int put_target(struct hl_store *store, struct index_txn *txn, struct inde
     }
     for (size_t i = 0; i < target->segment_count && error == 0; i++)
         error = index_put_segment(txn, &target->segments[i]);
+    if (error == 0 && target->sums->total.events > 0)
+        error = index_put_sums(txn, 0, target->sums);
     meta->watermark = target->meta.watermark;
     return error;
 }
@@ -276,6 +291,9 @@ static int apply_frozen(struct hl_store *store, struct index *index)
     /* A flush that failed on the way goes on behind what its transactions stored: their rows are in
      * the totals already. */
     struct flush_progress at = {store->flush_applied, store->flush_marks};
+    if (error == 0 && !store->flush_calls)
+        error = flush_put_calls(store, index);
+    store->flush_calls = error == 0;
     while (error == 0 && (at.sessions < store->frozen->session_count ||
                           meta.watermark != store->target.meta.watermark)) {
         error = apply_group(store, index, &meta, &at);
@@ -286,6 +304,7 @@ static int apply_frozen(struct hl_store *store, struct index *index)
     }
     if (error == 0) {
         store->flush_applied = 0;
+        store->flush_calls = false;
         atomic_store(&store->indexed, meta.watermark);
         atomic_fetch_add(&store->flushes, 1);
     }
@@ -302,8 +321,7 @@ static void forget_frozen(struct hl_store *store)
     store->flush_error = 0;
     pthread_cond_broadcast(&store->room);
     memtable_free(done);
-    free(store->target.segments);
-    store->target = (struct flush_target){0};
+    flush_target_free(&store->target);
 }
 
 static void drop_frozen(struct hl_store *store)

@@ -35,6 +35,9 @@
  *               documents u32 session, u64 area, u64 number -> the last version and the key, of
  *                         those that are there
  *               operations u32 session, u64 seq, u32 part -> the operation before, numbers of slots
+ *
+ * Of sums (sums.h): totals    u32 session, 0 for the whole store -> what its events come to
+ *                   calls     u32 session, u64 hash of a tool_call_id -> struct index_call
  */
 #ifndef HL_INDEX_H
 #define HL_INDEX_H
@@ -52,6 +55,7 @@
 struct index;
 struct index_view;
 struct index_txn;
+struct sums; /* sums.h */
 
 /* Where a record lies. */
 struct index_entry {
@@ -233,6 +237,21 @@ struct index_operation {
 int index_operation_get(struct index_view *view, uint32_t session, uint64_t seq,
                         struct index_operation *operation);
 
+/* ---- sums (index_totals.c) ---- */
+
+/* Where a tool_call_id stands: the first event that has it is the one that counts, the last one may
+ * be given as later than it is. */
+struct index_call {
+    uint64_t hash; /* not 0 */
+    uint64_t first, last;
+};
+
+/* Of a session, or of the store (0). *sums must be empty; it is to be cleared after a failure too.
+ * -ENOENT: none are stored. */
+int index_get_sums(struct index_view *view, uint32_t session, struct sums *sums);
+int index_call_get(struct index_view *view, uint32_t session, uint64_t hash,
+                   struct index_call *call);
+
 /* ---- writing
  * ---------------------------------------------------------------------------------------- */
 
@@ -266,6 +285,16 @@ int index_put_versions(struct index_txn *txn, uint32_t session, const struct ind
                        const struct index_version *versions, size_t count);
 int index_put_operation(struct index_txn *txn, uint32_t session,
                         const struct index_operation *operation);
+
+int index_put_sums(struct index_txn *txn, uint32_t session, const struct sums *sums);
+/* Puts calls, those that are there already anew; sorted ones change the fewest pages. */
+int index_put_calls(struct index_txn *txn, uint32_t session, const struct index_call *calls,
+                    size_t count);
+void index_sort_calls(struct index_call *calls, size_t count);
+/* Forgets the calls of a session that stand only below a seq, from hash *from on (0 at first), of
+ * at most `max` that are looked at; *from is then where to go on, 0 at the end. */
+int index_prune_calls(struct index_txn *txn, uint32_t session, uint64_t below, uint64_t *from,
+                      size_t max);
 
 int index_put_segment(struct index_txn *txn, const struct index_segment *segment);
 int index_put_point(struct index_txn *txn, uint32_t segment, uint64_t line_bytes,

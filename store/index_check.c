@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "index_check.h"
+#include "sums.h"
 
 void index_note(struct index_check_report *report, const char *format, ...)
 {
@@ -26,7 +27,7 @@ void index_note(struct index_check_report *report, const char *format, ...)
     va_end(arguments);
 }
 
-struct sums {
+struct sum_rows {
     struct index_sum *rows;
     size_t count, capacity;
 };
@@ -36,7 +37,7 @@ struct check {
     struct index_check_report *report;
     struct place blocks, sums;
     struct documents_check documents;
-    struct sums level[INDEX_LEVELS + 1]; /* of the session under way, by level */
+    struct sum_rows level[INDEX_LEVELS + 1]; /* of the session under way, by level */
     uint64_t bytes;
     uint32_t highest; /* session number */
 };
@@ -96,7 +97,7 @@ int place_skip(struct index_check_report *report, struct place *place, uint32_t 
 
 /* ---- sums ---- */
 
-static int sums_add(struct sums *sums, const struct index_sum *sum)
+static int rows_add(struct sum_rows *sums, const struct index_sum *sum)
 {
     if (sums->count == sums->capacity) {
         size_t capacity = sums->capacity > 0 ? sums->capacity * 2 : 64;
@@ -113,7 +114,7 @@ static int sums_add(struct sums *sums, const struct index_sum *sum)
 /* Each row above level 1 is that of the rows below it. */
 static int check_above(struct check *check, uint32_t session, unsigned level)
 {
-    const struct sums *above = &check->level[level], *below = &check->level[level - 1];
+    const struct sum_rows *above = &check->level[level], *below = &check->level[level - 1];
     for (size_t i = 0; i < above->count; i++) {
         const struct index_sum *rows = below->rows + i * INDEX_FANOUT;
         uint64_t bytes = 0, records = 0;
@@ -142,11 +143,11 @@ static int read_sums(struct check *check, const struct index_stored *stored)
         struct index_sum sum;
         if (index_sum_decode(&check->sums.key, &check->sums.value, &sum) < 0)
             return index_complain(check->report, "a sum of session %u is damaged", session);
-        struct sums *level = &check->level[sum.level];
+        struct sum_rows *level = &check->level[sum.level];
         if (sum.ordinal != level->count ||
             (level->count > 0 && sum.first <= level->rows[level->count - 1].last))
             return index_complain(check->report, "sums of session %u are out of order", session);
-        error = sums_add(level, &sum);
+        error = rows_add(level, &sum);
         if (error == 0)
             error = place_move(&check->sums, MDB_NEXT);
         if (error == 0)
@@ -181,7 +182,7 @@ static int complain_of_sums(const struct check *check, uint32_t session)
 /* Closes groups up to the one that a block with this key belongs to. */
 static int run_groups(const struct check *check, uint32_t session, struct run *run, uint64_t key)
 {
-    const struct sums *level = &check->level[1];
+    const struct sum_rows *level = &check->level[1];
     while (run->group < level->count && key > level->rows[run->group].last) {
         const struct index_sum *sum = &level->rows[run->group++];
         if (sum->bytes != run->group_bytes || sum->records != run->group_records)
@@ -194,7 +195,7 @@ static int run_groups(const struct check *check, uint32_t session, struct run *r
 static int run_add(const struct check *check, struct run *run, const struct index_stored *stored,
                    const struct index_block *block)
 {
-    const struct sums *level = &check->level[1];
+    const struct sum_rows *level = &check->level[1];
     if (run->blocks > 0 && block->first <= run->last)
         return index_complain(check->report, "blocks of session %u overlap", block->session);
     if (run->empty)
@@ -377,6 +378,33 @@ static int check_point(struct check *check, const struct place *place)
                : 0;
 }
 
+/* Session 0 stands for the store. */
+static int check_totals(struct check *check, const struct place *place)
+{
+    struct index_stored stored;
+    struct sums *sums = sums_new();
+    int error = sums ? index_sums_decode(&place->key, &place->value, sums) : -ENOMEM;
+    sums_free(sums);
+    if (error == -EBADMSG)
+        return index_complain(check->report, "what the events of a session come to is damaged");
+    uint32_t session = error == 0 ? index_key_get_u32(&place->key) : 0;
+    if (session != 0)
+        error = index_row_get(&check->at, session, &stored);
+    if (error == -ENOENT)
+        return index_complain(check->report, "there are sums of session %u, which is not known",
+                              session);
+    return error;
+}
+
+/* Of sessions that are not known too: a flush that a crash cut short put them first. */
+static int check_call(struct check *check, const struct place *place)
+{
+    struct index_call call;
+    return index_call_decode(&place->key, &place->value, &call) < 0
+               ? index_complain(check->report, "a tool_call_id that was counted is damaged")
+               : 0;
+}
+
 static int check_all(const struct index *index, MDB_txn *txn, struct index_check_report *report)
 {
     struct check check = {.at = {.index = index, .txn = txn}, .report = report};
@@ -387,6 +415,10 @@ static int check_all(const struct index *index, MDB_txn *txn, struct index_check
         error = walk_table(&check, TABLE_SEGMENTS, check_segment);
     if (error == 0)
         error = walk_table(&check, TABLE_POINTS, check_point);
+    if (error == 0)
+        error = walk_table(&check, TABLE_TOTALS, check_totals);
+    if (error == 0)
+        error = walk_table(&check, TABLE_CALLS, check_call);
     if (error == 0)
         error = check_meta(&check);
     for (unsigned level = 1; level <= INDEX_LEVELS; level++)

@@ -341,9 +341,9 @@ static int remove_values(struct index_txn *txn, enum index_table table, uint32_t
 
 static int remove_session(struct index_txn *txn, uint32_t session, struct index_edited *result)
 {
-    static const enum index_table tables[] = {TABLE_BLOCKS,    TABLE_SUMS,      TABLE_KEYS,
-                                              TABLE_SLOTS,     TABLE_DOCUMENTS, TABLE_VERSIONS,
-                                              TABLE_OPERATIONS};
+    static const enum index_table tables[] = {TABLE_BLOCKS,     TABLE_SUMS,      TABLE_KEYS,
+                                              TABLE_SLOTS,      TABLE_DOCUMENTS, TABLE_VERSIONS,
+                                              TABLE_OPERATIONS, TABLE_TOTALS,    TABLE_CALLS};
     struct index_stored stored;
     int error = index_row_get(&txn->at, session, &stored);
     if (error == -ENOENT)

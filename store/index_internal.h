@@ -2,8 +2,9 @@
  * index_internal.h - what the files index*.c share; nothing else includes it.
  *
  * Layers, lowest first: index_value.c (bytes of keys and values), index_block.c and index_sum.c
- * (blocks and their sums), index_document.c (documents), index_session.c (all other rows),
- * index_apply.c (writing blocks), index_edit.c (changing and removing what was written),
+ * (blocks and their sums), index_document.c (documents), index_totals.c (what events come to),
+ * index_session.c (all other rows), index_apply.c (writing blocks), index_edit.c (changing and
+ * removing what was written),
  * index_view.c and index.c (the environment), index_pages.c, index_check.c and index_child.c
  * (checking).
  *
@@ -24,6 +25,8 @@
  * offset, u32 length
  * - documents: u64 seq, the same as a version, the key
  * - operations: u32 1 if there is one before, u64 before, then a u64 for each slot
+ * - totals: as sums_encode() has it
+ * - calls: u64 first, u64 last less first, each as a varint
  *
  * Sums. Blocks of a session are counted in the order of their making. A row of level 1 is written
  * when INDEX_FANOUT blocks are finished, that is, when the next one begins; one of level 2 when as
@@ -47,7 +50,7 @@
 
 #include "index.h"
 
-#define INDEX_VERSION 5U
+#define INDEX_VERSION 6U
 #define INDEX_LEVELS 3U
 #define INDEX_LENGTH_LIMIT (UINT32_C(1) << 29) /* lines are shorter */
 #define INDEX_CRC_SIZE 4U
@@ -70,6 +73,8 @@ enum index_table {
     TABLE_VERSIONS,
     TABLE_DOCUMENTS,
     TABLE_OPERATIONS,
+    TABLE_TOTALS,
+    TABLE_CALLS,
     INDEX_TABLES
 };
 
@@ -304,6 +309,11 @@ int index_sum_holding(const struct index_at *at, const struct index_stored *stor
 /* Takes bytes and records out of a row of level 1 and those above it. */
 int index_sum_lower(const struct index_txn *txn, const struct index_stored *stored,
                     uint64_t ordinal, uint64_t bytes, uint64_t records);
+
+/* ---- index_totals.c ---- */
+
+int index_sums_decode(const MDB_val *key, const MDB_val *value, struct sums *sums);
+int index_call_decode(const MDB_val *key, const MDB_val *value, struct index_call *call);
 
 /* ---- index_pages.c ---- */
 

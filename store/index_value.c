@@ -13,6 +13,7 @@ const char *const index_table_names[INDEX_TABLES] = {
     [TABLE_POINTS] = "points",       [TABLE_KEYS] = "keys",
     [TABLE_SLOTS] = "slots",         [TABLE_VERSIONS] = "versions",
     [TABLE_DOCUMENTS] = "documents", [TABLE_OPERATIONS] = "operations",
+    [TABLE_TOTALS] = "totals",       [TABLE_CALLS] = "calls",
 };
 
 /*

@@ -7,6 +7,7 @@
 #ifndef HL_JSON_BYTES_H
 #define HL_JSON_BYTES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 

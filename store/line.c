@@ -84,6 +84,8 @@ static bool parse_member(void *context, const struct json_member *member)
     }
     if (field <= FIELD_KIND)
         note_stamped(parse->line, field, member);
+    if (field >= FIELD_KIND)
+        line_usage_note(&parse->line->usage, field, member);
     return true;
 }
 

@@ -14,6 +14,7 @@
 #include "json.h"
 #include "operation.h"
 #include "store.h"
+#include "sums.h"
 
 /* More than line_stamp() puts in front of a line whose session id is the longest. */
 #define LINE_STAMP_ROOM 2048U
@@ -45,6 +46,7 @@ struct line {
     uint64_t seq;   /* if given */
     uint64_t ts_ms; /* if given, or dated */
     bool dated; /* an operation that tells its time in another field: ts_ms is stamped from it */
+    struct line_usage usage; /* of events; its ts_ms is left to the caller */
 };
 
 /*

@@ -59,6 +59,9 @@ bool field_check(enum field field, const struct json_member *member);
 /* What it must be, to stand behind its name: "must be ...". */
 const char *field_rule(enum field field);
 
+/* Keeps what the field, if it is one of them, says for the sums (sums_line.c). */
+void line_usage_note(struct line_usage *usage, enum field field, const struct json_member *member);
+
 /* The bytes of a string value inside its quotes. */
 static inline struct json_span field_inner(const struct json_member *member)
 {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "sums_batch.h"
 
 /* Tables below which a session's part is looked for, newest first. */
 #define TABLES 2
@@ -223,8 +224,12 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
         return -ENOENT;
     struct index_view *view = NULL;
     struct index_row row;
+    struct sums *sums = NULL;
     if (older) {
         row = older->row;
+        int error = sums_of_older(older, &sums);
+        if (error < 0)
+            return error;
     } else {
         int error = lookup_view(store, &view);
         if (error < 0)
@@ -233,6 +238,8 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
                    : index_session_by_number(view, number, &row);
         if (error == 0 && is_deleted(store, row.number)) /* nobody else changes the tables */
             error = -ENOENT;
+        if (error == 0)
+            error = sums_of_index(view, row.number, &sums);
         if (error < 0) {
             lookup_view_end(store, view);
             return doubt(store, error);
@@ -240,6 +247,10 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
     }
     pthread_rwlock_wrlock(&store->mem_lock);
     *session = memtable_add_session(store->table, &row);
+    if (*session)
+        memtable_take_sums(store->table, *session, sums);
+    else
+        sums_free(sums);
     pthread_rwlock_unlock(&store->mem_lock);
     if (view)
         lookup_view_end(store, view);

@@ -1,6 +1,8 @@
 /* memtable.c - see memtable.h. */
 #include "memtable.h"
+#include "mem_calls.h"
 #include "mem_documents.h"
+#include "sums.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -56,6 +58,10 @@ static void session_free(struct mem_session *session)
     free((void *)(uintptr_t)session->row.id);
     free((void *)(uintptr_t)session->row.attributes);
     mem_documents_free(session->documents);
+    sums_free(session->sums);
+    if (session->calls)
+        mem_calls_free(session->calls);
+    free(session->calls);
     free(session->id_json);
     free(session);
 }
@@ -162,8 +168,19 @@ void memtable_drop(struct memtable *table, size_t i)
     while (*link != s)
         link = &(*link)->next_by_number;
     *link = s->next_by_number;
-    table->bytes -= sizeof *s + s->row.id_len + s->row.attributes_len + 64;
+    table->bytes -= sizeof *s + s->row.id_len + s->row.attributes_len + 64 + s->calls_bytes;
+    if (s->sums)
+        table->bytes -= sums_bytes(s->sums);
     session_free(s);
+}
+
+void memtable_take_sums(struct memtable *table, struct mem_session *session, struct sums *sums)
+{
+    if (!sums)
+        return;
+    session->sums = sums;
+    session->older_calls = sums->total.calls > 0;
+    table->bytes += sums_bytes(sums);
 }
 
 struct mem_session *memtable_by_id(const struct memtable *table, const char *id, size_t len)

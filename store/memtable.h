@@ -37,6 +37,8 @@ struct mem_chunk {
 };
 
 struct mem_documents;
+struct mem_calls;
+struct sums;
 
 struct mem_session {
     struct mem_session *next_by_id, *next_by_number;
@@ -49,6 +51,7 @@ struct mem_session {
     struct mem_chunk **chunks;
     uint32_t chunk_count, chunk_capacity;
     struct mem_documents *documents; /* mem_documents.h; NULL: no operation since it was begun */
+    struct sums *sums; /* what its events come to, all of them; NULL: none yet; owned */
 
     /* The batch that is being put together; guarded by the store's append lock. Of meaning only
      * while batch equals the store's current batch number. */
@@ -65,6 +68,13 @@ struct mem_session {
     uint32_t newest_placed; /* of these, its place in the batch's list plus 1; 0: none */
     char *id_json;          /* the id as a JSON string, made on first use; owned */
     uint32_t id_json_len;
+
+    /* Of sums_batch.c, guarded by the append lock too. */
+    struct mem_calls *calls; /* mem_calls.h; NULL: no tool_call_id since it was begun; owned */
+    size_t calls_bytes;      /* of it that are in table->bytes */
+    bool older_calls;        /* an older table or the index may know more of them */
+    uint64_t stage_batch;
+    uint32_t stage[2]; /* its stages in that batch, plus 1 */
 };
 
 /* A point for root log: `line_bytes` of lines stand in the segment before the frame at `offset`. */
@@ -112,6 +122,9 @@ struct mem_session *memtable_by_id(const struct memtable *table, const char *id,
 struct mem_session *memtable_by_number(const struct memtable *table, uint32_t number);
 /* The same, of a table that may be NULL, and of none that is deleted. */
 const struct mem_session *memtable_part(const struct memtable *table, uint32_t number);
+
+/* Gives the session the sums it had before; the table owns them from now on. NULL is fine. */
+void memtable_take_sums(struct memtable *table, struct mem_session *session, struct sums *sums);
 
 /* Says that a session of the table was made since it was begun, and is in nothing older. */
 void memtable_note_created(struct memtable *table, uint32_t number);

@@ -317,9 +317,9 @@ int recover_forget(struct hl_store *store)
     store->index = NULL;
     memtable_free(store->frozen); /* of a flush that failed */
     store->frozen = NULL;
-    free(store->target.segments);
-    store->target = (struct flush_target){0};
+    flush_target_free(&store->target);
     store->flush_applied = store->flush_marks = 0;
+    store->flush_calls = false;
     memtable_free(store->table);
     store->table = table;
     return 0;
@@ -416,6 +416,9 @@ void recover_hand_over(struct hl_store *store, struct hl_store *shadow)
     store->sessions = shadow->sessions;
     store->records = shadow->records;
     store->bytes = shadow->bytes;
+    struct sums sums = store->sums;
+    store->sums = shadow->sums;
+    shadow->sums = sums;
     for (size_t i = 0; i < shadow->segments.count; i++) {
         const struct segment *from = shadow->segments.at[i];
         struct segment *to = recover_find_live(store, from->first);

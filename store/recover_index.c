@@ -41,6 +41,16 @@ static int adopt_segments(struct hl_store *store, struct index_view *view, uint6
     return 0;
 }
 
+/* What all events below the watermark come to. */
+static int adopt_sums(struct hl_store *store, struct index_view *view, struct hl_error *err)
+{
+    int error = index_get_sums(view, 0, &store->sums);
+    if (error == 0 || error == -ENOENT)
+        return 0;
+    sums_clear(&store->sums);
+    return hl_fail(err, -error, "its sums cannot be read: %s", strerror(-error));
+}
+
 int recover_adopt_index(struct hl_store *store, struct hl_error *err)
 {
     struct index_meta meta = {.next_session = 1};
@@ -51,6 +61,7 @@ int recover_adopt_index(struct hl_store *store, struct hl_error *err)
         segment->records = segment->line_bytes = 0;
         segment->sealed = i + 1 < store->segments.count;
     }
+    sums_clear(&store->sums);
     if (store->index) {
         int error = index_view_begin(store->index, &view);
         if (error < 0)
@@ -60,6 +71,8 @@ int recover_adopt_index(struct hl_store *store, struct hl_error *err)
             error = hl_fail(err, EBADMSG, "it belongs to another store");
         if (error == 0)
             error = adopt_segments(store, view, meta.watermark, err);
+        if (error == 0)
+            error = adopt_sums(store, view, err);
         index_view_end(view);
         const struct segment *at = recover_find_live(store, position_segment(meta.watermark));
         const struct segment *applied = recover_find_live(store, position_segment(meta.applying));

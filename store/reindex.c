@@ -117,8 +117,8 @@ static int take_over(struct hl_store *store, struct hl_store *shadow, struct hl_
             store->flush_error = 0;
             store->flush_applied = 0;
             store->flush_marks = 0;
-            free(store->target.segments);
-            store->target = (struct flush_target){0};
+            store->flush_calls = false;
+            flush_target_free(&store->target);
         }
         pthread_rwlock_unlock(&store->env_lock);
     }

@@ -19,8 +19,10 @@ static void pending_clear(struct replay *replay)
         if (frame->row)
             session_row_free(frame->row);
         free(frame->row);
+        sums_free(frame->carried);
     }
     replay->pending_count = 0;
+    replay->events_len = 0;
 }
 
 static int pending_apply(struct replay *replay)
@@ -40,6 +42,32 @@ static int pending_broken(struct replay *replay)
     if (replay->region_from == 0)
         replay->region_from = replay->pending[0].offset;
     pending_clear(replay);
+    return 0;
+}
+
+/* What an event adds to the sums, until its batch is whole. */
+static int keep_event(struct replay *replay, const struct scan_item *item,
+                      struct replay_frame *frame)
+{
+    struct sums_event event;
+    size_t len = 0;
+    if (replay->events_capacity - replay->events_len < SUMS_PACKED_MAX) {
+        size_t capacity = replay->events_capacity * 2 + SUMS_PACKED_MAX * 16;
+        uint8_t *more = realloc(replay->events, capacity);
+        if (!more)
+            return -ENOMEM;
+        replay->events = more;
+        replay->events_capacity = capacity;
+    }
+    uint8_t *to = replay->events + replay->events_len;
+    if (item->event) {
+        len = sums_event_len(item->event);
+        memcpy(to, item->event, len);
+    } else if (item->frame.body && sums_event_read(item->frame.body, item->frame.length, &event)) {
+        len = sums_event_pack(&event, to);
+    }
+    frame->event = len > 0 ? replay->events_len + 1 : 0;
+    replay->events_len += len;
     return 0;
 }
 
@@ -72,7 +100,7 @@ static int pending_push(struct replay *replay, const struct scan_item *item)
         memcpy(kept->body, frame->body, frame->length);
     }
     replay->pending_count++;
-    return 0;
+    return frame->type == FRAME_EVENT ? keep_event(replay, item, kept) : 0;
 }
 
 /* A whole batch stands: a region before it is closed. */
@@ -201,6 +229,9 @@ void replay_free(struct replay *replay)
     free(replay->pending);
     free(replay->regions);
     free(replay->touched);
+    free(replay->events);
+    replay->events = NULL;
+    replay->events_len = replay->events_capacity = 0;
     replay->pending = NULL;
     replay->regions = NULL;
     replay->touched = NULL;

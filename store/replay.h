@@ -43,6 +43,8 @@ struct replay {
     size_t pending_count, pending_capacity;
     struct mem_session **touched; /* by it, in order of first appearance */
     size_t touched_count, touched_capacity;
+    uint8_t *events; /* what its events add to the sums, as sums_event_pack() has it */
+    size_t events_len, events_capacity;
     uint64_t region_from; /* 0: none open */
     uint64_t next_point;
 };
@@ -52,10 +54,12 @@ struct replay_frame {
     uint64_t seq, recorded_ms;
     uint32_t offset, length, session;
     uint16_t type, flags;
-    char *body; /* of session frames, operations and drops; owned */
+    char *body;   /* of session frames, operations and drops; owned */
+    size_t event; /* of events: where in replay->events it begins, plus 1; 0: it has no sums */
 
     /* What prepare() found: */
     struct index_row *row;      /* of session frames: what the body says, or NULL; owned */
+    struct sums *carried;       /* of session frames: or NULL; owned */
     struct drop drop;           /* of drops */
     struct index_row indexed;   /* likewise, in a read-only store: what the index says (totals), */
     bool is_indexed;            /* if it knows the session */

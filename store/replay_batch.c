@@ -20,6 +20,7 @@
 #include "json.h"
 #include "line.h"
 #include "session.h"
+#include "sums_batch.h"
 
 static bool is_record(uint16_t type)
 {
@@ -74,6 +75,14 @@ static struct mem_session *add_hidden(const struct replay *replay, const struct 
     }
     pthread_rwlock_unlock(&store->mem_lock);
     return session;
+}
+
+/* Whose sums a frame adds to. What the index does not have is not in its sums either. */
+static enum sums_whom whom_of(const struct replay *replay, const struct replay_frame *frame,
+                              const struct mem_session *session)
+{
+    return frame->counts ? SUMS_FOR_SESSION
+                         : sums_whom(session, position_make(replay->segment->first, frame->offset));
 }
 
 /* A session frame of a session that is known. */
@@ -136,6 +145,15 @@ static int prepare_session(struct replay *replay, struct replay_frame *frame)
         error = replay_touch(replay, frame->target);
     if (error == 0)
         prepare_update(replay, frame, frame->target);
+    if (error == 0)
+        error = session_decode_sums(frame->body, frame->length, &frame->carried);
+    if (error == -EBADMSG) {
+        replay_damage(replay, frame->offset, "a session frame whose sums cannot be read");
+        return 0;
+    }
+    if (error == 0 && frame->carried)
+        error = sums_stage_carried(replay->store, frame->target,
+                                   whom_of(replay, frame, frame->target), frame->carried);
     return error;
 }
 
@@ -218,6 +236,13 @@ static int prepare_record(struct replay *replay, struct replay_frame *frame)
         struct fold_record record = {
             .seq = frame->seq, .line = frame->body, .length = frame->length};
         error = fold_operation(store, session, &record, false, NULL);
+        if (error < 0)
+            return error;
+    }
+    if (frame->event > 0) {
+        struct sums_event event;
+        sums_event_unpack(replay->events + frame->event - 1, &event);
+        error = sums_stage(store, session, whom_of(replay, frame, session), frame->seq, &event);
         if (error < 0)
             return error;
     }
@@ -347,6 +372,7 @@ static int publish(struct replay *replay)
             replay_drop_apply(replay, &replay->pending[i]);
     }
     if (error == 0) {
+        sums_publish(store);
         store->records += lines.records;
         store->bytes += lines.bytes;
         atomic_fetch_add(&segment->records, lines.records);
@@ -420,6 +446,7 @@ static void tell(const struct replay *replay, struct hl_news *all)
 static void take_back(struct replay *replay)
 {
     pthread_rwlock_wrlock(&replay->store->mem_lock);
+    sums_take_back(replay->store);
     for (size_t i = 0; i < replay->touched_count; i++)
         fold_take_back(replay->store, replay->touched[i]);
     pthread_rwlock_unlock(&replay->store->mem_lock);
@@ -429,6 +456,7 @@ int replay_apply(struct replay *replay)
 {
     int error = 0;
     replay->store->batch++;
+    sums_begin(replay->store);
     replay->touched_count = 0;
     for (size_t i = 0; i < replay->pending_count && error == 0; i++)
         error = prepare(replay, &replay->pending[i]);

@@ -6,16 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sums.h"
 #include "thread.h"
 
 #define SCAN_AHEAD_CHUNKS 8U
 #define CHUNK_ITEMS 2048U
 #define CHUNK_BYTES ((size_t)128 << 10) /* of bodies; the last one may be longer */
+#define CHUNK_EVENTS ((size_t)128 << 10)
 
 struct chunk {
     size_t count;
     int error; /* after the items */
     struct scan_item items[CHUNK_ITEMS];
+    size_t events_len;
+    uint8_t events[CHUNK_EVENTS];
 };
 
 struct scan_ahead {
@@ -44,14 +48,23 @@ static void chunk_free(struct chunk *chunk)
 static bool fill_chunk(struct scan *scan, struct chunk *chunk)
 {
     size_t bytes = 0;
-    while (chunk->count < CHUNK_ITEMS && bytes < CHUNK_BYTES) {
+    while (chunk->count < CHUNK_ITEMS && bytes < CHUNK_BYTES &&
+           chunk->events_len + SUMS_PACKED_MAX <= CHUNK_EVENTS) {
         struct scan_item *item = &chunk->items[chunk->count];
         chunk->error = scan_next(scan, item);
         if (chunk->error < 0)
             return false;
         const char *body = item->frame.body;
+        struct sums_event event;
         item->frame.body = NULL;
+        item->event = NULL;
         chunk->count++;
+        if (item->kind == SCAN_FRAME && item->frame.type == FRAME_EVENT &&
+            sums_event_read(body, item->frame.length, &event)) {
+            uint8_t *to = chunk->events + chunk->events_len;
+            chunk->events_len += sums_event_pack(&event, to);
+            item->event = to;
+        }
         if (item->kind == SCAN_FRAME &&
             (item->frame.type == FRAME_SESSION || item->frame.type == FRAME_OPERATION ||
              item->frame.type == FRAME_DROP || item->frame.type == FRAME_SEAL)) {
@@ -95,6 +108,7 @@ static void *scan_run(void *context)
         if (!chunk)
             break;
         chunk->count = 0;
+        chunk->events_len = 0;
         chunk->error = 0;
         more = fill_chunk(&ahead->scan, chunk);
         if (!hand_over(ahead, chunk)) {

@@ -187,10 +187,12 @@ static int encode_attribute(void *context, const char *name, size_t name_len, co
     return 0;
 }
 
-int session_encode(const struct index_row *row, char **text, size_t *len)
+static int encode(const struct index_row *row, const char *sums, size_t sums_len, char **text,
+                  size_t *len)
 {
     /* A name may grow six times, a value by a third; 512 for the rest. */
-    size_t room = JSON_ESCAPE_MAX((size_t)row->id_len) + (size_t)row->attributes_len * 8 + 512;
+    size_t room =
+        JSON_ESCAPE_MAX((size_t)row->id_len) + (size_t)row->attributes_len * 8 + sums_len + 512;
     char *out = malloc(room);
     if (!out)
         return -ENOMEM;
@@ -218,10 +220,59 @@ int session_encode(const struct index_row *row, char **text, size_t *len)
         free(out);
         return error;
     }
-    memcpy(out + encoding.used, "}}\n", 3);
+    n = encoding.used;
+    out[n++] = '}';
+    if (sums) {
+        n += (size_t)snprintf(out + n, room - n, ",\"sums\":");
+        memcpy(out + n, sums, sums_len);
+        n += sums_len;
+    }
+    memcpy(out + n, "}\n", 2);
     *text = out;
-    *len = encoding.used + 3;
+    *len = n + 2;
     return 0;
+}
+
+int session_encode(const struct index_row *row, char **text, size_t *len)
+{
+    return encode(row, NULL, 0, text, len);
+}
+
+int session_encode_sums(const struct index_row *row, const struct sums *sums, char **text,
+                        size_t *len)
+{
+    char *json = NULL;
+    size_t json_len = 0;
+    int error = sums ? sums_to_json(sums, &json, &json_len) : 0;
+    if (error == 0)
+        error = encode(row, json, json_len, text, len);
+    free(json);
+    return error;
+}
+
+static bool find_sums(void *context, const struct json_member *member)
+{
+    struct json_span *found = context;
+    if (member->key.len != 4 || memcmp(member->key.at, "sums", 4) != 0)
+        return true;
+    *found = member->value;
+    return false;
+}
+
+int session_decode_sums(const char *text, size_t len, struct sums **sums)
+{
+    struct json_span found = {NULL, 0};
+    *sums = NULL;
+    json_scan_object(text, len, find_sums, &found, NULL);
+    if (!found.at)
+        return 0;
+    struct sums *made = sums_new();
+    int error = made ? sums_from_json(found.at, found.len, made) : -ENOMEM;
+    if (error < 0)
+        sums_free(made);
+    else
+        *sums = made;
+    return error;
 }
 
 struct decoding {

@@ -15,6 +15,7 @@
 #include "core.h"
 #include "retain.h"
 #include "scheduler.h"
+#include "sums_batch.h"
 
 #define LOCK_TURNS 10000U /* of looking whether only readers hold the lock */
 
@@ -164,7 +165,9 @@ void store_free(struct hl_store *store)
     memtable_free(store->table);
     memtable_free(store->frozen);
     batch_memory_free(atomic_load(&store->batch_memory));
-    free(store->target.segments);
+    flush_target_free(&store->target);
+    sums_clear(&store->sums);
+    sums_stages_free(&store->stages);
     hl_io_close(store->io, store->logfd);
     hl_io_close(store->io, store->dirfd);
     hl_io_close(store->io, store->lockfd); /* the lock goes last */

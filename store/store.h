@@ -519,6 +519,37 @@ int hl_value_check(struct hl_value *value, const char *text, size_t len, size_t 
  * stay byte for byte. Returns its length, struct hl_value's. compact may be text itself. */
 size_t hl_value_compact(const char *text, size_t len, char *compact);
 
+/* ---- sums --------------------------------------------------------------------------------------
+ *
+ * What events come to: counters over everything that was ever appended, which dropping records does
+ * not lower. What counts as a call, and which names are kept: store/sums.h.
+ */
+
+struct hl_usage {
+    uint64_t events, errors; /* errors: those of kind Error */
+    uint64_t calls;          /* of tools; each tool_call_id of a session once */
+    uint64_t tokens_in, tokens_out, reasoning_tokens, cache_read_tokens, cache_creation_tokens;
+    int64_t cost_usd_e6;
+};
+
+struct hl_usage_of {
+    const char *name; /* NUL-terminated too */
+    size_t name_len;
+    struct hl_usage usage;
+};
+
+struct hl_sums {
+    struct hl_usage total;
+    uint64_t first_ts_ms, last_ts_ms; /* lowest and highest; of meaning if there are events */
+    size_t kind_count, tool_count;
+    const struct hl_usage_of *kinds, *tools; /* in order of first appearance */
+};
+
+/* Of a session, or of the whole store (0), deleted sessions included. *sums is one block from
+ * malloc(), the caller's to free. In time that does not depend on the number of records. -ENOENT.
+ */
+int hl_sums(struct hl_store *store, uint32_t session, struct hl_sums **sums);
+
 /* ---- commands and state ------------------------------------------------------------------------
  */
 

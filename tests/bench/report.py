@@ -1,4 +1,5 @@
 """What a run found: medians, ratios, the machine; as a table and as JSON."""
+import math
 import os
 import platform
 import statistics
@@ -84,6 +85,15 @@ def row_lines(row):
     return lines
 
 
+def cost_factor(name, first, last):
+    """By how much one operation costs more in the largest store than in the smallest; None: it is no cost of one."""
+    if not first or not last:
+        return None
+    if name.endswith("/s"):
+        return first / last
+    return last / first if name.endswith(", ms") else None
+
+
 def growth_lines(growth, others):
     if not growth:
         return []
@@ -94,6 +104,10 @@ def growth_lines(growth, others):
         if name in Grown.GOALS:
             reached = growth[sizes[-1]][name] <= Grown.GOALS[name]
             lines.append(f"    {'reached' if reached else 'MISSED ':8} at most {Grown.GOALS[name]} at the largest")
+        factor = cost_factor(name, growth[sizes[0]][name], growth[sizes[-1]][name])
+        if factor is not None and len(sizes) > 1:
+            most = math.log(int(sizes[-1])) / math.log(int(sizes[0]))
+            lines.append(f"    {'reached' if factor <= most else 'MISSED ':8} costs {factor:.2f} x as much, log n is {most:.2f} x")
     lines += [f"  {name:40}{number(value):>14}" for name, value in others.items()]
     return lines
 

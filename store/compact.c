@@ -33,6 +33,7 @@ struct compaction {
     unsigned passed_over; /* runs that could not be made, for damage */
     bool time_is_sound;
     uint32_t backup_first; /* the lowest number of a segment in backup/ */
+    uint32_t erase;        /* a session of which no byte is to stay; 0: none */
 };
 
 /* ---- a run ---- */
@@ -138,11 +139,22 @@ static int swap(struct compact_run *run)
     return error;
 }
 
+/* No copy is kept of what held the bytes of a session that is erased. */
+static int remove_sources(struct hl_store *store, const struct compact_run *run)
+{
+    int error = 0;
+    for (size_t i = 0; i < run->count && error == 0; i++)
+        error = store->io->unlink(store->io->context, store->logfd, run->sources[i]->name, 0);
+    return error == 0 ? hl_io_fsync(store->io, store->logfd) : error;
+}
+
 /* Old files that are in use by nobody but those who have them open. */
 static int set_aside(struct compaction *compaction, const struct compact_run *run)
 {
     struct hl_store *store = compaction->store;
     int error = 0;
+    if (compaction->erase)
+        return remove_sources(store, run);
     if (run->sources[0]->first < compaction->backup_first)
         compaction->backup_first = run->sources[0]->first;
     for (size_t i = 0; i < run->count && error == 0; i++)
@@ -182,6 +194,17 @@ static int replace(struct compaction *compaction, struct compact_run *run)
     segment_set_forget_replaced(&store->segments);
     compaction->result->records_dropped += patched.records;
     return set_aside(compaction, run);
+}
+
+/* Whether a segment has bytes of the session that is erased, or may have. */
+static bool is_tainted(const struct compact_run *run, uint32_t session)
+{
+    bool tainted = run->table.damaged;
+    for (uint32_t i = 0; i < run->table.count && !tainted; i++) {
+        const struct compact_frame *frame = &run->table.frames[i];
+        tainted = frame->session == session && frame->type != FRAME_DROP;
+    }
+    return tainted;
 }
 
 static bool nothing_to_drop(const struct compact_run *run)
@@ -232,13 +255,17 @@ static int compact_run_whole(struct compaction *compaction, size_t begin, size_t
     int error = run_begin(compaction, begin, end, &run);
     for (size_t i = 0; i < run.count; i++)
         before += run.sources[i]->size;
-    if (error == 0 && run.table.damaged)
+    if (error == 0 && compaction->erase && !is_tainted(&run, compaction->erase)) {
+        run_free(&run);
+        return 0;
+    }
+    if (error == 0 && run.table.damaged && !compaction->erase)
         error = -EBADMSG;
     if (error == 0)
         error = compact_move_history(&run);
     if (error == 0)
         error = compact_settle(&run);
-    if (error == 0 && nothing_to_drop(&run)) {
+    if (error == 0 && !compaction->erase && nothing_to_drop(&run)) {
         error = note_overhead(&run);
         run_free(&run);
         return error;
@@ -473,6 +500,30 @@ int hl_compact(struct hl_store *store, const struct hl_compact *what, struct hl_
     atomic_store(&store->compact_last_ms, store_now_ms(store));
     compact_plan_free(&compaction.plan);
     backup_run_free(&compaction.backup);
+    pthread_mutex_unlock(&store->compact_lock);
+    return error;
+}
+
+int compact_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
+                  struct hl_error *err)
+{
+    struct hl_compact what = {.everything = true};
+    struct hl_compacted result = {0};
+    struct compaction compaction = {
+        .store = store, .what = &what, .progress = progress, .result = &result, .erase = session};
+    pthread_mutex_lock(&store->compact_lock);
+    int error = prepare(&compaction, err);
+    for (size_t i = 0; i < compaction.plan.count && error == 0; i++) {
+        pthread_mutex_lock(&store->reindex_lock);
+        error = compact_run_whole(&compaction, i, i + 1);
+        pthread_mutex_unlock(&store->reindex_lock);
+        if (progress)
+            atomic_fetch_add(&progress->done, compaction.plan.segments[i].size);
+        if (error < 0)
+            hl_fail(err, -error, "cannot rewrite segment %x: %s", compaction.plan.segments[i].first,
+                    error == -EINTR ? "interrupted" : strerror(-error));
+    }
+    compact_plan_free(&compaction.plan);
     pthread_mutex_unlock(&store->compact_lock);
     return error;
 }

@@ -112,6 +112,11 @@ struct compact_patched {
 int compact_patch(struct hl_store *store, struct segment *segment,
                   const struct compact_table *sessions, struct compact_patched *patched);
 
+/* Rewrites every sealed segment that has bytes of a session, which is deleted, or may have (damaged
+ * bytes go too), and keeps none of the old files. */
+int compact_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
+                  struct hl_error *err);
+
 /* How much of a segment is dead, as far as can be told without reading it. */
 struct compact_segment {
     uint32_t first, last, generation;

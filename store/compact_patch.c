@@ -111,6 +111,7 @@ struct dropped {
     struct patching *patching;
     struct index_forgotten *at;
     size_t count, capacity;
+    bool any; /* entries of any kind are dropped */
     int error;
 };
 
@@ -120,7 +121,10 @@ static bool collect_dropped(void *context, const struct index_entry *entry)
     struct index_entry copy = *entry;
     if (position_segment(entry->position) > dropped->patching->segment->last)
         return false;
-    if (!entry->operation || patch_entry(dropped->patching, &copy) != INDEX_DROP)
+    if (patch_entry(dropped->patching, &copy) != INDEX_DROP)
+        return true;
+    dropped->any = true;
+    if (!entry->operation)
         return true;
     if (dropped->count == dropped->capacity) {
         size_t capacity = dropped->capacity ? dropped->capacity * 2 : 64;
@@ -148,7 +152,9 @@ static int find_dropped(struct patching *patching, const struct range *range,
     error = index_session_by_number(view, range->session, &row);
     patching->session = compact_table_find(&patching->table, range->session);
     patching->at = 0;
-    if (error == 0 && row.documents.operations > 0)
+    /* Events have no entries once they are dead, but where damage took them. */
+    bool lossy = patching->sessions && patching->sessions->damaged;
+    if (error == 0 && (row.documents.operations > 0 || lossy))
         error = index_each_from(view, range->session, range->from, collect_dropped, dropped);
     if (error == 0)
         error = dropped->error;
@@ -259,7 +265,7 @@ static int edit_droppers(struct patching *patching)
     for (size_t i = 0; i < patching->count && error == 0; i++) {
         struct dropped dropped;
         error = find_dropped(patching, &patching->ranges[i], &dropped);
-        patching->ranges[i].drops = error == 0 && dropped.count > 0;
+        patching->ranges[i].drops = error == 0 && dropped.any;
         free(dropped.at);
         if (patching->ranges[i].drops)
             error = edit_session(patching, &patching->ranges[i]);

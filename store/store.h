@@ -682,6 +682,16 @@ int hl_retain_get(struct hl_store *store, uint32_t session, struct hl_rule *rule
 int hl_retain_run(struct hl_store *store, struct hl_progress *progress, struct hl_dropped *dropped,
                   struct hl_error *err);
 
+/*
+ * Deletes a session, and leaves no byte of it in any file below DIR: segments that hold it are
+ * rewritten, index and checkpoints are made anew, files of backup/ that hold it and all of
+ * quarantine/ (which may) are removed, and it is erased from every snapshot too. -EBUSY, with
+ * nothing changed: a snapshot is in use; err names it. After any other failure the session is
+ * deleted, but bytes of it may be left: the same call with its number goes on. dropped may be NULL.
+ */
+int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
+             struct hl_dropped *dropped, struct hl_error *err);
+
 /* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
 

@@ -1,0 +1,130 @@
+/* test_erase.c - store/erase.c: no byte of the session is left in any file. */
+#include "support.h"
+
+#include <ftw.h>
+#include <unistd.h>
+
+static const char *const markers[] = {
+    "the-secret-id", "secret-payload",           "secret-document",
+    "secret-key",    "c2VjcmV0LWF0dHJpYnV0ZQ==", "secret-attribute"};
+
+static char found[T_PATH + 64];
+
+static int look(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    size_t len;
+    (void)st;
+    (void)where;
+    if (type != FTW_F)
+        return 0;
+    char *bytes = t_file_read(path, &len);
+    for (size_t i = 0; i < sizeof markers / sizeof markers[0]; i++) {
+        if (t_has(bytes, len, markers[i]))
+            snprintf(found, sizeof found, "%s in %s", markers[i], path);
+    }
+    free(bytes);
+    return 0;
+}
+
+static void nothing_is_left(const struct t_store *t)
+{
+    found[0] = 0;
+    assert_int_equal(nftw(t->dir, look, 16, FTW_PHYS), 0);
+    if (found[0])
+        fail_msg("there is %s", found);
+}
+
+static void something_is_there(const struct t_store *t)
+{
+    found[0] = 0;
+    assert_int_equal(nftw(t->dir, look, 16, FTW_PHYS), 0);
+    assert_true(found[0] != 0);
+}
+
+static void write_secrets(struct t_store *t, uint32_t session, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        t_append_format(t, session, "secret-payload %u\n", i);
+        t_append_format(
+            t, session,
+            "{\"op\":\"set\",\"key\":\"secret-key-%u\",\"value\":\"secret-document\"}\n", i % 7);
+    }
+    assert_int_equal(
+        hl_attribute_set(t->store, session, "secret-attribute", "secret-attribute", 16, 0), 0);
+}
+
+static void no_byte_is_left(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("erase");
+    struct t_store t;
+    struct hl_dropped dropped;
+    struct hl_session about;
+    size_t len, len_after;
+    t_store_init(&t);
+    t.options.history_ms = 0;
+    t_open(&t);
+    uint32_t other = t_session(&t, "other"), secret = t_session(&t, "the-secret-id");
+    for (unsigned i = 0; i < 4; i++) {
+        write_secrets(&t, secret, 50);
+        t_fill(&t, other, 200, 10, 100, &chance);
+        assert_int_equal(hl_checkpoint(t.store, NULL, &t.err), 0);
+        if (i == 1) { /* backups, with some of it */
+            struct hl_compact what = {.everything = true};
+            assert_int_equal(hl_trim(t.store, secret, 50, NULL, &t.err), 0);
+            assert_int_equal(hl_compact(t.store, &what, NULL, NULL, &t.err), 0);
+        }
+        if (i == 2)
+            assert_int_equal(hl_snapshot(t.store, "one", NULL, &t.err), 0);
+    }
+    char path[T_PATH];
+    t_path(path, t.dir, "quarantine");
+    (void)mkdir(path, 0700);
+    t_path(path, t.dir, "quarantine/some");
+    t_file_write(path, "secret-payload", 14);
+    struct hl_rule rule = {.has_count = true, .count = 100000};
+    assert_int_equal(hl_retain_set(t.store, secret, &rule, &t.err), 0);
+    char *log = t_log(t.store, other, 4096, &len);
+    something_is_there(&t);
+    if (hl_erase(t.store, secret, NULL, &dropped, &t.err) < 0)
+        fail_msg("erase: %s", t.err.text);
+    assert_true(dropped.records > 0 && dropped.bytes > 0);
+    nothing_is_left(&t);
+    assert_int_equal(hl_session_by_id(t.store, "the-secret-id", 13, &about), -ENOENT);
+    char *after = t_log(t.store, other, 4096, &len_after);
+    assert_int_equal(len, len_after);
+    assert_memory_equal(log, after, len);
+    free(after);
+    t_append(&t, other, "goes on\n");
+    t_reopen(&t);
+    nothing_is_left(&t);
+    assert_int_equal(t.warnings + t.errors, 0);
+    struct t_image image; /* and the snapshot is a store as before, but for it */
+    t_image_take(t.store, &image);
+    t_image_free(&image);
+    struct hl_options options = t.options;
+    struct hl_store *snapshot;
+    t_path(path, t.dir, "snapshots/one");
+    assert_int_equal(hl_store_open(path, &options, &snapshot, NULL, &t.err), 0);
+    t_image_take(snapshot, &image);
+    assert_int_equal(image.count, 1);
+    assert_int_equal(image.records, 600);
+    t_image_free(&image);
+    /* In use: named, and nothing is changed. */
+    assert_int_equal(hl_erase(t.store, other, NULL, NULL, &t.err), -EBUSY);
+    assert_non_null(strstr(t.err.text, "`one`"));
+    assert_int_equal(hl_session_by_number(t.store, other, &about), 0);
+    assert_int_equal(hl_store_close(snapshot), 0);
+    assert_int_equal(hl_erase(t.store, 4711, NULL, NULL, &t.err), -ENOENT);
+    free(log);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_byte_is_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

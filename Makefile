@@ -114,7 +114,7 @@ INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
 
 # ---- targets ----
 
-.PHONY: all check unit mount soak soak-crash bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
+.PHONY: all check unit mount soak soak-crash soak-power bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PROGRAMS) ## build build/hotlogfs and build/fsck.hotlogfs
@@ -175,6 +175,11 @@ soak: $(PROGRAM) ## everything at once on mounts that come and go, for MINUTES=1
 STATES ?= 5000000
 soak-crash: $(CRASH_PROGRAMS) ## recover from STATES=5000000 states that power cuts may leave (about an hour)
 	BUILD=$(BUILD) STATES=$(STATES) TIME_LIMIT=86400 tests/run -v -u test_crash_states
+
+CUTS ?= 10000
+ROUNDS ?= 1000
+soak-power: $(PROGRAM) ## CUTS=10000 power cuts below a busy mount, and ROUNDS=1000 times SIGKILL (about three hours)
+	BUILD=$(BUILD) CUTS=$(CUTS) ROUNDS=$(ROUNDS) TIME_LIMIT=86400 tests/run -v -m power_cut kill_load
 
 BENCH_SIZE := $(if $(QUICK),quick,full)
 bench: ## measure beside what people would pick instead; QUICK=1: in two minutes

@@ -1,4 +1,4 @@
-"""The load under which test_recover.sh kills the daemon, and the check of what must be there after.
+"""The load under which test_kill_load.sh kills the daemon, and the check of what must be there after.
 
     crash_load.py load MOUNT JOURNAL PID    writes until PID is killed, by this program, at a random moment
     crash_load.py check MOUNT JOURNAL       after a remount: what was acknowledged is there, in order, once

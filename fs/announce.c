@@ -89,6 +89,19 @@ void announcer_news(struct announcer *announcer, const struct hl_news *news)
     pthread_mutex_unlock(&announcer->lock);
 }
 
+void announcer_gone(struct announcer *announcer, const struct hl_session *session)
+{
+    char name[NODE_NAME_MAX + 1];
+
+    if (name_encode(session->id, session->id_len, name) == 0)
+        return;
+    pthread_mutex_lock(&announcer->lock);
+    if (announcer->running && !announcer->stopping &&
+        news_queue_gone(announcer->queue, session->number, name) && announcer->idle)
+        pthread_cond_signal(&announcer->wake);
+    pthread_mutex_unlock(&announcer->lock);
+}
+
 static bool anything_waits(struct announcer *announcer)
 {
     uint64_t waiting, skipped;
@@ -130,6 +143,10 @@ static bool find_names(struct hl_store *store, struct order *order)
     struct hl_session session;
     struct hl_document document;
 
+    if (order->item.kind == NEWS_GONE) {
+        snprintf(order->name, sizeof order->name, "%s", order->item.name);
+        return true;
+    }
     if (hl_session_by_number(store, order->item.session, &session) < 0 ||
         name_encode(session.id, session.id_len, order->name) == 0)
         return false;
@@ -293,6 +310,11 @@ bool announcer_sent(struct announcer *announcer, fuse_req_t req)
 bool announcer_hides(struct announcer *announcer, fuse_req_t req, const struct node *node)
 {
     return teller_hides(announcer->teller, req, node);
+}
+
+bool announcer_ends(struct announcer *announcer, const char *name, struct node *node)
+{
+    return teller_ends(announcer->teller, name, node);
 }
 
 bool announcer_makes(struct announcer *announcer, fuse_req_t req, const struct node *node)

@@ -34,6 +34,8 @@ void announcer_start(struct announcer *announcer, bool seen, dev_t device);
 void announcer_stop(struct announcer *announcer, bool ended);
 void announcer_free(struct announcer *announcer);
 
+/* A session was deleted, but not through the mount. */
+void announcer_gone(struct announcer *announcer, const struct hl_session *session);
 /* Something is there to be told. Cheap; from any thread. */
 void announcer_news(struct announcer *announcer, const struct hl_news *news);
 
@@ -60,6 +62,9 @@ int announcer_document(struct announcer *announcer, const struct node *directory
  * overtaken is not. */
 bool announcer_tells(struct announcer *announcer, enum hl_change change, struct node *node);
 
+/* Whether the name in sessions/ is that of the session that is to be told to be gone: *node. */
+bool announcer_ends(struct announcer *announcer, const char *name, struct node *node);
+
 /* The members "announcing" and "announcements_…" of .status. */
 void announcer_status(struct announcer *announcer, struct json_writer *writer);
 
@@ -69,13 +74,15 @@ void announcer_status(struct announcer *announcer, struct json_writer *writer);
 struct news_queue;
 
 /* One thing to tell. */
-enum news_kind { NEWS_SESSION, NEWS_RECORD, NEWS_DOCUMENT };
+enum news_kind { NEWS_SESSION, NEWS_RECORD, NEWS_DOCUMENT, NEWS_GONE };
 struct news_item {
-    enum news_kind kind; /* of a session that it was made, of a record too */
+    enum news_kind
+        kind; /* of a session that it was made, or is gone; of a record that it was made */
     uint32_t session;
     uint64_t number;        /* a record's seq, a document's number */
     enum hl_change change;  /* of a document */
     _Atomic bool overtaken; /* the document was changed by files since, of which the kernel told */
+    char name[NODE_NAME_MAX + 1]; /* of a session that is gone */
 };
 #define NEWS_TAKEN_MAX 32 /* items taken and not told yet */
 
@@ -84,6 +91,8 @@ void news_queue_free(struct news_queue *queue);
 /* Adds news, and skips the oldest beyond what may wait. Returns whether there was nothing before.
  */
 bool news_queue_add(struct news_queue *queue, const struct hl_news *news);
+/* Adds that a session of that name is gone. Returns as news_queue_add(). */
+bool news_queue_gone(struct news_queue *queue, uint32_t session, const char *name);
 /* Takes the oldest. False: there is none. Calls the store; with none of the caller's locks held.
  * What was taken stays where it is until news_queue_told(), since it may be overtaken. */
 bool news_queue_take(struct news_queue *queue, struct hl_store *store, struct news_item *item);

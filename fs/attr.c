@@ -260,7 +260,7 @@ void fs_attr_record(struct fs *fs, const struct hl_session *session, const struc
     fs_attr_begin(attr, &node, S_IFREG | fs_file_mode(NODE_RECORD, session->mode),
                   fs_owner(fs, session), session->gid, record->ts_ms);
     fs_attr_size(attr, record->length);
-    attr->attr_keep = attr->entry_keep = fs->keep;
+    attr->attr_keep = attr->entry_keep = notify_thin(session) ? DIRECTORY_KEEP : fs->keep;
 }
 
 static int attr_range(struct fs *fs, const struct node *node, const struct hl_session *session,

@@ -92,6 +92,12 @@ static const struct command_type commands[] = {
      run_reindex},
     {"undo", "SESSION [COUNT]", "takes back the session's last operations not undone yet",
      undo_run},
+    {"trim", "SESSION SEQ", "drops the session's events below SEQ", trim_run},
+    {"delete", "SESSION", "drops a session with all that it has", delete_run},
+    {"compact", "[SESSION|all]",
+     "takes the room that dropped records had, in all segments or those "
+     "that hold some of the session",
+     compact_run},
     {"snapshot", "NAME", "makes a consistent copy of the store in snapshots/NAME", run_snapshot},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
@@ -174,7 +180,7 @@ int command_run(struct fs *fs, const struct command *command, struct hl_progress
     if (atomic_load(&progress->cancel))
         return hl_fail(err, EINTR, "interrupted before it began");
     int result = command->type->run(fs, command->text + command->arguments, progress, members, err);
-    if (result == -EINTR)
+    if (result == -EINTR && !strchr(err->text, ';')) /* it does not say what was done */
         return hl_fail(err, EINTR, "interrupted; nothing was changed");
     return result;
 }

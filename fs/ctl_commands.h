@@ -45,6 +45,16 @@ int argument_session(struct fs *fs, const char *word, struct hl_session *session
 int undo_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
              struct text *members, struct hl_error *err);
 
+/* ---- ctl_keep.c; likewise ---------------------------------------------------------------------
+ */
+
+int trim_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+             struct text *members, struct hl_error *err);
+int delete_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+               struct text *members, struct hl_error *err);
+int compact_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+                struct text *members, struct hl_error *err);
+
 /* ---- ctl_commands.c, again --------------------------------------------------------------------
  */
 

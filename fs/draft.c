@@ -327,3 +327,13 @@ void draft_note_write(struct fs *fs, struct draft *draft, pid_t who)
     draft->changed_ms = fs_now_ms();
     draft->told = false;
 }
+
+void drafts_forget(struct fs *fs, uint32_t session)
+{
+    struct draft *draft;
+
+    drafts_lock(fs, session);
+    while ((draft = draft_next_scratch(fs, session, 0)) != NULL)
+        draft_remove(fs, draft, DRAFT_REMOVED);
+    drafts_unlock(fs, session);
+}

@@ -66,6 +66,8 @@ void drafts_free(struct fs *fs); /* with all that is left in them; NULL in fs->d
 void drafts_lock(struct fs *fs, uint32_t session);
 void drafts_unlock(struct fs *fs, uint32_t session);
 uint64_t drafts_scratch_files(struct drafts *drafts);
+/* The session is gone: so are its scratch files, but for those who have them open. */
+void drafts_forget(struct fs *fs, uint32_t session);
 
 /* ---- with the session's lock held -------------------------------------------------------------
  */

@@ -109,7 +109,7 @@ static enum outcome put_aside(struct follow *follow, struct waiting *waiting, ui
     enum outcome outcome = WAITS;
 
     pthread_mutex_lock(&follow->lock);
-    if (follow->stopping) {
+    if (follow->stopping || waiting->follower->of->gone) {
         outcome = ENDED;
         follow_set_told(follow, waiting->follower);
     } else if (waiting->interrupted)
@@ -132,7 +132,7 @@ static uint64_t count_of_news(struct follow *follow, struct follower *follower, 
 {
     pthread_mutex_lock(&follow->lock);
     uint64_t seen = follower->of->news;
-    *ended = follow->stopping;
+    *ended = follow->stopping || follower->of->gone;
     if (*ended)
         follow_set_told(follow, follower);
     pthread_mutex_unlock(&follow->lock);
@@ -231,7 +231,7 @@ static unsigned follower_poll(struct fs *fs, struct handle *base, struct fuse_po
         poll = old;
         (void)follow_start_waker(follow); /* without it the next read or poll tries again */
     }
-    bool ended = follow->stopping;
+    bool ended = follow->stopping || follower->of->gone;
     pthread_mutex_unlock(&follow->lock);
     follow_drop_poll(poll);
     if (ended)

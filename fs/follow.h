@@ -31,6 +31,9 @@ void follow_learn_limit(struct follow *follow);
 /* Records came to a session. Cheap; from any thread. */
 void follow_news(struct follow *follow, uint32_t session);
 
+/* The session is gone: its files end. Likewise. */
+void follow_gone(struct follow *follow, uint32_t session);
+
 size_t follow_count(struct follow *follow); /* open handles */
 
 /* 0 and *handle, or a negative errno. */

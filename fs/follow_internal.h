@@ -50,6 +50,7 @@ struct follower {
 struct followed {
     uint32_t session;
     uint64_t news;
+    bool gone;    /* the session was deleted */
     bool pending; /* in the list of those with news that is not dealt with */
     size_t waiting, polls;
     struct follower *followers;

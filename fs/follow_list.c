@@ -91,6 +91,19 @@ void follow_news(struct follow *follow, uint32_t session)
     pthread_mutex_unlock(&follow->lock);
 }
 
+void follow_gone(struct follow *follow, uint32_t session)
+{
+    pthread_mutex_lock(&follow->lock);
+    struct followed *followed = *follow_find(follow, session);
+    if (followed) {
+        followed->gone = true;
+        followed->news++;
+        if (followed->waiting + followed->polls > 0)
+            follow_set_pending(follow, followed);
+    }
+    pthread_mutex_unlock(&follow->lock);
+}
+
 void follow_drop_poll(struct fuse_pollhandle *poll)
 {
     if (poll)

@@ -140,8 +140,11 @@ static void deal_with(struct follow *follow, struct followed *followed)
         struct waiting *waiting = taken;
         struct follower *follower = waiting->follower;
         taken = waiting->next;
+        bool gone = follower->of->gone;
         pthread_mutex_unlock(&follow->lock);
-        bool served = serve(follow, waiting, &block);
+        if (gone)
+            follow_answer(waiting, NULL, 0);
+        bool served = gone || serve(follow, waiting, &block);
         pthread_mutex_lock(&follow->lock);
         if (!served) {
             /* If there was news meanwhile the session is pending again. */

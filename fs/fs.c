@@ -206,6 +206,16 @@ void fs_news(void *context, const struct hl_news *news)
 
     if (!fs)
         return;
+    if (news->deleted)
+        dropped_forget(fs->dropped, news->session);
+    else if (news->dropped_records > 0 &&
+             !dropped_add(fs->dropped, news->session, news->dropped_bytes))
+        fs_log(HL_ERROR, "no memory to remember that records were dropped: open logs of their "
+                         "session may be read from a wrong place");
+    if (news->session != 0 && (news->deleted || news->dropped_records > 0))
+        notify_dropped(fs, news);
+    if (news->deleted)
+        follow_gone(fs->follow, news->session);
     if (news->records > 0)
         follow_news(fs->follow, news->session);
     announcer_news(fs->announcer, news);

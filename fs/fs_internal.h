@@ -267,7 +267,7 @@ int session_make(struct fs *fs, const struct node *parent, const char *name, uid
                  mode_t mode, struct hl_session *session);
 /* setattr on any node; flags are FUSE_SET_ATTR_*. */
 int node_change(struct fs *fs, const struct node *node, const struct stat *wanted, int flags);
-/* What rmdir(2) of a name says: never 0. */
+/* What rmdir(2) of a name does; -ENOTEMPTY: the session has records or documents. */
 int session_remove(struct fs *fs, const struct node *parent, const char *name);
 
 /* ---- views.c: history/, archive/, at/ -----------------------------------------------------------
@@ -343,6 +343,14 @@ void notifier_free(struct notifier *notifier);
 /* Has the kernel ask again for the attributes of a session's files, records and ranges; by and by,
  * from another thread. */
 void notify_session(struct fs *fs, const struct hl_session *session);
+/* The same for records that were dropped, or all of a session that is gone, as news said; may be
+ * called with locks of the store held. What is in memory for a session that is gone goes too. */
+void notify_dropped(struct fs *fs, const struct hl_news *news);
+/* Waits until that is done for all that there was news of, or until *cancel. */
+void notify_wait(struct fs *fs, const _Atomic bool *cancel);
+/* Whether a session's seqs lie so far apart that the kernel is not to keep its records for long:
+ * when they are dropped there would be too many seqs to invalidate. */
+bool notify_thin(const struct hl_session *session);
 
 /* ---- ctl.c ------------------------------------------------------------------------------------
  */

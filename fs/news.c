@@ -13,7 +13,9 @@
  */
 #include "announce.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct range {
     uint64_t serial; /* tells whether the oldest is still the one that was looked at */
@@ -24,6 +26,7 @@ struct range {
     uint64_t skip;     /* as many of its oldest records are not told; only if it has gaps */
     uint64_t document; /* not 0: no range, but a change of the document with this number */
     enum hl_change change;
+    char *gone; /* not NULL: no range, but the end of the session that had this name */
 };
 
 struct news_queue {
@@ -47,15 +50,6 @@ struct news_queue *news_queue_new(size_t most)
     return queue;
 }
 
-void news_queue_free(struct news_queue *queue)
-{
-    if (!queue)
-        return;
-    pthread_mutex_destroy(&queue->lock);
-    free(queue->ring);
-    free(queue);
-}
-
 static struct range *at(struct news_queue *queue, size_t n)
 {
     return &queue->ring[(queue->begin + n) & (queue->capacity - 1)];
@@ -63,7 +57,7 @@ static struct range *at(struct news_queue *queue, size_t n)
 
 static uint64_t units(const struct range *range)
 {
-    return range->records + range->made + (range->document != 0);
+    return range->records + range->made + (range->document != 0) + (range->gone != NULL);
 }
 
 static bool has_gaps(const struct range *range)
@@ -74,8 +68,20 @@ static bool has_gaps(const struct range *range)
 static void drop_first(struct news_queue *queue)
 {
     queue->documents -= at(queue, 0)->document != 0;
+    free(at(queue, 0)->gone);
     queue->begin = (queue->begin + 1) & (queue->capacity - 1);
     queue->count--;
+}
+
+void news_queue_free(struct news_queue *queue)
+{
+    if (!queue)
+        return;
+    while (queue->count > 0)
+        drop_first(queue);
+    pthread_mutex_destroy(&queue->lock);
+    free(queue->ring);
+    free(queue);
 }
 
 /* Skips that many of the oldest. */
@@ -126,8 +132,8 @@ static bool extend(struct news_queue *queue, const struct hl_news *news)
 {
     struct range *range = queue->count > 0 ? at(queue, queue->count - 1) : NULL;
 
-    if (!range || news->created || range->session != news->session || range->records == 0 ||
-        range->last + 1 != news->first || has_gaps(range) ||
+    if (!range || news->created || range->gone || range->session != news->session ||
+        range->records == 0 || range->last + 1 != news->first || has_gaps(range) ||
         news->last - news->first + 1 != news->records)
         return false;
     range->last = news->last;
@@ -140,6 +146,7 @@ static void push(struct news_queue *queue, const struct range *range)
 {
     if (!grow(queue)) {
         queue->skipped += units(range);
+        free(range->gone);
         return;
     }
     struct range *added = at(queue, queue->count++);
@@ -223,6 +230,23 @@ bool news_queue_add(struct news_queue *queue, const struct hl_news *news)
     return empty;
 }
 
+bool news_queue_gone(struct news_queue *queue, uint32_t session, const char *name)
+{
+    struct range range = {.session = session, .gone = strdup(name)};
+
+    pthread_mutex_lock(&queue->lock);
+    bool empty = queue->waiting == 0;
+    if (range.gone)
+        push(queue, &range);
+    else
+        queue->skipped++;
+    if (queue->waiting > queue->most)
+        skip(queue, queue->waiting - queue->most);
+    empty = empty && queue->waiting > 0;
+    pthread_mutex_unlock(&queue->lock);
+    return empty;
+}
+
 /* ---- taking -----------------------------------------------------------------------------------
  */
 
@@ -268,7 +292,22 @@ static void advance(struct news_queue *queue, struct range *range, uint64_t seq)
         drop_first(queue);
 }
 
-/* Looks at the oldest entry that says anything. A change of a document is taken at once: *taken. */
+/* Takes a change of a document, or the end of a session. The lock is held. */
+static void take_event(struct news_queue *queue, const struct range *range, struct news_item *item)
+{
+    item->kind = range->gone ? NEWS_GONE : NEWS_DOCUMENT;
+    item->session = range->session;
+    item->number = range->document;
+    item->change = range->change;
+    atomic_store(&item->overtaken, false);
+    if (range->gone)
+        snprintf(item->name, sizeof item->name, "%s", range->gone);
+    queue->taken[queue->taken_count++] = item;
+    queue->waiting--;
+    drop_first(queue);
+}
+
+/* Looks at the oldest entry that says anything. What is no range is taken at once: *taken. */
 static bool look_at_first(struct news_queue *queue, struct range *range, struct news_item *item,
                           bool *taken)
 {
@@ -278,17 +317,9 @@ static bool look_at_first(struct news_queue *queue, struct range *range, struct 
     bool any = queue->count > 0 && queue->taken_count < NEWS_TAKEN_MAX;
     if (any)
         *range = *at(queue, 0);
-    *taken = any && range->document != 0;
-    if (*taken) {
-        item->kind = NEWS_DOCUMENT;
-        item->session = range->session;
-        item->number = range->document;
-        item->change = range->change;
-        atomic_store(&item->overtaken, false);
-        queue->taken[queue->taken_count++] = item;
-        queue->waiting--;
-        drop_first(queue);
-    }
+    *taken = any && (range->document != 0 || range->gone);
+    if (*taken)
+        take_event(queue, range, item);
     pthread_mutex_unlock(&queue->lock);
     return any;
 }

@@ -1,5 +1,6 @@
 /*
- * notify.c - tells the kernel that attributes it caches are old.
+ * notify.c - tells the kernel that attributes it caches are old: of sessions whose bits changed, of
+ * records that were dropped, of sessions that are gone.
  *
  * When the bits or the owner of a session change, so do those of all its files, whose attributes
  * the kernel may keep for ever. So each inode that it may know of the session is invalidated: the
@@ -16,17 +17,23 @@
  * dropped for good needs it no more than this: with its attributes old, the kernel asks for it, and
  * where it is answered ESTALE, it looks the name up again.
  */
-#include "fs_internal.h"
+#include "draft.h"
 
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define AT_A_TIME 512
+#define LOOK_MS 100
+
+/* Seqs of records that are invalidated beyond those that there are or were: see notify_thin(). */
+#define SEQS_BEYOND 65536U
 
 struct notice {
     struct notice *next;
     uint32_t session;
+    enum notice_kind { BITS_CHANGED, RECORDS_DROPPED, SESSION_GONE } kind;
+    uint64_t first, last, records; /* of what was dropped */
 };
 
 struct notifier {
@@ -34,7 +41,9 @@ struct notifier {
     pthread_mutex_t lock; /* guards all below; a leaf */
     pthread_cond_t wake;
     struct notice *first, *last;
-    void *waiting; /* those from first to last, as a tree by session */
+    void *waiting; /* those of changed bits from first to last, as a tree by session */
+    pthread_cond_t through;
+    uint64_t taken, done; /* how many notices were */
     bool started, stopping;
     pthread_t thread;
 };
@@ -47,6 +56,7 @@ struct notifier *notifier_new(struct fs *fs)
     notifier->fs = fs;
     pthread_mutex_init(&notifier->lock, NULL);
     pthread_cond_init(&notifier->wake, NULL);
+    pthread_cond_init(&notifier->through, NULL);
     return notifier;
 }
 
@@ -137,6 +147,62 @@ static void drop_records(struct notifier *notifier, uint32_t session)
     }
 }
 
+bool notify_thin(const struct hl_session *session)
+{
+    return session->records > 0 &&
+           session->last_seq - session->first_seq >= 4 * session->records + SEQS_BEYOND;
+}
+
+/* Of the seqs that were dropped; in a thin session the kernel was told not to keep records. */
+static void drop_seqs(struct notifier *notifier, const struct notice *notice)
+{
+    struct node node = {.kind = NODE_RECORD, .session = notice->session, .a = notice->first};
+    struct hl_session session = {.records = 0};
+    uint64_t id, last = notice->last;
+
+    hl_session_by_number(notifier->fs->store, notice->session, &session);
+    uint64_t most = 4 * (notice->records + session.records) + SEQS_BEYOND;
+    if (last < notice->first)
+        return;
+    if (last - notice->first > most)
+        last = notice->first + most;
+    for (; node.a <= last && !(node.a % AT_A_TIME == 0 && is_stopping(notifier)); node.a++) {
+        if (!node_to_id(&node, &id))
+            break; /* this one and those above are in the table */
+        drop_inode(notifier->fs, id);
+    }
+}
+
+static void drop_directories(struct fs *fs, uint32_t session)
+{
+    static const enum node_kind kinds[] = {NODE_SESSION, NODE_FOLLOW, NODE_AT};
+    uint64_t id;
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct node node = {.kind = kinds[i], .session = session};
+        if (node_to_id(&node, &id))
+            drop_inode(fs, id);
+    }
+}
+
+static void deal_with(struct notifier *notifier, const struct notice *notice)
+{
+    struct fs *fs = notifier->fs;
+
+    if (fs->session && notice->kind != RECORDS_DROPPED)
+        drop_fixed(fs, notice->session);
+    if (fs->session)
+        drop_in_table(fs, notice->session);
+    if (fs->session && notice->kind == BITS_CHANGED)
+        drop_records(notifier, notice->session);
+    if (fs->session && notice->kind != BITS_CHANGED)
+        drop_seqs(notifier, notice);
+    if (fs->session && notice->kind == SESSION_GONE)
+        drop_directories(fs, notice->session);
+    if (notice->kind == SESSION_GONE)
+        drafts_forget(fs, notice->session);
+}
+
 /* ---- the thread -------------------------------------------------------------------------------
  */
 
@@ -149,7 +215,8 @@ static struct notice *take(struct notifier *notifier)
         notifier->first = notice->next;
         if (!notifier->first)
             notifier->last = NULL;
-        tdelete(notice, &notifier->waiting, compare);
+        if (notice->kind == BITS_CHANGED)
+            tdelete(notice, &notifier->waiting, compare);
     }
     return notice;
 }
@@ -166,24 +233,26 @@ static void *run(void *context)
             continue;
         }
         pthread_mutex_unlock(&notifier->lock);
-        drop_fixed(notifier->fs, notice->session);
-        drop_in_table(notifier->fs, notice->session);
-        drop_records(notifier, notice->session);
+        deal_with(notifier, notice);
         free(notice);
         pthread_mutex_lock(&notifier->lock);
+        notifier->done++;
+        pthread_cond_broadcast(&notifier->through);
     }
     pthread_mutex_unlock(&notifier->lock);
     return NULL;
 }
 
-/* Puts the notice into the queue, unless one for the session waits there. False: it is not taken.
- */
+/* Puts the notice into the queue, unless one of changed bits of the session waits there. False: it
+ * is not taken. */
 static bool add(struct notifier *notifier, struct notice *notice)
 {
-    struct notice **found = tsearch(notice, &notifier->waiting, compare);
+    struct notice **found =
+        notice->kind == BITS_CHANGED ? tsearch(notice, &notifier->waiting, compare) : &notice;
 
     if (!found || *found != notice)
         return false;
+    notifier->taken++;
     if (notifier->last)
         notifier->last->next = notice;
     else
@@ -213,17 +282,51 @@ static void enqueue(struct notifier *notifier, struct notice *notice)
                strerror(-result));
 }
 
-void notify_session(struct fs *fs, const struct hl_session *session)
+static void notify(struct fs *fs, const struct notice *notice)
 {
-    if (!fs->session)
-        return;
-    struct notice *notice = calloc(1, sizeof *notice);
-    if (!notice) {
+    struct notice *made = malloc(sizeof *made);
+
+    if (!made) {
         fs_log(HL_WARNING, "no memory to invalidate the kernel's caches");
         return;
     }
-    notice->session = session->number;
-    enqueue(fs->notifier, notice);
+    *made = *notice;
+    made->next = NULL;
+    enqueue(fs->notifier, made);
+}
+
+void notify_session(struct fs *fs, const struct hl_session *session)
+{
+    if (fs->session)
+        notify(fs, &(struct notice){.session = session->number});
+}
+
+void notify_dropped(struct fs *fs, const struct hl_news *news)
+{
+    notify(fs, &(struct notice){.session = news->session,
+                                .kind = news->deleted ? SESSION_GONE : RECORDS_DROPPED,
+                                .first = news->dropped_first,
+                                .last = news->dropped_last,
+                                .records = news->dropped_records});
+}
+
+void notify_wait(struct fs *fs, const _Atomic bool *cancel)
+{
+    struct notifier *notifier = fs->notifier;
+
+    pthread_mutex_lock(&notifier->lock);
+    uint64_t taken = notifier->taken;
+    while (notifier->done < taken && !notifier->stopping && !atomic_load(cancel)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += LOOK_MS * 1000000L; /* whether it is cancelled */
+        if (until.tv_nsec >= 1000000000L) {
+            until.tv_nsec -= 1000000000L;
+            until.tv_sec++;
+        }
+        pthread_cond_timedwait(&notifier->through, &notifier->lock, &until);
+    }
+    pthread_mutex_unlock(&notifier->lock);
 }
 
 void notifier_free(struct notifier *notifier)
@@ -233,12 +336,14 @@ void notifier_free(struct notifier *notifier)
     pthread_mutex_lock(&notifier->lock);
     notifier->stopping = true;
     pthread_cond_signal(&notifier->wake);
+    pthread_cond_broadcast(&notifier->through);
     bool started = notifier->started;
     pthread_mutex_unlock(&notifier->lock);
     if (started)
         pthread_join(notifier->thread, NULL);
     for (struct notice *notice = take(notifier); notice; notice = take(notifier))
         free(notice);
+    pthread_cond_destroy(&notifier->through);
     pthread_cond_destroy(&notifier->wake);
     pthread_mutex_destroy(&notifier->lock);
     free(notifier);

@@ -143,6 +143,9 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         announced_lookup(req, &directory);
         return;
     }
+    if (result == 0 && directory.kind == NODE_SESSIONS && announcer_sent(fs->announcer, req) &&
+        announced_end(req, name))
+        return;
     if (result == 0)
         result = fs_resolve(fs, &directory, name, &node);
     if (result == -ENOENT && directory.kind == NODE_STATE)

@@ -39,6 +39,9 @@ void announced_mkdir(fuse_req_t req, const struct node *directory, const char *n
 void announced_create(fuse_req_t req, const struct node *directory, const char *name,
                       struct fuse_file_info *fi);
 void announced_open(fuse_req_t req, const struct node *node, struct fuse_file_info *fi);
+/* Whether a name in sessions/ was answered: it is that of a session to be told to be gone. */
+bool announced_end(fuse_req_t req, const char *name);
+void announced_rmdir(fuse_req_t req, const struct node *directory, const char *name);
 void announced_unlink(fuse_req_t req, const struct node *directory, const char *name);
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);

@@ -139,3 +139,38 @@ void announced_unlink(fuse_req_t req, const struct node *directory, const char *
     fuse_reply_err(req,
                    is_told(fs_of(req), directory, name, HL_DOCUMENT_DELETED, &told) ? 0 : ENOENT);
 }
+
+/* Not if the name is another session's by now, which the kernel may have told of. */
+static bool is_ended(struct fs *fs, const char *name, struct node *node)
+{
+    const struct node sessions = {.kind = NODE_SESSIONS};
+    struct node other;
+
+    return announcer_ends(fs->announcer, name, node) &&
+           fs_resolve(fs, &sessions, name, &other) == -ENOENT;
+}
+
+bool announced_end(fuse_req_t req, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct fuse_entry_param entry;
+    struct fs_attr attr;
+    struct node node;
+
+    if (!is_ended(fs, name, &node))
+        return false;
+    fs_attr_begin(&attr, &node, S_IFDIR | 0700, fs->uid, fs->gid, fs_now_ms());
+    if (entry_from_attr(fs, &node, &attr, &entry) < 0)
+        return false;
+    if (fuse_reply_entry(req, &entry) != 0)
+        fs_forget(fs, entry.ino, 1);
+    return true;
+}
+
+void announced_rmdir(fuse_req_t req, const struct node *directory, const char *name)
+{
+    struct node node;
+    bool told = directory->kind == NODE_SESSIONS && is_ended(fs_of(req), name, &node);
+
+    fuse_reply_err(req, told ? 0 : ENOENT);
+}

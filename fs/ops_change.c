@@ -56,13 +56,17 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct node directory;
 
     int result = fs_node(fs, parent, &directory);
+    if (result == 0 && announcer_sent(fs->announcer, req)) {
+        announced_rmdir(req, &directory, name);
+        return;
+    }
     if (result == 0 && directory.kind == NODE_ARCHIVES) {
         reply_changed(req, archive_remove(fs, &directory, name));
         return;
     }
     if (result == 0)
         result = session_remove(fs, &directory, name);
-    reply_result(req, result);
+    reply_changed(req, result);
 }
 
 /* ---- files ------------------------------------------------------------------------------------

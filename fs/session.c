@@ -93,7 +93,6 @@ int node_change(struct fs *fs, const struct node *node, const struct stat *wante
 int session_remove(struct fs *fs, const struct node *parent, const char *name)
 {
     struct node node;
-    struct hl_session session;
 
     if (fs->options->read_only)
         return -EROFS;
@@ -102,9 +101,8 @@ int session_remove(struct fs *fs, const struct node *parent, const char *name)
         return result;
     if (node.kind != NODE_SESSION)
         return -EPERM;
-    result = hl_session_by_number(fs->store, node.session, &session);
-    if (result < 0)
-        return result;
-    /* An empty one too goes only by command: its number, owner and attributes are in the log. */
-    return session.records > 0 ? -ENOTEMPTY : -EPERM;
+    result = hl_remove_empty(fs->store, node.session, NULL);
+    if (result == 0)
+        atomic_store(&fs->sessions_changed_ms, fs_now_ms());
+    return result;
 }

@@ -46,6 +46,7 @@ struct teller {
     bool hiding; /* `item` is denied to the thread until it makes it */
     struct node item;
     const struct news_item *document; /* whose turn it is; NULL: none */
+    const struct news_item *gone;     /* likewise, a session */
     pthread_t thread;
 };
 
@@ -172,6 +173,24 @@ static int tell_session(struct teller *teller, int mount, uint32_t session, cons
     return error;
 }
 
+/* Removes the name, for which the request handlers answer as long as no other session has it. */
+static int tell_gone(struct teller *teller, int mount, const struct order *order)
+{
+    int sessions = open_below(mount, "sessions", O_PATH | O_DIRECTORY);
+
+    if (sessions < 0)
+        return errno;
+    pthread_mutex_lock(&teller->lock);
+    teller->gone = &order->item;
+    pthread_mutex_unlock(&teller->lock);
+    int error = unlinkat(sessions, order->name, AT_REMOVEDIR) != 0 ? errno : 0;
+    pthread_mutex_lock(&teller->lock);
+    teller->gone = NULL;
+    pthread_mutex_unlock(&teller->lock);
+    let_go(sessions);
+    return error;
+}
+
 static void set_document(struct teller *teller, const struct news_item *document)
 {
     pthread_mutex_lock(&teller->lock);
@@ -276,6 +295,8 @@ static void perform(struct teller *teller, struct turn *turn)
         int error;
         if (order->item.kind == NEWS_SESSION) {
             error = tell_session(teller, mount, order->item.session, order->name);
+        } else if (order->item.kind == NEWS_GONE) {
+            error = tell_gone(teller, mount, order);
         } else {
             struct told *directory = directory_of(told, &told_count, mount, order);
             error = directory ? tell_in(teller, directory, order) : errno;
@@ -441,6 +462,17 @@ int teller_document(struct teller *teller, const struct node *directory, struct 
     }
     pthread_mutex_unlock(&teller->lock);
     return result;
+}
+
+bool teller_ends(struct teller *teller, const char *name, struct node *node)
+{
+    pthread_mutex_lock(&teller->lock);
+    const struct news_item *item = teller->gone;
+    bool ends = item && strcmp(item->name, name) == 0;
+    if (ends)
+        *node = (struct node){.kind = NODE_SESSION, .session = item->session};
+    pthread_mutex_unlock(&teller->lock);
+    return ends;
 }
 
 bool teller_tells(struct teller *teller, enum hl_change change, struct node *node)

@@ -53,6 +53,7 @@ bool teller_sent(struct teller *teller, fuse_req_t req);
 bool teller_hides(struct teller *teller, fuse_req_t req, const struct node *node);
 bool teller_makes(struct teller *teller, fuse_req_t req, const struct node *node);
 int teller_document(struct teller *teller, const struct node *directory, struct node *node);
+bool teller_ends(struct teller *teller, const char *name, struct node *node);
 bool teller_tells(struct teller *teller, enum hl_change change, struct node *node);
 
 #endif

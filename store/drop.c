@@ -114,38 +114,43 @@ static int decide(const struct index_row *row, enum wanted wanted, uint64_t belo
     return 0;
 }
 
-static void give_news(struct hl_store *store, uint32_t session, const struct drop *drop,
+static void give_news(struct hl_store *store, struct hl_news *news,
                       const struct hl_dropped *dropped)
 {
     const struct hl_options *options = &store->options;
-    struct hl_news news = {.session = session,
-                           .deleted = drop->kind == DROP_DELETE,
-                           .dropped_records = dropped->records,
-                           .dropped_bytes = dropped->bytes};
-    if (options->news && (news.deleted || news.dropped_records > 0))
-        options->news(options->news_context, &news);
+    news->dropped_records = dropped->records;
+    news->dropped_bytes = dropped->bytes;
+    if (options->news && (news->deleted || news->dropped_records > 0))
+        options->news(options->news_context, news);
 }
 
 /* Logs the drop and lets the tables know of it. append_lock is held, and drop_lock alone, until
  * news was given. */
 static int log_drop(struct hl_store *store, uint32_t number, enum wanted wanted, uint64_t below,
-                    struct drop *drop, bool *nothing, struct hl_dropped *dropped,
+                    struct hl_news *news, bool *nothing, struct hl_dropped *dropped,
                     struct hl_error *err)
 {
     struct mem_session *session;
+    struct drop drop = {0};
     int error = lookup_for_append(store, number, NULL, 0, &session);
     if (error == -ENOENT)
         return hl_fail(err, ENOENT, "there is no such session");
     if (error < 0)
         return hl_fail(err, -error, "cannot look the session up: %s", strerror(-error));
-    error = decide(&session->row, wanted, below, drop, nothing, err);
+    error = decide(&session->row, wanted, below, &drop, nothing, err);
     if (error < 0 || *nothing)
         return error;
-    error = write_drop(store, &session->row, drop, err);
+    error = write_drop(store, &session->row, &drop, err);
     if (error < 0)
         return error;
+    *news = (struct hl_news){
+        .session = number,
+        .deleted = drop.kind == DROP_DELETE,
+        .dropped_first = session->row.first_seq,
+        .dropped_last = drop.kind == DROP_TRIM ? drop.below - 1 : session->row.last_seq,
+    };
     pthread_rwlock_wrlock(&store->mem_lock);
-    drop_apply(store, session, drop, dropped);
+    drop_apply(store, session, &drop, dropped);
     pthread_rwlock_unlock(&store->mem_lock);
     atomic_fetch_add(&store->drops, 1);
     return 0;
@@ -204,13 +209,13 @@ static int carry_out(struct hl_store *store, int frozen, struct hl_error *err)
 static int drop_locked(struct hl_store *store, uint32_t session, enum wanted wanted, uint64_t below,
                        struct hl_dropped *dropped, struct hl_error *err)
 {
-    struct drop drop = {0};
+    struct hl_news news;
     bool nothing = true;
     int frozen = 0;
     int error = prepare(store, err);
     if (error < 0)
         return error;
-    error = log_drop(store, session, wanted, below, &drop, &nothing, dropped, err);
+    error = log_drop(store, session, wanted, below, &news, &nothing, dropped, err);
     if (error == 0 && !nothing) {
         if (store->index)
             frozen = flush_freeze(store);
@@ -218,7 +223,7 @@ static int drop_locked(struct hl_store *store, uint32_t session, enum wanted wan
     }
     pthread_mutex_unlock(&store->append_lock);
     if (error == 0 && !nothing) {
-        give_news(store, session, &drop, dropped);
+        give_news(store, &news, dropped);
         pthread_mutex_unlock(&store->news_lock);
     }
     pthread_rwlock_unlock(&store->drop_lock);

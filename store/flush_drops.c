@@ -11,11 +11,16 @@
 
 /* ---- trimming ---- */
 
-static void give_news(struct hl_store *store, uint32_t session, const struct index_edited *edited)
+/* first: the session's lowest seq before that. */
+static void give_news(struct hl_store *store, const struct mem_session *session, uint64_t first,
+                      const struct index_edited *edited)
 {
     const struct hl_options *options = &store->options;
-    struct hl_news news = {
-        .session = session, .dropped_records = edited->records, .dropped_bytes = edited->bytes};
+    struct hl_news news = {.session = session->row.number,
+                           .dropped_records = edited->records,
+                           .dropped_bytes = edited->bytes,
+                           .dropped_first = first,
+                           .dropped_last = session->trim_below - 1};
     if (!options->news)
         return;
     pthread_mutex_lock(&store->news_lock);
@@ -70,8 +75,9 @@ static int trim_some(struct hl_store *store, struct index *index, struct mem_ses
     if (error < 0)
         return error;
     if (edited.records > 0) {
+        uint64_t first = session->row.first_seq;
         lower_tables(store, session, &edited);
-        give_news(store, number, &edited);
+        give_news(store, session, first, &edited);
     }
     *more = edited.more;
     return 0;

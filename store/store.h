@@ -88,6 +88,7 @@ struct hl_news {
      * come in parts. */
     bool deleted;                            /* the session is gone, with all that it had */
     uint64_t dropped_records, dropped_bytes; /* bytes: of lines */
+    uint64_t dropped_first, dropped_last;    /* none of them had a seq outside of these */
 };
 #define HL_NEWS_DOCUMENTS 4096U
 

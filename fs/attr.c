@@ -352,6 +352,8 @@ int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr)
     int result = hl_session_by_number(fs->store, node->session, &session);
     if (result < 0)
         return result;
+    if (fs->options->read_only)
+        dropped_seen(fs->dropped, session.number, session.gone);
     switch (node->kind) {
     case NODE_SESSION:
         fs_attr_session(fs, &session, attr);

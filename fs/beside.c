@@ -6,6 +6,7 @@
  * say so, the thread looks every now and then.
  */
 #include "beside.h"
+#include "follow.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -17,11 +18,17 @@
 #define LOOK_MS 250
 
 struct beside {
-    struct hl_store *store;
+    struct fs *fs;
     int watch_fd; /* -1: none */
     int stop_fd;
     pthread_t thread;
 };
+
+static void look(struct beside *beside)
+{
+    hl_look(beside->fs->store);
+    follow_look(beside->fs->follow); /* that a session is gone is no news */
+}
 
 static void drain(int fd)
 {
@@ -36,26 +43,26 @@ static void *run(void *context)
     struct pollfd fds[] = {{.fd = beside->stop_fd, .events = POLLIN},
                            {.fd = beside->watch_fd, .events = POLLIN}};
 
-    hl_look(beside->store); /* what came before the watch was set */
+    look(beside); /* what came before the watch was set */
     while (fds[0].revents == 0) {
         if (poll(fds, 2, beside->watch_fd < 0 ? LOOK_MS : -1) < 0 && errno != EINTR)
             break;
         if (fds[1].revents & POLLIN)
             drain(beside->watch_fd); /* first, so that what comes meanwhile is said again */
-        hl_look(beside->store);
+        look(beside);
     }
     return NULL;
 }
 
-int beside_start(struct hl_store *store, struct beside **beside)
+int beside_start(struct fs *fs, struct beside **beside)
 {
     struct beside *made = calloc(1, sizeof *made);
     int result = 0;
 
     if (!made)
         return -ENOMEM;
-    made->store = store;
-    made->watch_fd = hl_watch(store);
+    made->fs = fs;
+    made->watch_fd = hl_watch(fs->store);
     if (made->watch_fd < 0)
         fs_log(HL_WARNING, "cannot watch the writer's log (%s); looking at it every %d ms",
                strerror(-made->watch_fd), LOOK_MS);

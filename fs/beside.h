@@ -7,7 +7,7 @@
 #include "fs_internal.h"
 
 /* 0 and *beside, or a negative errno. The store's news (store.h) then comes of itself. */
-int beside_start(struct hl_store *store, struct beside **beside);
+int beside_start(struct fs *fs, struct beside **beside);
 void beside_stop(struct beside *beside); /* frees it; NULL is fine */
 
 #endif

@@ -16,6 +16,7 @@ struct session {
     uint32_t number;
     uint32_t generation;
     uint64_t bytes; /* gone since the mount */
+    uint64_t seen;  /* of dropped_watch() */
 };
 
 struct dropped_file {
@@ -95,6 +96,31 @@ bool dropped_add(struct dropped *dropped, uint32_t number, uint64_t bytes)
     }
     pthread_mutex_unlock(&dropped->lock);
     return added;
+}
+
+bool dropped_watch(struct dropped *dropped, uint32_t number, uint64_t gone)
+{
+    pthread_mutex_lock(&dropped->lock);
+    struct session **at = find_session(dropped, number);
+    if (!*at && (*at = calloc(1, sizeof **at)) != NULL) {
+        (*at)->number = number;
+        (*at)->seen = gone;
+    }
+    bool watched = *at != NULL;
+    pthread_mutex_unlock(&dropped->lock);
+    return watched;
+}
+
+void dropped_seen(struct dropped *dropped, uint32_t number, uint64_t gone)
+{
+    pthread_mutex_lock(&dropped->lock);
+    struct session *session = *find_session(dropped, number);
+    if (session && gone > session->seen) {
+        session->generation++;
+        session->bytes += gone - session->seen;
+        session->seen = gone;
+    }
+    pthread_mutex_unlock(&dropped->lock);
 }
 
 void dropped_forget(struct dropped *dropped, uint32_t number)

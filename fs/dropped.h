@@ -22,6 +22,13 @@ void dropped_free(struct dropped *dropped);
 /* So many bytes of lines of the session (0: of the root's log) are gone, and readers see it. False:
  * no memory to remember it. */
 bool dropped_add(struct dropped *dropped, uint32_t session, uint64_t bytes);
+/*
+ * For a mount beside a writer, which gets no news of drops: `gone` bytes were dropped from the
+ * session ever, as its row says now. A rise is taken for the news, if the session was given to
+ * dropped_watch() before.
+ */
+bool dropped_watch(struct dropped *dropped, uint32_t session, uint64_t gone); /* false: no memory */
+void dropped_seen(struct dropped *dropped, uint32_t session, uint64_t gone);
 /* The session is gone, and its number is never used again. */
 void dropped_forget(struct dropped *dropped, uint32_t session);
 

@@ -33,6 +33,8 @@ void follow_news(struct follow *follow, uint32_t session);
 
 /* The session is gone: its files end. Likewise. */
 void follow_gone(struct follow *follow, uint32_t session);
+/* Looks whether sessions are gone that have followers. */
+void follow_look(struct follow *follow);
 
 size_t follow_count(struct follow *follow); /* open handles */
 

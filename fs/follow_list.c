@@ -3,6 +3,7 @@
  */
 #include "follow_internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /* ---- lists; follow->lock is held --------------------------------------------------------------
@@ -102,6 +103,38 @@ void follow_gone(struct follow *follow, uint32_t session)
             follow_set_pending(follow, followed);
     }
     pthread_mutex_unlock(&follow->lock);
+}
+
+/* The sessions that have followers, as many as fit. */
+static size_t followed_sessions(struct follow *follow, uint32_t *sessions, size_t most)
+{
+    size_t count = 0;
+
+    pthread_mutex_lock(&follow->lock);
+    for (size_t i = 0; i < FOLLOW_BUCKETS; i++) {
+        for (const struct followed *at = follow->buckets[i]; at && count < most; at = at->next) {
+            if (!at->gone)
+                sessions[count++] = at->session;
+        }
+    }
+    pthread_mutex_unlock(&follow->lock);
+    return count;
+}
+
+void follow_look(struct follow *follow)
+{
+    struct hl_session session;
+    size_t most = atomic_load(&follow->count);
+    uint32_t *sessions = most ? malloc(most * sizeof *sessions) : NULL;
+
+    if (!sessions)
+        return;
+    size_t count = followed_sessions(follow, sessions, most);
+    for (size_t i = 0; i < count; i++) {
+        if (hl_session_by_number(follow->fs->store, sessions[i], &session) == -ENOENT)
+            follow_gone(follow, sessions[i]);
+    }
+    free(sessions);
 }
 
 void follow_drop_poll(struct fuse_pollhandle *poll)

@@ -224,7 +224,7 @@ void fs_news(void *context, const struct hl_news *news)
 int fs_start(struct fs *fs, bool seen, dev_t device)
 {
     announcer_start(fs->announcer, seen, device);
-    return fs->options->read_only ? beside_start(fs->store, &fs->beside) : 0;
+    return fs->options->read_only ? beside_start(fs, &fs->beside) : 0;
 }
 
 void fs_stop(struct fs *fs, bool ended)

@@ -59,7 +59,8 @@ static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
         fi->direct_io = 0;
         return open_record(fs, node, uid, fi, handle);
     case NODE_RANGE:
-        if (fs_range_closed(node, session)) {
+        /* Beside a writer nobody tells us when pages are old. */
+        if (fs_range_closed(node, session) && !fs->options->read_only) {
             fi->direct_io = 0;
             fi->keep_cache = 1;
         }

@@ -128,6 +128,21 @@ static bool find_end(struct fs *fs, const struct stream_handle *handle, struct h
     return true;
 }
 
+/* Beside a writer: whether something was dropped is found out by looking. */
+static int look(struct fs *fs, uint32_t number, bool watch)
+{
+    struct hl_session session;
+
+    if (!fs->options->read_only || number == 0)
+        return 0;
+    int result = hl_session_by_number(fs->store, number, &session);
+    if (result == 0 && watch && !dropped_watch(fs->dropped, number, session.gone))
+        result = -ENOMEM;
+    if (result == 0)
+        dropped_seen(fs->dropped, number, session.gone);
+    return result;
+}
+
 static void mark_end(struct stream_handle *handle, const struct hl_cursor *end)
 {
     pthread_mutex_lock(&handle->lock);
@@ -136,12 +151,23 @@ static void mark_end(struct stream_handle *handle, const struct hl_cursor *end)
     dropped_read_to(handle->file, end->end);
 }
 
+/* Whether the session was deleted: then its log does not end, it is not there. */
+static bool is_gone(struct fs *fs, uint32_t number)
+{
+    struct hl_session session;
+
+    return number != 0 && hl_session_by_number(fs->store, number, &session) == -ENOENT;
+}
+
 static ssize_t stream_read(struct fs *fs, struct handle *base, char *buffer, size_t size,
                            uint64_t offset)
 {
     struct stream_handle *handle = (struct stream_handle *)base;
     struct hl_cursor end;
 
+    int result = look(fs, handle->node.session, false);
+    if (result < 0)
+        return result == -ENOENT ? -ESTALE : result;
     /* Several may read at once: each works on a copy, and the last one stays. */
     pthread_mutex_lock(&handle->lock);
     struct hl_cursor cursor = handle->cursor;
@@ -165,6 +191,8 @@ static ssize_t stream_read(struct fs *fs, struct handle *base, char *buffer, siz
         handle->from = from;
         pthread_mutex_unlock(&handle->lock);
         dropped_read_to(handle->file, offset + (uint64_t)got);
+    } else if (got == 0 && is_gone(fs, handle->node.session)) {
+        return -ESTALE;
     } else if (got == 0 && bound && find_end(fs, handle, &end) && end.end == offset) {
         mark_end(handle, &end);
     }
@@ -217,8 +245,10 @@ int stream_open(struct fs *fs, const struct node *node, bool closed, uid_t uid,
     struct stream_handle *made = (struct stream_handle *)*handle;
     made->node = *node;
     made->closed = closed;
-    made->file = dropped_open(fs->dropped, node);
-    result = made->file ? 0 : -ENOMEM;
+    result = look(fs, node->session, true);
+    made->file = result == 0 ? dropped_open(fs->dropped, node) : NULL;
+    if (result == 0 && !made->file)
+        result = -ENOMEM;
     if (result == 0 && node->kind == NODE_ROOT_LOG)
         result = hl_root_reader_open(fs->store, &made->root);
     if (result == 0 && closed) {

@@ -269,6 +269,8 @@ static int run_batch(struct batch *batch, struct blamed *blamed)
     if (batch->request->session != 0) {
         struct mem_session *session;
         error = lookup_for_append(store, batch->request->session, NULL, 0, &session);
+        if (error == -ENOENT)
+            return hl_fail(batch->err, ENOENT, "the session was deleted");
         if (error < 0)
             return hl_fail(batch->err, -error, "cannot look the session up: %s", strerror(-error));
         error = batch_touch(batch, session);

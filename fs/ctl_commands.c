@@ -93,11 +93,11 @@ static const struct command_type commands[] = {
     {"undo", "SESSION [COUNT]", "takes back the session's last operations not undone yet",
      undo_run},
     {"trim", "SESSION SEQ", "drops the session's events below SEQ", trim_run},
+    {"retain", "SESSION|all [age=TIME] [count=N] [bytes=SIZE] [off]",
+     "shows, sets or removes the rule by which old events are dropped", retain_run},
     {"delete", "SESSION", "drops a session with all that it has", delete_run},
-    {"compact", "[SESSION|all]",
-     "takes the room that dropped records had, in all segments or those "
-     "that hold some of the session",
-     compact_run},
+    {"compact", "[SESSION|all|stop]",
+     "takes the room that dropped records had, or ends the compaction under way", compact_run},
     {"snapshot", "NAME", "makes a consistent copy of the store in snapshots/NAME", run_snapshot},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)

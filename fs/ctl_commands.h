@@ -50,6 +50,8 @@ int undo_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
 
 int trim_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
              struct text *members, struct hl_error *err);
+int retain_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+               struct text *members, struct hl_error *err);
 int delete_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
                struct text *members, struct hl_error *err);
 int compact_run(struct fs *fs, const char *arguments, struct hl_progress *progress,

@@ -1,12 +1,13 @@
 /*
- * ctl_keep.c - the commands that take records away, and the room that they had: trim, delete,
- * compact.
+ * ctl_keep.c - the commands that take records away, and the room that they had: trim, retain,
+ * delete, compact.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "announce.h"
 #include "ctl_commands.h"
+#include "options.h"
 
 static void add_session(struct text *members, const struct hl_session *session)
 {
@@ -67,6 +68,105 @@ int trim_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
     return 0;
 }
 
+/* A part of a rule: age=TIME, count=N or bytes=SIZE. */
+static int parse_part(const char *word, struct hl_rule *rule, struct hl_error *err)
+{
+    const char *value = strchr(word, '=');
+    size_t len = value ? (size_t)(value - word) : 0;
+
+    if (value)
+        value++;
+    if (len == 3 && strncmp(word, "age", len) == 0) {
+        if (rule->has_age || !options_parse_time(value, &rule->age_ms))
+            return hl_fail(err, EINVAL, "age= takes one time such as 30d or 12h, not `%.40s`",
+                           value);
+        rule->has_age = true;
+    } else if (len == 5 && strncmp(word, "count", len) == 0) {
+        if (rule->has_count || !options_parse_count(value, &rule->count))
+            return hl_fail(err, EINVAL, "count= takes one number, not `%.40s`", value);
+        rule->has_count = true;
+    } else if (len == 5 && strncmp(word, "bytes", len) == 0) {
+        if (rule->has_bytes || !options_parse_size(value, &rule->bytes))
+            return hl_fail(err, EINVAL, "bytes= takes one size such as 64M, not `%.40s`", value);
+        rule->has_bytes = true;
+    } else {
+        return hl_fail(err, EINVAL, "`%.40s` is no part of a rule: age=TIME, count=N, bytes=SIZE",
+                       word);
+    }
+    return 0;
+}
+
+/* *change: a rule was given, or `off`. */
+static int parse_rule(const char *arguments, struct hl_rule *rule, bool *change,
+                      struct hl_error *err)
+{
+    char word[COMMAND_MAX + 1];
+    bool off = false, any = false;
+
+    *rule = (struct hl_rule){.has_age = false};
+    while (argument_next(&arguments, word)) {
+        int result = 0;
+        if (strcmp(word, "off") == 0)
+            off = true;
+        else
+            result = parse_part(word, rule, err);
+        if (result < 0)
+            return result;
+        if (off && any)
+            return hl_fail(err, EINVAL, "`off` stands alone: it removes the rule");
+        any = true;
+    }
+    *change = any;
+    return 0;
+}
+
+static void add_rule(struct text *members, const struct hl_rule *rule)
+{
+    text_format(members, ",\"rule\":");
+    if (!rule->has_age && !rule->has_count && !rule->has_bytes) {
+        text_format(members, "null");
+        return;
+    }
+    const char *before = "{";
+    if (rule->has_age)
+        text_format(members, "%s\"age_ms\":%llu", before, (unsigned long long)rule->age_ms);
+    before = rule->has_age ? "," : before;
+    if (rule->has_count)
+        text_format(members, "%s\"count\":%llu", before, (unsigned long long)rule->count);
+    before = rule->has_count ? "," : before;
+    if (rule->has_bytes)
+        text_format(members, "%s\"bytes\":%llu", before, (unsigned long long)rule->bytes);
+    text_format(members, "}");
+}
+
+int retain_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+               struct text *members, struct hl_error *err)
+{
+    char word[COMMAND_MAX + 1];
+    struct hl_session session = {.number = 0};
+    struct hl_rule rule;
+    bool change = false;
+    (void)progress;
+
+    if (!argument_next(&arguments, word))
+        return hl_fail(err, EINVAL,
+                       "a SESSION, or `all`, is missing: retain SESSION|all [age=TIME] "
+                       "[count=N] [bytes=SIZE] [off]");
+    int result = strcmp(word, "all") == 0 ? 0 : argument_session(fs, word, &session, err);
+    if (result == 0)
+        result = parse_rule(arguments, &rule, &change, err);
+    if (result == 0 && change)
+        result = hl_retain_set(fs->store, session.number, &rule, err);
+    if (result == 0)
+        result = hl_retain_get(fs->store, session.number, &rule, err);
+    if (result < 0)
+        return result;
+    if (session.number != 0)
+        add_session(members, &session);
+    add_rule(members, &rule);
+    return 0;
+}
+
 int delete_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
                struct text *members, struct hl_error *err)
 {
@@ -93,7 +193,7 @@ int delete_run(struct fs *fs, const char *arguments, struct hl_progress *progres
 int compact_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
                 struct text *members, struct hl_error *err)
 {
-    static const char usage[] = "compact [SESSION|all]";
+    static const char usage[] = "compact [SESSION|all|stop]";
     char word[COMMAND_MAX + 1];
     struct hl_session session;
     struct hl_compact what = {.everything = true};
@@ -101,6 +201,12 @@ int compact_run(struct fs *fs, const char *arguments, struct hl_progress *progre
     int result = 0;
 
     bool named = argument_next(&arguments, word) && strcmp(word, "all") != 0;
+    if (named && strcmp(word, "stop") == 0) {
+        result = no_more(arguments, usage, err);
+        if (result == 0)
+            hl_compact_interrupt(fs->store);
+        return result;
+    }
     if (named)
         result = argument_session(fs, word, &session, err);
     if (result == 0)

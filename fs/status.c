@@ -57,6 +57,30 @@ static void write_options(struct json_writer *writer, const struct fs_options *o
     json_close(writer, '}');
 }
 
+/* What the scheduler does; a compaction by command is in "running". */
+static void write_compaction(struct json_writer *writer, const struct hl_status *status)
+{
+    json_number(writer, "compactions", status->compactions);
+    json_number(writer, "compact_last_ms", status->compact_last_ms);
+    if (status->compact_error)
+        json_string(writer, "compact_error", errno_name(status->compact_error));
+    else
+        json_null(writer, "compact_error");
+    if (status->compact_next_ms)
+        json_number(writer, "compact_next_ms", status->compact_next_ms);
+    else
+        json_null(writer, "compact_next_ms");
+    if (status->compacting) {
+        json_open(writer, "compacting", '{');
+        json_number(writer, "done", status->compact_done);
+        json_number(writer, "total", status->compact_total);
+        json_close(writer, '}');
+    } else {
+        json_null(writer, "compacting");
+    }
+    json_bool(writer, "retain_suspended", status->retain_suspended);
+}
+
 static void write_store(struct json_writer *writer, const struct hl_status *status)
 {
     json_string(writer, "store_id", status->store_id);
@@ -81,6 +105,11 @@ static void write_store(struct json_writer *writer, const struct hl_status *stat
     json_number(writer, "flushes", status->flushes);
     json_number(writer, "checkpoints", status->checkpoints);
     json_number(writer, "checkpoint_ms", status->checkpoint_ms);
+    json_number(writer, "drops", status->drops);
+    json_number(writer, "dead_bytes", status->dead_bytes);
+    json_number(writer, "freed_bytes", status->freed_bytes);
+    json_number(writer, "backup_bytes", status->backup_bytes);
+    write_compaction(writer, status);
     json_number(writer, "damage_found", status->damage_found);
     json_number(writer, "quarantined_bytes", status->quarantined_bytes);
     json_number(writer, "recovered_records", status->recovered_records);

@@ -177,15 +177,15 @@ def flush(fd):
 
 
 @contextlib.contextmanager
-def fails(*codes):
-    """The block must raise OSError with one of these errnos."""
+def fails(*codes, about=""):
+    """The block must raise OSError with one of these errnos. about: what to say if it does not."""
     try:
         yield
     except OSError as failure:
         names = [errno.errorcode[code] for code in codes]
         assert failure.errno in codes, f"{failure} where one of {names} was due"
         return
-    raise AssertionError(f"succeeded where {[errno.errorcode[code] for code in codes]} was due")
+    raise AssertionError(f"succeeded where {[errno.errorcode[code] for code in codes]} was due{about}")
 
 
 def wait_for(condition, what, seconds=30):

@@ -16,7 +16,7 @@ mount_beside()
     t_use beside
     DIR=$dir
     t_mount -o ro
-    t_use main
+    t_use followed
     BESIDE=$T_DIR/beside/mnt
 }
 
@@ -44,8 +44,7 @@ t_test "compact" py compacted "$MNT" "$DIR"
 t_test "bad commands" py bad_commands "$MNT"
 t_test "kill -9 and reindex" after_a_kill
 t_test "unmounts cleanly" t_unmount
-t_use main
-rm -rf "$DIR"
+t_use followed
 t_mount -o segment_size=64K,allow_other
 mount_beside
 t_test "beside: trim" py trim_shows "$MNT" "$BESIDE"

@@ -240,6 +240,144 @@ static void test_the_log_is_synced_first(void **state)
     t_store_free(&t);
 }
 
+/* ---- no index, or one that cannot be changed ---- */
+
+static void lose(struct t_store *t, const char *name)
+{
+    char path[T_PATH];
+    t_path(path, t->dir, "%s", name);
+    t_dir_remove(path);
+}
+
+/* With no room for an index all is in memory: drops too. */
+static void test_no_room_for_an_index(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct hl_dropped dropped;
+    struct t_image image;
+    uint64_t chance = 3;
+    t_store_init(&t);
+    t.options.segment_size = 16 * 1024;
+    t_open(&t);
+    uint32_t kept = t_session(&t, "trimmed"), gone = t_session(&t, "deleted");
+    t_fill(&t, kept, 100, 7, 300, &chance);
+    t_fill(&t, gone, 100, 7, 300, &chance);
+    t_close(&t);
+    lose(&t, "index");
+    lose(&t, "checkpoints");
+    t_store_watch(&t);
+    t_io_fail(&t.io, 1U << T_RENAME, "index", 1, 1000000, -ENOSPC);
+    t_open(&t);
+    assert_int_equal(hl_trim(t.store, kept, 81, &dropped, &t.err), 0);
+    assert_int_equal(dropped.records, 80);
+    assert_int_equal(hl_delete(t.store, gone, &dropped, &t.err), 0);
+    assert_int_equal(dropped.records, 100);
+    uint32_t again = t_session(&t, "deleted");
+    assert_true(again > gone);
+    t_fill(&t, again, 5, 1, 10, &chance);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(count(&t, "trimmed").records, 20);
+        assert_int_equal(count(&t, "deleted").records, 5);
+        t_image_take(t.store, &image);
+        if (i == 0) {
+            t_crash(&t);
+            t_open(&t);
+        } else if (i == 1) {
+            t_io_heal(&t.io);
+            assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
+            expect_good(&t);
+        }
+        t_shows(t.store, &image);
+        t_image_free(&image);
+    }
+    t_reopen(&t);
+    assert_int_equal(count(&t, "trimmed").records, 20);
+    expect_good(&t);
+    t_store_free(&t);
+}
+
+/* An index that has what was dropped, and what replaces it cannot be written: it is not used. */
+static void test_an_index_that_cannot_be_changed(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_image image;
+    char index[T_PATH], old[T_PATH];
+    uint64_t chance = 4;
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t kept = t_session(&t, "trimmed");
+    t_fill(&t, kept, 100, 7, 300, &chance);
+    assert_int_equal(hl_checkpoint(t.store, NULL, &t.err), 0);
+    t_path(index, t.dir, "index");
+    t_path(old, t.dir, "index-before");
+    t_dir_copy(index, old);
+    assert_int_equal(hl_trim(t.store, kept, 81, NULL, &t.err), 0);
+    t_append(&t, kept, "more\n");
+    t_image_take(t.store, &image);
+    t_crash(&t);
+    lose(&t, "index");
+    t_path(index, t.dir, "index");
+    t_path(old, t.dir, "index-before");
+    assert_int_equal(rename(old, index), 0);
+    t_store_watch(&t);
+    t_io_fail(&t.io, 1U << T_PWRITE, ".seg", 1, 1000000, -ENOSPC);
+    t_open(&t);
+    t_shows(t.store, &image);
+    t_io_heal(&t.io);
+    t_append(&t, kept, "and more\n");
+    assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
+    assert_int_equal(count(&t, "trimmed").records, 22);
+    expect_good(&t);
+    t_reopen(&t);
+    assert_int_equal(count(&t, "trimmed").records, 22);
+    expect_good(&t);
+    t_image_free(&image);
+    t_store_free(&t);
+}
+
+/* A drop frame that is damaged says nothing: what it hid is back when the index is built anew, and
+ * whoever checks is told. */
+static void test_a_damaged_drop(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct hl_verify_report report;
+    char seg[T_PATH];
+    size_t len;
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t session = t_session(&t, "s");
+    for (int i = 0; i < 10; i++)
+        t_append(&t, session, "line\n");
+    assert_int_equal(hl_trim(t.store, session, 6, NULL, &t.err), 0);
+    t_append(&t, session, "line\n");
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    t_segment_path(&t, 1, seg);
+    t_close(&t);
+    char *bytes = t_file_read(seg, &len), *body = NULL;
+    for (size_t i = 0; i + 14 < len && !body; i++) {
+        if (memcmp(bytes + i, "{\"drop\":\"trim\"", 14) == 0)
+            body = bytes + i;
+    }
+    assert_non_null(body);
+    t_file_flip(seg, (uint64_t)(body - bytes) + 3, 1);
+    free(bytes);
+    t_open(&t);
+    assert_int_equal(count(&t, "s").records, 6);
+    assert_int_equal(hl_verify(t.store, &report, NULL, &t.err), 0);
+    assert_int_equal(report.damaged_gaps, 1);
+    assert_int_equal(report.index_missing, 5);
+    t_close(&t);
+    lose(&t, "index");
+    lose(&t, "checkpoints");
+    t_open(&t);
+    assert_int_equal(count(&t, "s").records, 11);
+    assert_true(t.errors > 0);
+    t_store_free(&t);
+}
+
 /* ---- others that read ---- */
 
 struct reading {
@@ -410,6 +548,9 @@ int main(void)
         cmocka_unit_test(test_a_device_that_fails_at_any_sync),
         cmocka_unit_test(test_ends_between_parts),
         cmocka_unit_test(test_the_log_is_synced_first),
+        cmocka_unit_test(test_no_room_for_an_index),
+        cmocka_unit_test(test_an_index_that_cannot_be_changed),
+        cmocka_unit_test(test_a_damaged_drop),
         cmocka_unit_test(test_readers),
         cmocka_unit_test(test_appends_go_on),
     };

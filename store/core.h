@@ -139,8 +139,6 @@ struct hl_store {
     uint64_t index_applying; /* of the index that was adopted */
     dev_t index_device;      /* of the data.mdb that was opened; read-only stores: under */
     ino_t index_inode;       /* append_lock */
-    bool index_old;          /* append_lock; read-only: another one took its place, with drops that
-                                this one does not have */
 
     pthread_mutex_t compact_lock;
 
@@ -166,6 +164,8 @@ struct hl_store {
     uint64_t tail;      /* offset in it where the next frame goes */
     uint64_t zeros_end; /* its file holds zeros from the tail up to here, if this is beyond it */
     bool seal_written;  /* active is sealed and synced: the next one is to be made */
+    bool index_old;     /* read-only: another index took the place of ours, with drops that ours
+                           does not have */
     uint64_t clock_ms;  /* the highest recorded_ms given */
     uint32_t next_session;
     uint64_t batch;            /* counts batches, so that leftovers of one are known as such */

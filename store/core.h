@@ -164,6 +164,9 @@ struct hl_store {
     uint64_t tail;      /* offset in it where the next frame goes */
     uint64_t zeros_end; /* its file holds zeros from the tail up to here, if this is beyond it */
     bool seal_written;  /* active is sealed and synced: the next one is to be made */
+    /* append_lock; read-only: a compaction of the writer put other segments in the place of some,
+     * and even of the one that was read up to. */
+    bool segments_old, left_behind;
     bool index_old;     /* read-only: another index took the place of ours, with drops that ours
                            does not have */
     uint64_t clock_ms;  /* the highest recorded_ms given */
@@ -412,6 +415,9 @@ int quarantine(struct hl_store *store, const struct segment *segment, uint64_t o
                uint64_t size, const char *why);
 
 /* ---- follow_writer.c ---- */
+
+/* For read-only stores: looks what a compaction of the writer put in the place of segments. */
+void follow_compaction(struct hl_store *store);
 
 /* For read-only stores: takes in what the writer appended since. Cheap when there is nothing. */
 void follow_writer(struct hl_store *store);

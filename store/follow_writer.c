@@ -55,6 +55,19 @@ static int read_on(struct hl_store *store, bool *blocked)
     return error;
 }
 
+/* Whether the writer's index goes on behind the segment that was read up to, though there is none
+ * of the next number: a compaction took it. */
+static bool is_left_behind(struct hl_store *store)
+{
+    struct index_view *view;
+    struct index_meta meta = {0};
+    if (lookup_view(store, &view) < 0)
+        return false;
+    int error = index_get_meta(view, &meta);
+    lookup_view_end(store, view);
+    return error == 0 && position_segment(meta.watermark) > store->active->last;
+}
+
 /* After a seal: goes on to the next segment, if the writer has made it. */
 static int go_on(struct hl_store *store, bool *moved)
 {
@@ -68,6 +81,8 @@ static int go_on(struct hl_store *store, bool *moved)
         segment_name_format(name, number, number, 0);
         error = segment_load(&store->segments, name, &next, NULL);
     } while (error == -EBADMSG && number < UINT32_MAX);
+    if (error == -ENOENT && is_left_behind(store))
+        store->segments_old = store->left_behind = true;
     if (error == -ENOENT || error == -ENODATA)
         return 0;
     if (error == 0 && recover_find_live(store, number)) { /* a rebase brought it */
@@ -116,6 +131,22 @@ static void hand_over(struct hl_store *store, struct hl_store *shadow)
     pthread_rwlock_unlock(&store->env_lock);
 }
 
+/* Goes on where the index ends: what stands before that was not read, and there is no news of it.
+ */
+static void catch_up(struct hl_store *store, uint64_t position)
+{
+    struct segment *taken;
+    if (segment_get(&store->segments, position_segment(position), &taken) < 0)
+        return;
+    segment_put(&store->segments, store->active);
+    store->active = taken;
+    store->tail = position_offset(position);
+    store->next_point = store->tail;
+    store->seal_written = false;
+    atomic_store(&store->position, position);
+    atomic_store(&store->synced, position);
+}
+
 /* Begins again at the index's watermark, aside, and takes that over. */
 static void rebase(struct hl_store *store)
 {
@@ -134,17 +165,28 @@ static void rebase(struct hl_store *store)
     /* Not past what was read here: those frames would be counted again. The next look is further.
      */
     uint64_t reached = atomic_load(&shadow->indexed);
-    if (error == 0 && reached > atomic_load(&store->position))
+    /* Behind a seal that is the beginning of the next segment. */
+    uint64_t limit = position_make(store->active->first, store->tail);
+    bool ahead = error == 0 && reached > limit;
+    if (ahead && store->left_behind)
+        limit = reached;
+    else if (ahead)
         store->unindexed_bytes = REBASE_BYTES;
-    bool further = error == 0 && reached <= atomic_load(&store->position) &&
-                   (store->index_old || reached > atomic_load(&store->indexed));
+    bool further =
+        error == 0 && reached <= limit &&
+        (store->index_old || store->segments_old || reached > atomic_load(&store->indexed));
     if (further)
-        error = recover_replay(shadow, atomic_load(&store->position), NULL, &last, &from, NULL);
+        error = recover_replay(shadow, limit, NULL, &last, &from, NULL);
     if (error == 0 && last.blocked)
-        error = -EAGAIN; /* not yet */
-    if (error == 0 && further)
+        error = -EAGAIN;                                     /* not yet */
+    bool passing = store->segments_old && error == -EBADMSG; /* a compaction is under way */
+    if (error == 0 && further) {
         hand_over(store, shadow);
-    else if (error < 0 && error != -ENOENT && error != -EAGAIN) /* that: there is no index yet */
+        if (ahead && store->left_behind)
+            catch_up(store, reached);
+        store->segments_old = store->left_behind = false;
+    } else if (error < 0 && error != -ENOENT && error != -EAGAIN &&
+               !passing) /* that: there is no index yet */
         store_report(store, HL_WARNING, "cannot begin again at the writer's index: %s",
                      strerror(-error));
     replay_free(&last);
@@ -182,9 +224,17 @@ void follow_writer(struct hl_store *store)
     if (error < 0 && store->flush_error != error)
         store_report(store, HL_ERROR, "cannot read on in the writer's log: %s", strerror(-error));
     store->flush_error = error;
-    if (store->unindexed_bytes >= REBASE_BYTES || store->index_old)
+    if (store->unindexed_bytes >= REBASE_BYTES || store->index_old || store->segments_old)
         rebase(store);
     pthread_mutex_unlock(&store->append_lock);
+}
+
+void follow_compaction(struct hl_store *store)
+{
+    pthread_mutex_lock(&store->append_lock);
+    store->segments_old = true;
+    pthread_mutex_unlock(&store->append_lock);
+    follow_writer(store);
 }
 
 void follow_drops(struct hl_store *store, uint32_t session)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core.h"
 #include "line.h"
@@ -13,6 +14,8 @@
 #define GATHER_ENTRIES 512U        /* looked up at a time for a stream: 128 KiB of lines, mostly */
 #define GATHER_BYTES (256U * 1024) /* read from a segment at a time, if more than one frame */
 #define CURSOR_REACH (64U * 1024)  /* a cursor this near before the wanted byte is still of use */
+#define FOLLOW_TURNS 6U            /* looks for what a writer's compaction did, */
+#define FOLLOW_PAUSE_NS 20000000   /* with this between them */
 #define GATHER_GAP 4096U /* bytes of other sessions that are read over rather than skipped */
 
 static bool frame_matches(const struct frame *frame, uint32_t session,
@@ -74,8 +77,20 @@ static int look(struct hl_store *store, uint32_t session, const struct index_ent
 int read_frame(struct hl_store *store, uint32_t session, struct index_entry *entry,
                uint8_t **buffer, struct frame *frame)
 {
+    unsigned waited = 0;
     for (unsigned same = 0;;) {
         int error = look(store, session, entry, buffer, frame);
+        if (store->options.read_only && (error == -EBADMSG || error == -EIO) &&
+            waited < FOLLOW_TURNS) { /* the writer may be about to move it */
+            const struct timespec pause = {.tv_nsec = waited > 1 ? FOLLOW_PAUSE_NS : 0};
+            follow_compaction(store);
+            if (waited++ > 1)
+                nanosleep(&pause, NULL);
+            int found = lookup_seq(store, session, entry->seq, entry);
+            if (found < 0)
+                return found;
+            continue;
+        }
         if (error != -EBADMSG)
             return error;
         /* A compaction may have moved it, or dropped it, since the entry was looked up. */

@@ -13,12 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SCAN_AHEAD_WORTH (UINT64_C(4) << 20) /* bytes that are worth a thread */
 #define SCAN_AHEAD_MAX 8                     /* segments scanned at once */
 #define REPORT_MS 5000
-#define BESIDE_RETRIES 5U /* a writer that rotates and flushes may spoil one look, hardly five */
+/* A writer that rotates and flushes may spoil one look, hardly five; one that compacts leads its
+ * index to another segment for a while. */
+#define BESIDE_RETRIES 105U
+#define BESIDE_AT_ONCE 100U /* retries that are left when pauses begin */
+#define BESIDE_PAUSE_NS 10000000
 
 /* A segment's part of the log that is to be replayed. */
 struct part {
@@ -359,7 +364,9 @@ int recover(struct hl_store *store, struct hl_error *err)
             return error;
         int again = recover_forget(store);
         if (again == 0 && error == -EAGAIN) {
-            store->retries--;
+            const struct timespec pause = {.tv_nsec = BESIDE_PAUSE_NS};
+            if (store->retries-- <= BESIDE_AT_ONCE)
+                nanosleep(&pause, NULL);
         } else if (again == 0 && unusable) {
             do_without_index(store);
         } else if (again == 0 && full) {
@@ -422,6 +429,13 @@ void recover_hand_over(struct hl_store *store, struct hl_store *shadow)
     for (size_t i = 0; i < shadow->segments.count; i++) {
         const struct segment *from = shadow->segments.at[i];
         struct segment *to = recover_find_live(store, from->first);
+        if (to && to->salt != from->salt) { /* one that a compaction of the writer made */
+            if (segment_set_replace(&store->segments, shadow->segments.at[i]) == 0) {
+                shadow->segments.at[i] = NULL;
+                atomic_fetch_add(&store->rewrites, 1);
+            }
+            continue;
+        }
         if (!to && segment_set_add(&store->segments, shadow->segments.at[i]) == 0)
             shadow->segments.at[i] = NULL; /* a read-only store sees it for the first time */
         if (!to)

@@ -378,24 +378,24 @@ int segment_set_replace(struct segment_set *set, struct segment *segment)
     size_t begin = lower_bound(set, segment->first), end = begin;
     while (end < set->count && set->at[end]->last <= segment->last)
         end++;
-    struct segment **replaced = calloc(end - begin + 1, sizeof(*replaced));
+    struct segment **replaced =
+        realloc(set->replaced, (set->replaced_count + end - begin + 1) * sizeof(*replaced));
+    if (replaced)
+        set->replaced = replaced;
     if (!replaced)
         error = -ENOMEM;
-    else if (begin == end || set->replaced || set->at[begin]->first < segment->first ||
+    else if (begin == end || set->at[begin]->first < segment->first ||
              (end < set->count && set->at[end]->first <= segment->last))
         error = -EBUSY;
     if (error == 0) {
-        memcpy(replaced, set->at + begin, (end - begin) * sizeof(*replaced));
+        memcpy(replaced + set->replaced_count, set->at + begin, (end - begin) * sizeof(*replaced));
         memmove(set->at + begin + 1, set->at + end, (set->count - end) * sizeof(*replaced));
         set->at[begin] = segment;
         set->count -= end - begin - 1;
-        set->replaced = replaced;
-        set->replaced_count = end - begin;
+        set->replaced_count += end - begin;
         segment->used = ++set->clock;
         if (segment->fd >= 0 && ++set->open > SEGMENT_OPEN_MAX)
             close_one(set);
-    } else {
-        free(replaced);
     }
     pthread_mutex_unlock(&set->lock);
     return error;
@@ -405,8 +405,8 @@ int segment_get_replaced(struct segment_set *set, uint32_t number, struct segmen
 {
     int error = -ENOENT;
     pthread_mutex_lock(&set->lock);
-    for (size_t i = 0; i < set->replaced_count && error == -ENOENT; i++) {
-        struct segment *s = set->replaced[i];
+    for (size_t i = set->replaced_count; i > 0 && error == -ENOENT; i--) {
+        struct segment *s = set->replaced[i - 1];
         if (s->first <= number && s->last >= number)
             error = take(set, s, segment);
     }

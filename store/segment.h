@@ -97,8 +97,8 @@ void segment_put(struct segment_set *set, struct segment *segment); /* NULL is f
 /*
  * Puts a segment, which the set takes over, in the place of those whose numbers it stands for. They
  * are still found by segment_get_replaced(), for those who hold positions in them, until
- * segment_set_forget_replaced(): before that their files keep their names. -ENOMEM, -EBUSY (some
- * are replaced already) leave all as it was.
+ * segment_set_forget_replaced(): before that their files keep their names. -ENOMEM, -EBUSY (its
+ * numbers are not those of whole segments of the set) leave all as it was.
  */
 int segment_set_replace(struct segment_set *set, struct segment *segment);
 int segment_get_replaced(struct segment_set *set, uint32_t number, struct segment **segment);

@@ -87,6 +87,10 @@ static bool obey(struct t_store *t, char order, uint64_t *chance)
         return hl_trim(t->store, about.number, t_below(chance, about.last_seq + 2), NULL, NULL) ==
                0;
     }
+    case 'k': {
+        const struct hl_compact what = {.everything = true};
+        return hl_compact(t->store, &what, NULL, NULL, NULL) == 0;
+    }
     case 'r':
         return hl_rotate(t->store, NULL) == 0;
     case 'c':

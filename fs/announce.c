@@ -332,20 +332,28 @@ bool announcer_tells(struct announcer *announcer, enum hl_change change, struct 
     return teller_tells(announcer->teller, change, node);
 }
 
+void announcer_counts(struct announcer *announcer, struct announcer_counts *counts)
+{
+    uint64_t failed;
+
+    news_queue_counts(announcer->queue, &counts->waiting, &counts->skipped);
+    teller_counts(announcer->teller, &counts->told, &failed);
+    counts->skipped += failed;
+}
+
 void announcer_status(struct announcer *announcer, struct json_writer *writer)
 {
     char text[96];
-    uint64_t waiting, skipped, told, failed;
+    struct announcer_counts counts;
 
     pthread_mutex_lock(&announcer->lock);
     const char *why = announcer->why_off;
     pthread_mutex_unlock(&announcer->lock);
     if (why)
         snprintf(text, sizeof text, "off: %s", why);
-    news_queue_counts(announcer->queue, &waiting, &skipped);
-    teller_counts(announcer->teller, &told, &failed);
+    announcer_counts(announcer, &counts);
     json_string(writer, "announcing", why ? text : "on");
-    json_number(writer, "announcements_told", told);
-    json_number(writer, "announcements_waiting", waiting);
-    json_number(writer, "announcements_skipped", skipped + failed);
+    json_number(writer, "announcements_told", counts.told);
+    json_number(writer, "announcements_waiting", counts.waiting);
+    json_number(writer, "announcements_skipped", counts.skipped);
 }

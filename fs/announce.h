@@ -65,6 +65,10 @@ bool announcer_tells(struct announcer *announcer, enum hl_change change, struct 
 /* Whether the name in sessions/ is that of the session that is to be told to be gone: *node. */
 bool announcer_ends(struct announcer *announcer, const char *name, struct node *node);
 
+struct announcer_counts {
+    uint64_t told, waiting, skipped;
+};
+void announcer_counts(struct announcer *announcer, struct announcer_counts *counts);
 /* The members "announcing" and "announcements_…" of .status. */
 void announcer_status(struct announcer *announcer, struct json_writer *writer);
 

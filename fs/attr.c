@@ -206,6 +206,7 @@ static int attr_fixed(struct fs *fs, const struct node *node, struct fs_attr *at
         size = ctl_size(fs->ctl);
         break;
     case NODE_STATUS:
+    case NODE_METRICS:
         fs_attr_begin(attr, node, S_IFREG | 0444, fs->uid, fs->gid, fs_now_ms());
         result = text_make(fs, node, &text);
         size = text.len;

@@ -131,6 +131,8 @@ void fs_line_free(struct fs *fs, struct user *user, char *line, uint32_t length)
 /* ---- the context ------------------------------------------------------------------------------
  */
 
+#define FS_ERRNO_MAX 134
+
 struct fs {
     const struct fs_options *options;
     struct hl_store *store;
@@ -166,6 +168,7 @@ struct fs {
     struct follow *follow;
     struct announcer *announcer;
     struct beside *beside;
+    _Atomic uint64_t refused[FS_ERRNO_MAX]; /* writes, by errno; 0: one that has no place here */
 };
 
 uint64_t fs_now_ms(void);  /* wall clock */
@@ -311,6 +314,9 @@ int node_xattr_remove(struct fs *fs, const struct node *node, const char *name);
 
 /* Writes the contents of .status, meta or last_error as they are now. */
 int text_make(struct fs *fs, const struct node *node, struct text *text);
+const char *fs_errno_name(int code); /* "EINVAL" */
+/* .metrics (metrics.c). */
+int metrics_make(struct fs *fs, struct text *text);
 /* Writes "sums", what the events of a session come to; 0: of all (sums.c). */
 int sums_write(struct fs *fs, uint32_t session, struct json_writer *writer);
 

@@ -190,6 +190,7 @@ void fs_refused(struct fs *fs, uint32_t session, const char *document, const str
     struct last_error error = {
         .ts_ms = fs_now_ms(), .code = err->code, .line = document ? 0 : err->line};
 
+    atomic_fetch_add(&fs->refused[err->code > 0 && err->code < FS_ERRNO_MAX ? err->code : 0], 1);
     if (document)
         snprintf(error.text, sizeof error.text, "state/%s: %s", document, err->text);
     else if (err->line)

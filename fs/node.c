@@ -35,8 +35,8 @@ static const struct {
 #define NUMBERED (sizeof numbered / sizeof *numbered)
 
 static const struct node_entry root_entries[] = {
-    {".ctl", NODE_CTL},     {".status", NODE_STATUS},    {"append", NODE_ROOT_APPEND},
-    {"log", NODE_ROOT_LOG}, {"sessions", NODE_SESSIONS},
+    {".ctl", NODE_CTL},           {".metrics", NODE_METRICS}, {".status", NODE_STATUS},
+    {"append", NODE_ROOT_APPEND}, {"log", NODE_ROOT_LOG},     {"sessions", NODE_SESSIONS},
 };
 
 static const struct node_entry session_entries[] = {

@@ -39,6 +39,7 @@ enum node_kind {
     NODE_ROOT_APPEND = 4,
     NODE_ROOT_LOG = 5,
     NODE_SESSIONS = 6,
+    NODE_METRICS = 7,
     NODE_SESSION = 16, /* from here on each belongs to a session */
     NODE_APPEND = 17,
     NODE_LOG = 18,

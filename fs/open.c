@@ -86,6 +86,7 @@ static int open_kind(struct fs *fs, fuse_req_t req, const struct node *node,
     case NODE_FOLLOW:
         return follow_open(fs, node, uid, handle);
     case NODE_STATUS:
+    case NODE_METRICS:
     case NODE_META:
     case NODE_LAST_ERROR:
         return text_open(fs, node, uid, handle);

@@ -1,6 +1,6 @@
 /*
- * status.c - the files that are written at the moment they are opened: .status, meta and
- * last_error.
+ * status.c - the files that are written at the moment they are opened: .status, .metrics
+ * (metrics.c), meta and last_error.
  */
 #include "announce.h"
 #include "draft.h"
@@ -16,7 +16,7 @@
 /* ---- .status ----------------------------------------------------------------------------------
  */
 
-static const char *errno_name(int code)
+const char *fs_errno_name(int code)
 {
     const char *name = strerrorname_np(code);
     return name ? name : "UNKNOWN";
@@ -25,7 +25,7 @@ static const char *errno_name(int code)
 static void write_error_members(struct json_writer *writer, const struct last_error *error)
 {
     json_number(writer, "ts_ms", error->ts_ms);
-    json_string(writer, "errno", errno_name(error->code));
+    json_string(writer, "errno", fs_errno_name(error->code));
     if (error->line)
         json_number(writer, "line", error->line);
     else
@@ -63,7 +63,7 @@ static void write_compaction(struct json_writer *writer, const struct hl_status 
     json_number(writer, "compactions", status->compactions);
     json_number(writer, "compact_last_ms", status->compact_last_ms);
     if (status->compact_error)
-        json_string(writer, "compact_error", errno_name(status->compact_error));
+        json_string(writer, "compact_error", fs_errno_name(status->compact_error));
     else
         json_null(writer, "compact_error");
     if (status->compact_next_ms)
@@ -86,7 +86,7 @@ static void write_store(struct json_writer *writer, const struct hl_status *stat
     json_string(writer, "store_id", status->store_id);
     json_bool(writer, "read_only", status->read_only);
     if (status->failed)
-        json_string(writer, "failed", errno_name(status->failed));
+        json_string(writer, "failed", fs_errno_name(status->failed));
     else
         json_null(writer, "failed");
     json_number(writer, "sessions", status->sessions);
@@ -252,7 +252,9 @@ int text_make(struct fs *fs, const struct node *node, struct text *text)
     struct json_writer writer = {.pretty = node->kind != NODE_LAST_ERROR};
     int result;
 
-    if (node->kind == NODE_STATUS)
+    if (node->kind == NODE_METRICS)
+        result = metrics_make(fs, &writer.text);
+    else if (node->kind == NODE_STATUS)
         result = make_status(fs, &writer);
     else if (node->kind == NODE_META)
         result = make_meta(fs, node->session, &writer);

@@ -21,6 +21,24 @@
 #define SMALL_SYNC_BYTES (UINT64_C(64) << 10)
 #define SMALL_SYNCS 8U /* in a row, for more of them to be expected */
 
+static uint64_t clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void count_sync(struct hl_store *store, uint64_t us)
+{
+    static const uint32_t bounds[HL_SYNC_BOUNDS] = HL_SYNC_BOUNDS_US;
+    size_t i = 0;
+    while (i < HL_SYNC_BOUNDS && us > bounds[i])
+        i++;
+    atomic_fetch_add(&store->syncs, 1);
+    atomic_fetch_add(&store->sync_counts[i], 1);
+    atomic_fetch_add(&store->sync_us, us);
+}
+
 int commit_sync_file(struct hl_store *store, struct segment *segment, uint64_t up_to)
 {
     /* Two threads must not sync one file at once: the kernel would tell only one of them of an
@@ -28,6 +46,7 @@ int commit_sync_file(struct hl_store *store, struct segment *segment, uint64_t u
     pthread_mutex_lock(&store->sync_lock);
     int error = atomic_load(&store->failed) ? -EIO : 0;
     if (error == 0) {
+        uint64_t begun = clock_us();
         error = hl_io_fdatasync(store->io, segment->fd);
         if (error < 0) {
             store_report(store, HL_ERROR,
@@ -37,7 +56,7 @@ int commit_sync_file(struct hl_store *store, struct segment *segment, uint64_t u
             atomic_store(&store->failed, EIO);
             error = -EIO;
         } else {
-            atomic_fetch_add(&store->syncs, 1);
+            count_sync(store, clock_us() - begun);
             if (up_to > atomic_load(&store->synced))
                 atomic_store(&store->synced, up_to);
         }

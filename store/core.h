@@ -215,6 +215,7 @@ struct hl_store {
     uint32_t unpatched; /* compact_lock: first number of a segment that the index does not list yet;
                            0: none */
     _Atomic uint64_t appends, syncs, flushes, checkpoints, drops;
+    _Atomic uint64_t sync_counts[HL_SYNC_BOUNDS + 1], sync_us;
     _Atomic uint64_t quarantined_bytes, recovered_records, recovery_ms;
 };
 

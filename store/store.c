@@ -538,6 +538,9 @@ int hl_store_status(struct hl_store *store, struct hl_status *status)
     int error = store->options.read_only ? lookup_count_sessions(store, &sessions) : 0;
     if (error < 0)
         return error;
+    for (size_t i = 0; i <= HL_SYNC_BOUNDS; i++)
+        status->sync_counts[i] = atomic_load(&store->sync_counts[i]);
+    status->sync_us = atomic_load(&store->sync_us);
     for (size_t i = 0; i < sizeof store->store_id; i++)
         snprintf(status->store_id + 2 * i, 3, "%02x", store->store_id[i]);
     pthread_rwlock_rdlock(&store->mem_lock);

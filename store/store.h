@@ -696,6 +696,15 @@ int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progr
 /* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
 
+/* Of the syncs of the log: those that took at most so many microseconds, each more than the bound
+ * before; the last count is of those above all bounds. */
+#define HL_SYNC_BOUNDS_US                                                                      \
+    {                                                                                          \
+        100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, \
+            2500000                                                                            \
+    }
+#define HL_SYNC_BOUNDS 14U
+
 struct hl_status {
     bool read_only;
     int failed;        /* 0, or the errno for which appends are refused until the next open */
@@ -706,19 +715,21 @@ struct hl_status {
     uint64_t position, synced, indexed; /* log positions: segment number << 32 | offset */
     uint64_t memtable_bytes, memtable_records;
     uint64_t appends, syncs, flushes,
-        checkpoints;            /* since open: batches, fdatasyncs, index flushes */
-    uint64_t drops;             /* since open: trims and deletes that were logged */
-    uint64_t checkpoint_ms;     /* when the newest was made, 0 if never */
-    uint64_t damage_found;      /* damaged places met since open, recovery included */
-    uint64_t quarantined_bytes; /* set aside at recovery */
-    uint64_t recovered_records; /* replayed at open */
-    uint64_t recovery_ms;       /* how long open took */
-    uint64_t compactions;       /* that ended well since open */
-    uint64_t freed_bytes;       /* by them, in log/; backup/ keeps what they replaced for a while */
-    uint64_t compact_last_ms;   /* when the last one ended, 0 if none did */
-    int compact_error;          /* of the last one: 0, or an errno */
-    uint64_t compact_next_ms;   /* when the scheduler's next one is, 0: it has none */
-    bool compacting;            /* the scheduler's is under way: */
+        checkpoints;                          /* since open: batches, fdatasyncs, index flushes */
+    uint64_t drops;                           /* since open: trims and deletes that were logged */
+    uint64_t sync_counts[HL_SYNC_BOUNDS + 1]; /* of the syncs, by how long they took */
+    uint64_t sync_us;                         /* how long they all took */
+    uint64_t checkpoint_ms;                   /* when the newest was made, 0 if never */
+    uint64_t damage_found;                    /* damaged places met since open, recovery included */
+    uint64_t quarantined_bytes;               /* set aside at recovery */
+    uint64_t recovered_records;               /* replayed at open */
+    uint64_t recovery_ms;                     /* how long open took */
+    uint64_t compactions;                     /* that ended well since open */
+    uint64_t freed_bytes;     /* by them, in log/; backup/ keeps what they replaced for a while */
+    uint64_t compact_last_ms; /* when the last one ended, 0 if none did */
+    int compact_error;        /* of the last one: 0, or an errno */
+    uint64_t compact_next_ms; /* when the scheduler's next one is, 0: it has none */
+    bool compacting;          /* the scheduler's is under way: */
     uint64_t compact_done, compact_total; /* bytes of log */
     uint64_t dead_bytes;                  /* in sealed segments, when it was last looked */
     uint64_t backup_bytes;                /* in backup/, likewise */

@@ -19,8 +19,8 @@ def mode(path):
 @case
 def root_names(mount, allow_other="no"):
     names = set(os.listdir(mount))
-    assert names == {".ctl", ".status", "append", "log", "sessions"}, names
-    for name, bits in ((".ctl", 0o600), (".status", 0o444), ("append", 0o200), ("log", 0o400)):
+    assert names == {".ctl", ".metrics", ".status", "append", "log", "sessions"}, names
+    for name, bits in ((".ctl", 0o600), (".status", 0o444), (".metrics", 0o444), ("append", 0o200), ("log", 0o400)):
         status = os.lstat(f"{mount}/{name}")
         assert stat.S_ISREG(status.st_mode), name
         assert stat.S_IMODE(status.st_mode) == bits, (name, oct(status.st_mode))
@@ -175,7 +175,7 @@ def never_destroyed(mount):
     for name in ("1", "2", "append", "log", "meta", "1-2", "last_error"):
         with fails(errno.EPERM):
             os.unlink(f"{s}/{name}")
-    for name in (".ctl", ".status", "append", "log"):
+    for name in (".ctl", ".metrics", ".status", "append", "log"):
         with fails(errno.EPERM):
             os.unlink(f"{mount}/{name}")
     with fails(errno.ENOTEMPTY):

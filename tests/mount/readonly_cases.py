@@ -70,7 +70,7 @@ def compare(mount, other):
         for folder, _, names in os.walk(top):
             for name in names:
                 path = f"{folder}/{name}"
-                if name not in (".status", ".ctl", "last_error", "append"):
+                if name not in (".status", ".metrics", ".ctl", "last_error", "append"):
                     status = os.lstat(path)
                     found[path[len(top):]] = (status.st_size, status.st_mode, status.st_uid, read(path))
         return found

@@ -223,6 +223,7 @@ t_test "recipe: an agent's hook" recipe "An agent's hook"
 t_test "recipe: syslog into a session" recipe "Syslog into a session"
 t_test "recipe: questions of a year" recipe "Asking questions of a year"
 t_test "recipe: keep only the newest" recipe "Keep only the newest"
+t_test "recipe: metrics" recipe "Metrics for Prometheus"
 t_test "recipe: backup" recipe "Backup"
 
 # Every recipe that has commands is among these.

@@ -359,6 +359,21 @@ static struct compact_segment *worst(const struct compact_plan *plan)
     return found;
 }
 
+static int patch_again(struct hl_store *store);
+
+/* On a full disk the oldest backups make room, one run of compactions after the other. */
+static int compact_in_room(struct compaction *compaction, size_t begin, size_t end)
+{
+    struct hl_store *store = compaction->store;
+    int error = compact_run_whole(compaction, begin, end);
+    while (hl_io_is_full(error) && backup_drop_oldest(store) == 0) {
+        store_report(store, HL_WARNING,
+                     "the disk is full: the oldest files of backup/ made room for a compaction");
+        error = store->unpatched ? patch_again(store) : compact_run_whole(compaction, begin, end);
+    }
+    return error;
+}
+
 static int compact_one(struct compaction *compaction, size_t seed)
 {
     struct hl_store *store = compaction->store;
@@ -366,10 +381,10 @@ static int compact_one(struct compaction *compaction, size_t seed)
     struct choice choice = {.begin = seed, .end = seed + 1};
     extend(compaction, &choice);
     pthread_mutex_lock(&store->reindex_lock);
-    int error = compact_run_whole(compaction, choice.begin, choice.end);
+    int error = compact_in_room(compaction, choice.begin, choice.end);
     if (error == -EBADMSG && choice.end - choice.begin > 1) {
         choice = (struct choice){.begin = seed, .end = seed + 1};
-        error = compact_run_whole(compaction, choice.begin, choice.end);
+        error = compact_in_room(compaction, choice.begin, choice.end);
     }
     pthread_mutex_unlock(&store->reindex_lock);
     if (error == -EBADMSG) {
@@ -389,14 +404,11 @@ static int compact_one(struct compaction *compaction, size_t seed)
 
 /* ---- the whole ---- */
 
-/* What an earlier run could not finish. */
-static int finish_patch(struct hl_store *store)
+/* Leads the index to a segment that it could not be led to before. reindex_lock is held. */
+static int patch_again(struct hl_store *store)
 {
     struct compact_patched patched;
     struct segment *segment;
-    if (store->unpatched == 0)
-        return 0;
-    pthread_mutex_lock(&store->reindex_lock);
     int error = segment_get(&store->segments, store->unpatched, &segment);
     if (error == 0) {
         error = compact_patch(store, segment, NULL, &patched);
@@ -406,6 +418,16 @@ static int finish_patch(struct hl_store *store)
         segment_set_forget_replaced(&store->segments);
         store->unpatched = 0;
     }
+    return error;
+}
+
+/* What an earlier run could not finish. */
+static int finish_patch(struct hl_store *store)
+{
+    int error = 0;
+    pthread_mutex_lock(&store->reindex_lock);
+    if (store->unpatched != 0)
+        error = patch_again(store);
     pthread_mutex_unlock(&store->reindex_lock);
     return error;
 }
@@ -473,6 +495,11 @@ static int compact_all(struct compaction *compaction, struct hl_error *err)
         tidy_backups(store);
     if (error == -EINTR)
         return hl_fail(err, EINTR, "interrupted");
+    if (hl_io_is_full(error))
+        return hl_fail(
+            err, -error,
+            "there is no room to rewrite a segment in, and nothing in backup/ that could "
+            "make some");
     return error < 0 ? hl_fail(err, -error, "cannot compact: %s", strerror(-error)) : 0;
 }
 

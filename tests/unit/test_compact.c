@@ -326,12 +326,63 @@ static void every_call_fails_once(void **state)
     t_store_free(&base);
 }
 
+static unsigned backups(const struct t_store *t)
+{
+    char path[T_PATH], **names;
+    t_path(path, t->dir, "backup");
+    size_t count = t_names(path, ".seg", &names);
+    t_names_free(names, count);
+    return (unsigned)count;
+}
+
+/* The last runs' files are kept; on a full disk the oldest make room. */
+static void backups_go_the_oldest_first(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store t;
+    unsigned before[5] = {0};
+    t_store_init(&t);
+    t.options.backups = 2;
+    t_store_watch(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a");
+    for (unsigned i = 0; i < 5; i++) {
+        struct hl_session about;
+        t_fill(&t, a, 500, 10, 200, &chance);
+        assert_int_equal(hl_session_by_number(t.store, a, &about), 0);
+        drop(&t, a, about.last_seq - 100);
+        assert_true(compact(&t).segments_before > 0);
+        before[i] = backups(&t);
+        if (i == 0)
+            assert_true(before[0] > 0);
+    }
+    t_reopen(&t);
+    assert_true(before[4] < before[0] + before[1] + before[2]);
+    t_fill(&t, a, 500, 10, 200, &chance);
+    drop(&t, a, 3000);
+    t_io_fail(&t.io, 1U << T_PWRITE, ".seg.tmp", 1, 1, -ENOSPC);
+    compact(&t);
+    assert_int_equal(t_io_failed(&t.io), 1);
+    assert_true(t.warnings > 0);
+    t_io_fail(&t.io, 1U << T_PWRITE, ".seg.tmp", 1, UINT64_MAX, -ENOSPC);
+    t_fill(&t, a, 500, 10, 200, &chance);
+    drop(&t, a, 3400);
+    assert_int_equal(try_compact(&t), -ENOSPC); /* refused, with a reason */
+    assert_non_null(strstr(t.err.text, "no room"));
+    assert_int_equal(backups(&t), 0);
+    t_io_heal(&t.io);
+    assert_true(compact(&t).segments_before > 0);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_dead_nothing_done), cmocka_unit_test(what_is_dead_goes),
         cmocka_unit_test(a_rebuild_shows_the_same),  cmocka_unit_test(a_crash_at_every_call),
-        cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(every_call_fails_once),     cmocka_unit_test(backups_go_the_oldest_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,7 +132,7 @@ static void test_a_device_that_fails_at_any_sync(void **state)
 
 /* ---- a process that ends in the middle ---- */
 
-#define PAIRS 2600U
+#define PAIRS 5000U
 
 struct middle {
     struct t_store *t;
@@ -187,7 +187,7 @@ static void test_ends_between_parts(void **state)
     t_append(&t, session, "in the table\n");
     assert_int_equal(hl_trim(t.store, session, UINT64_MAX, &dropped, &t.err), 0);
     assert_int_equal(dropped.records, PAIRS + 1);
-    /* One part is what the table had; the index takes more than one. */
+    /* What the table had, if it still had it, and three of the index. */
     assert_true(middle.parts >= 3);
     assert_int_equal(middle.records, PAIRS + 1);
     assert_int_equal(middle.bytes, dropped.bytes);

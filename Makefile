@@ -56,7 +56,7 @@ TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 HELPER_SOURCES := $(sort $(filter-out $(TEST_SOURCES),$(wildcard tests/unit/*.c)))
 CRASH_TEST_SOURCES := $(sort $(wildcard tests/crash/test_*.c))
 CRASH_HELPER_SOURCES := $(sort $(filter-out $(CRASH_TEST_SOURCES),$(wildcard tests/crash/*.c)))
-OUR_FILES := $(sort $(wildcard store/*.[ch] fs/*.[ch] fsck/*.[ch] tests/unit/*.[ch] tests/crash/*.[ch] tests/bench/*.[ch]))
+OUR_FILES := $(sort $(wildcard tests/fuzz/*.[ch] store/*.[ch] fs/*.[ch] fsck/*.[ch] tests/unit/*.[ch] tests/crash/*.[ch] tests/bench/*.[ch]))
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 STORE_OBJECTS := $(call objects,$(STORE_SOURCES))
@@ -77,6 +77,11 @@ FS_ARCHIVE := $(BUILD)/libhotlogfs-fs.a
 PROGRAM := $(BUILD)/hotlogfs
 FSCK_PROGRAM := $(BUILD)/fsck.hotlogfs
 PROGRAMS := $(PROGRAM) $(FSCK_PROGRAM)
+
+# Always by clang, whose libFuzzer it is, whatever CC is.
+FUZZ_CC ?= clang
+FUZZ_BUILD ?= build-fuzz
+FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(FUZZ_BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 VERSION := $(shell sed -n 's/^.define HL_VERSION "\(.*\)".*/\1/p' store/store.h)
 
 # ---- where `make install` puts them, below DESTDIR ----
@@ -114,7 +119,7 @@ INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
 
 # ---- targets ----
 
-.PHONY: all check unit mount soak soak-crash soak-power bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
+.PHONY: all check unit mount soak fuzz fuzz-programs every-bit soak-crash soak-power bench bench-programs lint tidy cppcheck format-check format install uninstall deb deb-check clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PROGRAMS) ## build build/hotlogfs and build/fsck.hotlogfs
@@ -159,7 +164,7 @@ deb: ## make a Debian package in build/deb (needs scripts/install-deps deb)
 deb-check: deb ## make the Debian package, check it, install it in an overlay, and boot systemd with it
 	BUILD=$(BUILD) tests/run -d $(TESTS)
 
-check: $(PROGRAMS) $(TEST_PROGRAMS) $(BENCH_PROGRAMS) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
+check: $(PROGRAMS) $(TEST_PROGRAMS) $(BENCH_PROGRAMS) $(if $(SANITIZER),,fuzz-programs) ## build and run every test; TESTS='name…' picks some, JOBS=N at a time
 	BUILD=$(BUILD) tests/run $(TESTS)
 
 unit: $(TEST_PROGRAMS) ## only the unit tests
@@ -187,6 +192,15 @@ bench: ## measure beside what people would pick instead; QUICK=1: in two minutes
 	$(MAKE) --no-print-directory BUILD=$(BUILD) all bench-programs
 	tests/bench/run $(BUILD)/bench $(PROGRAM) --size $(BENCH_SIZE) --json $(BUILD)/bench/result.json $(BENCH_OPTIONS)
 
+# Where SEED and the default stride leave some out: each state that is written to, too. Half an hour on two cores.
+every-bit: $(BUILD)/tests/test_every_bit $(BUILD)/tests/test_index_live ## each bit and length of a small log, in each way it can be opened
+	EVERY_BIT_STRIDE=1 $(BUILD)/tests/test_every_bit
+	INDEX_ROUNDS=5000 $(BUILD)/tests/test_index_live
+
+SECONDS ?= 60
+fuzz: fuzz-programs ## hostile bytes for each parser, SECONDS=60 each, two at a time; FUZZ='json line' picks some
+	FUZZ_BUILD=$(FUZZ_BUILD) tests/fuzz/run $(SECONDS) $(FUZZ)
+
 lint: format-check cppcheck tidy ## clang-format --dry-run, cppcheck, clang-tidy
 
 format-check:
@@ -207,7 +221,7 @@ format: ## format the sources in place
 	$(CLANG_FORMAT) -i $(OUR_FILES)
 
 clean: ## remove every build directory
-	rm -rf build build-clang build-address build-undefined build-thread build-address,undefined
+	rm -rf build build-fuzz build-clang build-address build-undefined build-thread build-address,undefined
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -246,6 +260,27 @@ $(CRASH_PROGRAMS): $(BUILD)/tests/%: $(BUILD)/obj/tests/crash/%.o $(CRASH_HELPER
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(HARDEN) -pthread $(LDFLAGS) $(CRASH_WRAPPED:%=-Wl$(comma)--wrap=%) -o $@ $< \
 		$(CRASH_HELPER_OBJECTS) $(STORE_ARCHIVE) $(STORE_LIBS)
+
+# ---- fuzzing ----
+
+FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -DHL_FUZZ $(WARNINGS) -O1 -g -fno-omit-frame-pointer -pthread -MMD -MP \
+	-fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_OBJECTS = $(patsubst %.c,$(FUZZ_BUILD)/obj/%.o,$(STORE_SOURCES) $(FS_SOURCES))
+FUZZ_ARCHIVE := $(FUZZ_BUILD)/libhotlog-all.a
+
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+$(FUZZ_BUILD)/obj/%.o: %.c $(FUZZ_BUILD)/flags
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(TEST_HEADERS) -c -o $@ $<
+$(FUZZ_ARCHIVE): $(FUZZ_OBJECTS) $(FUZZ_BUILD)/sources
+	rm -f $@ && $(AR) rcs $@ $(FUZZ_OBJECTS)
+$(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/obj/tests/fuzz/fuzz_%.o $(FUZZ_ARCHIVE)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_ARCHIVE) $(LIBS)
+$(FUZZ_BUILD)/flags: FORCE
+	$(call remember,$(FUZZ_CC) $(FUZZ_FLAGS))
+$(FUZZ_BUILD)/sources: FORCE
+	$(call remember,$(STORE_SOURCES) $(FS_SOURCES))
 
 # ---- what is measured beside us, and what works on it ----
 
@@ -290,6 +325,6 @@ $(BUILD)/sources: FORCE
 	$(call remember,$(STORE_SOURCES) $(FS_SOURCES) $(FSCK_SOURCES))
 FORCE:
 
-.SECONDARY: $(TEST_OBJECTS) $(HELPER_OBJECTS) $(CRASH_TEST_OBJECTS) $(CRASH_HELPER_OBJECTS)
--include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(FSCK_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d) \
+.SECONDARY: $(FUZZ_OBJECTS) $(patsubst $(FUZZ_BUILD)/%,$(FUZZ_BUILD)/obj/tests/fuzz/%.o,$(FUZZ_PROGRAMS)) $(TEST_OBJECTS) $(HELPER_OBJECTS) $(CRASH_TEST_OBJECTS) $(CRASH_HELPER_OBJECTS)
+-include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(FSCK_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) \
 	$(CRASH_TEST_OBJECTS:.o=.d) $(CRASH_HELPER_OBJECTS:.o=.d)

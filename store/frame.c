@@ -50,7 +50,7 @@ enum frame_result frame_parse(const uint8_t *bytes, size_t available, uint32_t s
             *need = size;
         return FRAME_SHORT;
     }
-    if (frame_crc(bytes, size, salt, offset) != le32toh(header.crc32))
+    if (!crc32_agrees(frame_crc(bytes, size, salt, offset), le32toh(header.crc32)))
         return FRAME_BAD;
     *frame = (struct frame){
         .crc32 = le32toh(header.crc32),
@@ -62,6 +62,10 @@ enum frame_result frame_parse(const uint8_t *bytes, size_t available, uint32_t s
         .flags = le16toh(header.flags),
         .body = (const char *)bytes + sizeof header,
     };
+    /* A good sum says only that somebody wrote it so. */
+    bool record = frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION;
+    if (record && (length == 0 || frame->body[length - 1] != '\n' || frame->session == 0))
+        return FRAME_BAD;
     return FRAME_GOOD;
 }
 
@@ -110,7 +114,7 @@ int header_parse(const struct segment_header *stored, struct segment_header *hea
                  uint32_t *unknown)
 {
     if (memcmp(stored->magic, SEGMENT_MAGIC, sizeof stored->magic) != 0 ||
-        header_crc(stored) != le32toh(stored->crc32))
+        !crc32_agrees(header_crc(stored), le32toh(stored->crc32)))
         return -EBADMSG;
     *header = *stored;
     header->version = le32toh(stored->version);

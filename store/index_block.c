@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "crc.h"
 #include "index_internal.h"
 
 #define BLOCK_KEY 12U
@@ -52,7 +53,7 @@ int index_block_decode(const MDB_val *key, const MDB_val *value, struct index_bl
         return -EBADMSG;
     uint32_t crc = index_crc(TABLE_BLOCKS, key, head, 12);
     crc = index_crc_more(crc, block->entries, (size_t)block->count * INDEX_BLOCK_ENTRY);
-    if (crc != index_load_u32(head + 12))
+    if (!crc32_agrees(crc, index_load_u32(head + 12)))
         return -EBADMSG;
 
     uint64_t bytes = 0, above = 0; /* what the next distance is not below */

@@ -209,7 +209,7 @@ int index_value_open(enum index_table table, const MDB_val *key, const MDB_val *
         return -EBADMSG;
     size_t len = value->mv_size - INDEX_CRC_SIZE;
     const uint8_t *bytes = value->mv_data;
-    if (index_load_u32(bytes + len) != index_crc(table, key, bytes, len))
+    if (!crc32_agrees(index_crc(table, key, bytes, len), index_load_u32(bytes + len)))
         return -EBADMSG;
     *content = (struct index_unpack){.at = bytes, .left = len};
     return 0;

@@ -114,6 +114,8 @@ static size_t undo_escape(const char **p, char out[4])
 
 size_t json_unescape(const char *inner, size_t len, char *out, size_t size)
 {
+    if (len == 0)
+        return 0;                      /* inner may be NULL: a string that is missing */
     if (len >= 2 && inner[0] == '"') { /* inside quotes, a quote is never the first byte */
         inner++;
         len -= 2;

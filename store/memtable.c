@@ -213,17 +213,33 @@ void memtable_note_created(struct memtable *table, uint32_t number)
         table->last_created = number;
 }
 
+static bool is_shown(const struct mem_session *session)
+{
+    return session && !session->hidden && !session->deleted;
+}
+
 uint32_t memtable_next_created(const struct memtable *table, uint32_t after)
 {
     if (table->first_created == 0 || after >= table->last_created)
         return 0;
     uint32_t number = after + 1 > table->first_created ? after + 1 : table->first_created;
-    for (; number <= table->last_created; number++) {
-        const struct mem_session *session = memtable_by_number(table, number);
-        if (session && !session->hidden && !session->deleted)
+    /* Numbers follow each other, but for those of a log that somebody made up: there are never more
+     * of them to be tried than there are sessions. */
+    for (size_t tries = 0; tries <= table->session_count; tries++, number++) {
+        if (is_shown(memtable_by_number(table, number)))
             return number;
+        if (number == table->last_created)
+            return 0;
     }
-    return 0;
+    uint32_t least = 0;
+    for (size_t i = 0; i < table->session_count; i++) {
+        const struct mem_session *session = table->sessions[i];
+        uint32_t its = session->row.number;
+        if (is_shown(session) && its >= number && its <= table->last_created &&
+            (least == 0 || its < least))
+            least = its;
+    }
+    return least;
 }
 
 void memtable_take_attributes(struct memtable *table, struct mem_session *session, void *attributes,

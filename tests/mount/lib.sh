@@ -28,7 +28,7 @@ t_san_options()
     export "$name=${!name:+${!name}:}log_path=$T_DIR/sanitizer:exitcode=99$extra"
 }
 t_san_options ASAN_OPTIONS :detect_leaks=1
-t_san_options TSAN_OPTIONS :second_deadlock_stack=1
+t_san_options TSAN_OPTIONS ":second_deadlock_stack=1:suppressions=$T_HERE/tsan.suppressions"
 t_san_options UBSAN_OPTIONS :print_stacktrace=1
 
 # ---- results ------------------------------------------------------------------------------------

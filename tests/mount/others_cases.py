@@ -233,6 +233,7 @@ def owners(mount, one, other):
     a.does(lambda: fails_all(errno.EACCES, [lambda: os.mkdir(f"{mount}/x")]))
     b.does(lambda: fails_all(errno.EEXIST, [lambda: os.mkdir(path)]))
     os.chown(path, b.uid, b.gid)
+    hl.wait_for(lambda: os.stat(f"{path}/append").st_uid == b.uid, "the new owner's files")
     b.does(lambda: hl.append(path, b"mine now\n"))
     a.does(lambda: fails_all(errno.EACCES, [lambda: hl.append(path, b"not any more\n"), lambda: read(f"{path}/1")]))
 
@@ -535,7 +536,8 @@ def many_handles(mount, one, other, pid):
 
     with a.holds(take):
         print(f"12,000 handles with 10,000 half lines took {(resident(pid) - before) // 1024} KiB", file=sys.stderr)
-        assert resident(pid) - before < 64 * MIB
+        slow = "-" in os.path.basename(os.path.dirname(os.environ["HOTLOGFS"]))  # a sanitizer's memory is not ours
+        assert resident(pid) - before < (512 if slow else 64) * MIB
         works_for(b, mount, "beside-handles")
     assert read(f"{path}/log") == b""
     a.does(lambda: os.close(hl.appender(path)))

@@ -23,11 +23,12 @@ static void test_back_and_forth(void **state)
     (void)state;
     uint8_t bytes[400];
     char body[300];
-    for (size_t len = 0; len < sizeof body; len++) {
+    for (size_t len = 1; len < sizeof body; len++) {
         struct frame made, read;
         uint64_t need = 0;
         memset(bytes, 0xee, sizeof bytes);
         memset(body, 'a' + (int)(len % 26), sizeof body);
+        body[len - 1] = '\n';
         size_t size = make(bytes, body, len, 99, 1024, &made);
         assert_int_equal(size, frame_size((uint32_t)len));
         assert_int_equal(size % FRAME_ALIGN, 0);
@@ -158,12 +159,40 @@ static void test_headers(void **state)
     assert_int_equal(header_parse(&zero, &read, &unknown), -EBADMSG);
 }
 
+/* A good sum says only that somebody wrote it so: a record is a line of a session. */
+static void test_no_record(void **state)
+{
+    (void)state;
+    uint8_t bytes[128];
+    struct frame frame, read;
+    static const struct {
+        const char *body;
+        uint32_t length, session;
+        uint16_t type;
+        enum frame_result result;
+    } cases[] = {
+        {"a\n", 2, 1, FRAME_EVENT, FRAME_GOOD},     {"\n", 1, 1, FRAME_OPERATION, FRAME_GOOD},
+        {"", 0, 1, FRAME_EVENT, FRAME_BAD},         {"a", 1, 1, FRAME_EVENT, FRAME_BAD},
+        {"a\nb", 3, 1, FRAME_OPERATION, FRAME_BAD}, {"a\n", 2, 0, FRAME_EVENT, FRAME_BAD},
+        {"", 0, 0, FRAME_VOID, FRAME_GOOD},         {"a", 1, 1, FRAME_SESSION, FRAME_GOOD},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        memset(bytes, 0, sizeof bytes);
+        frame = (struct frame){.length = cases[i].length,
+                               .seq = 1,
+                               .session = cases[i].session,
+                               .type = cases[i].type};
+        memcpy(bytes + FRAME_HEADER_SIZE, cases[i].body, cases[i].length);
+        size_t size = (size_t)frame_finish(bytes, 5, 1024, &frame);
+        assert_int_equal(frame_parse(bytes, size, 5, 1024, &read, NULL), cases[i].result);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_back_and_forth),
-        cmocka_unit_test(test_every_bit_counts),
-        cmocka_unit_test(test_what_no_frame_says),
+        cmocka_unit_test(test_no_record),        cmocka_unit_test(test_back_and_forth),
+        cmocka_unit_test(test_every_bit_counts), cmocka_unit_test(test_what_no_frame_says),
         cmocka_unit_test(test_headers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

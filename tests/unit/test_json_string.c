@@ -228,12 +228,21 @@ static void test_round_trip(void **state)
     }
 }
 
+/* A string that is missing is a span of nothing: no byte of it is looked at. */
+static void test_missing(void **state)
+{
+    (void)state;
+    char out[4];
+    assert_int_equal(json_unescape(NULL, 0, out, sizeof out), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_utf8_sequences), cmocka_unit_test(test_utf8_places),
         cmocka_unit_test(test_unescape),       cmocka_unit_test(test_every_escape),
         cmocka_unit_test(test_escape),         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_missing),
     };
     guard_make(&room, 4096);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -216,11 +216,35 @@ static void test_numbers_made_meanwhile(void **state)
     memtable_free(NULL);
 }
 
+/* A log that somebody made up may have any numbers: there is no walk from one to the next. */
+static void test_numbers_far_apart(void **state)
+{
+    (void)state;
+    static const uint32_t numbers[] = {1, 2, UINT32_MAX - 1, UINT32_MAX};
+    struct memtable *table = memtable_new();
+    for (size_t i = 0; i < 4; i++) {
+        char id[2] = {(char)('a' + i), 0};
+        struct index_row row = {.number = numbers[i], .id = id, .id_len = 1};
+        assert_non_null(memtable_add_session(table, &row));
+        memtable_note_created(table, numbers[i]);
+    }
+    uint32_t at = 0;
+    for (unsigned round = 0; round < 100; round++) {
+        for (size_t i = 0; i < 4; i++) {
+            at = memtable_next_created(table, i ? at : 0);
+            assert_int_equal(at, numbers[i]);
+        }
+        assert_int_equal(memtable_next_created(table, at), 0);
+    }
+    memtable_free(table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_a_model),
         cmocka_unit_test(test_numbers_made_meanwhile),
+        cmocka_unit_test(test_numbers_far_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,6 +35,7 @@ static void file_make(struct file *file, uint64_t *chance, size_t largest)
                               .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH};
         file->at[i] = file->len;
         memset(file->bytes + file->len + FRAME_HEADER_SIZE, 'a' + (int)(i % 26), len);
+        file->bytes[file->len + FRAME_HEADER_SIZE + len - 1] = '\n';
         file->len += (size_t)frame_finish(file->bytes + file->len, SALT, file->len, &frame);
     }
     file->at[FRAMES] = file->len;

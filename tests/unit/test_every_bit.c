@@ -382,7 +382,7 @@ static void run_mounted(struct worker *worker, const struct state *state)
     const struct damage *damage = &state->damage;
     if (state->kind == CUT || damage->header)
         return; /* nobody cuts an open store's files; headers are read at the opening */
-    if (!worker->store && open_store(worker, true) < 0) {
+    if (!worker->store && open_store(worker, false) < 0) {
         worker->bad = true;
         return;
     }

@@ -96,6 +96,8 @@ static const struct command_type commands[] = {
     {"retain", "SESSION|all [age=TIME] [count=N] [bytes=SIZE] [off]",
      "shows, sets or removes the rule by which old events are dropped", retain_run},
     {"delete", "SESSION", "drops a session with all that it has", delete_run},
+    {"erase", "SESSION [NUMBER]", "deletes a session, and its bytes from every file of the store",
+     erase_run},
     {"compact", "[SESSION|all|stop]",
      "takes the room that dropped records had, or ends the compaction under way", compact_run},
     {"snapshot", "NAME", "makes a consistent copy of the store in snapshots/NAME", run_snapshot},

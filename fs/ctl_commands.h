@@ -54,6 +54,8 @@ int retain_run(struct fs *fs, const char *arguments, struct hl_progress *progres
                struct text *members, struct hl_error *err);
 int delete_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
                struct text *members, struct hl_error *err);
+int erase_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+              struct text *members, struct hl_error *err);
 int compact_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
                 struct text *members, struct hl_error *err);
 

@@ -1,6 +1,6 @@
 /*
  * ctl_keep.c - the commands that take records away, and the room that they had: trim, retain,
- * delete, compact.
+ * delete, erase, compact.
  */
 #include <errno.h>
 #include <string.h>
@@ -185,6 +185,62 @@ int delete_run(struct fs *fs, const char *arguments, struct hl_progress *progres
     announcer_gone(fs->announcer, &session);
     notify_wait(fs, &progress->cancel);
     add_session(members, &session);
+    add_number(members, "records", dropped.records);
+    add_number(members, "bytes", dropped.bytes);
+    return 0;
+}
+
+/* The session to be erased: by name, or by its number if it was deleted when it was begun. */
+static int find_erased(struct fs *fs, const char *arguments, struct hl_session *session,
+                       struct hl_error *err)
+{
+    static const char usage[] = "erase SESSION [NUMBER]";
+    char name[COMMAND_MAX + 1], word[COMMAND_MAX + 1];
+    uint64_t number = 0;
+
+    if (!argument_next(&arguments, name))
+        return hl_fail(err, EINVAL, "a SESSION is missing: %s", usage);
+    bool numbered = argument_next(&arguments, word);
+    if (numbered && (!argument_number(word, &number) || number == 0 || number > UINT32_MAX))
+        return hl_fail(err, EINVAL, "NUMBER is that of a session, not `%.40s`", word);
+    int result = no_more(arguments, usage, err);
+    if (result == 0 && !numbered)
+        return argument_session(fs, name, session, err);
+    if (result == 0 && hl_session_by_number(fs->store, (uint32_t)number, session) == 0)
+        return hl_fail(err, EINVAL, "session %llu is there: `erase` takes its name alone",
+                       (unsigned long long)number);
+    *session = (struct hl_session){.number = (uint32_t)number, .id_len = 0};
+    return result;
+}
+
+int erase_run(struct fs *fs, const char *arguments, struct hl_progress *progress,
+              struct text *members, struct hl_error *err)
+{
+    struct hl_session session, left;
+    struct hl_dropped dropped;
+
+    int result = find_erased(fs, arguments, &session, err);
+    if (result < 0)
+        return result;
+    result = hl_erase(fs->store, session.number, progress, &dropped, err);
+    bool gone = hl_session_by_number(fs->store, session.number, &left) == -ENOENT;
+    if (gone && session.id_len > 0) {
+        atomic_store(&fs->sessions_changed_ms, fs_now_ms());
+        announcer_gone(fs->announcer, &session);
+        notify_wait(fs, &progress->cancel);
+    }
+    if (result < 0 && gone) {
+        struct hl_error why = *err;
+        return hl_fail(err, -result,
+                       "%.160s; the session is gone, but bytes of it may be left: `erase NAME %u` "
+                       "goes on",
+                       why.text[0] ? why.text : strerror(-result), session.number);
+    }
+    if (result < 0)
+        return result;
+    if (session.id_len > 0)
+        add_session(members, &session);
+    add_number(members, "number", session.number);
     add_number(members, "records", dropped.records);
     add_number(members, "bytes", dropped.bytes);
     return 0;

@@ -1,12 +1,14 @@
 /*
  * views.c - what operations made, to be looked at: history/, archive/ and at/.
  *
- * What lies in `at/SEQ` never changes, so the kernel may keep it as long as anything that only a
- * command of ours can take away. All else here is asked for anew each time.
+ * What lies in `at/SEQ` never changes, so the kernel may keep its pages; but it goes when the
+ * history window moves on. All else here is asked for anew each time.
  */
 #include "fs_internal.h"
 
 #include <errno.h>
+
+#define AT_KEEP 1.0 /* seconds for which the kernel need not ask whether it is there still */
 
 /* ---- names ------------------------------------------------------------------------------------
  */
@@ -93,7 +95,7 @@ void view_attr_document(struct fs *fs, const struct node *node, const struct hl_
                         const struct hl_document *document, struct fs_attr *attr)
 {
     bool archive = node->kind == NODE_ARCHIVE;
-    double keep = node->kind == NODE_AT_KEY ? fs->keep : 0;
+    double keep = node->kind == NODE_AT_KEY ? AT_KEEP : 0;
 
     fs_attr_view(fs, node, session, archive ? 0 : (uint64_t)document->length + 1,
                  archive ? session->changed_ms : document->set_ms, keep, attr);
@@ -130,7 +132,7 @@ static int attr_at(struct fs *fs, const struct node *node, const struct hl_sessi
         return -ENOENT;
     /* What never changes has a time that never does. */
     uint64_t ms = fs_record(fs, &last, &record) == 0 ? record.ts_ms : session->created_ms;
-    fs_attr_view(fs, node, session, 0, ms, fs->keep, attr);
+    fs_attr_view(fs, node, session, 0, ms, AT_KEEP, attr);
     return 0;
 }
 

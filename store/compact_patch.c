@@ -231,7 +231,9 @@ static int take_turn(struct patching *patching, struct session_turn *turn)
     if (tell) {
         struct hl_news news = {.session = turn->range->session,
                                .dropped_records = edited.records,
-                               .dropped_bytes = edited.bytes};
+                               .dropped_bytes = edited.bytes,
+                               .dropped_first = turn->range->from,
+                               .dropped_last = turn->range->to};
         if (store->options.news)
             store->options.news(store->options.news_context, &news);
         pthread_mutex_unlock(&store->news_lock);

@@ -407,6 +407,174 @@ def read_only_refuses(mount, other):
         os.rmdir(f"{other}/sessions/kept")
 
 
+def holders(directory, marker):
+    """The files below the directory that hold these bytes."""
+    found = []
+    for top, _, names in os.walk(directory):
+        found += [path for name in names if marker in read(path := f"{top}/{name}")]
+    return found
+
+
+@case
+def erased(mount, directory):
+    """No file below DIR holds a byte of it, wherever it was; all else is as it was."""
+    s, other = new_session(mount, "secret"), new_session(mount, "public")
+    marker = b"mArKeR-of-the-secret"
+    for i in range(4):
+        hl.append(s, b'{"payload":"%s"}\n' % marker * 50)
+        hl.append(s, b'{"op":"set","key":"k%d","value":"%s"}\n' % (i, marker))
+        fill(other, i * 100 + 1, i * 100 + 100)
+        ctl(mount, ("rotate", "checkpoint", "snapshot before", "trim secret 30")[i])
+        ctl(mount, "compact")
+    os.setxattr(s, "user.note", marker)
+    assert holders(directory, marker)
+    want = read(f"{other}/log")
+    result = ctl(mount, "erase secret")
+    assert result["ok"] and result["session"] == "secret", result
+    assert holders(directory, marker) == [], holders(directory, marker)
+    with fails(errno.ENOENT):
+        os.stat(s)
+    assert read(f"{other}/log") == want
+    assert b"secret" not in read(f"{mount}/log")
+    verified = ctl(mount, "verify")
+    assert verified["damaged_gaps"] + verified["index_missing"] + verified["index_dangling"] == 0, verified
+    with fails(errno.ENOENT):
+        ctl(mount, "erase secret")
+    assert ctl(mount, f"erase secret {result['number']}")["records"] == 0
+    with fails(errno.EINVAL):
+        ctl(mount, f"erase public {json.loads(read(f'{other}/meta'))['number']}")
+
+
+@case
+def retained(mount):
+    """Rules are shown, set, applied by the scheduler, removed; other sessions are left alone."""
+    s, other = new_session(mount, "rule"), new_session(mount, "norule")
+    fill(s, 1, 500)
+    fill(other, 1, 500)
+    assert ctl(mount, "retain rule")["rule"] is None
+    assert ctl(mount, "retain rule age=30d bytes=1G count=100000")["rule"] == {
+        "age_ms": 30 * 86400000, "count": 100000, "bytes": 1 << 30}
+    for bad in ("age=x", "count=1 count=2", "much=1", "off count=1", "count=", "30d"):
+        with fails(errno.EINVAL):
+            ctl(mount, f"retain rule {bad}")
+    with fails(errno.EINVAL):
+        ctl(mount, "retain")
+    with file(f"{s}/log") as log:
+        assert seqs(os.read(log, 1 << 20)) == list(range(1, 501))
+        assert ctl(mount, "retain rule count=20")["rule"] == {"count": 20}
+        wait_for(lambda: json.loads(read(f"{s}/meta"))["records"] == 20, "the scheduler", 60)
+        with fails(errno.ENOENT):
+            os.stat(f"{s}/480")
+        assert os.fstat(log).st_size > os.stat(f"{s}/log").st_size
+        hl.append(s, b'{"n":501}\n')
+        assert seqs(os.read(log, 1 << 20)) == [501]
+    assert seqs(read(f"{s}/log"))[-1] == 501 and seqs(read(f"{other}/log")) == list(range(1, 501))
+    assert ctl(mount, "retain rule off")["rule"] is None
+    status = json.loads(read(f"{mount}/.status"))
+    assert status["compact_next_ms"] > 0 and status["compact_error"] is None and not status["retain_suspended"], status
+
+
+@case
+def snapshots_of_drops(mount, directory):
+    """Four writers, each trimmed and all compacted while snapshots are taken: prints what each must hold."""
+    rng, stop, failures = hl.seeded(), threading.Event(), []
+    sessions = [new_session(mount, f"w{i}") for i in range(4)]
+    last, below = [0] * 4, [1] * 4
+
+    def writer(i):
+        try:
+            while not stop.is_set():
+                fill(sessions[i], last[i] + 1, last[i] + 50, 100)
+                last[i] += 50
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=writer, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for round_ in range(4):
+            for i in range(4):
+                wait_for(lambda i=i: last[i] > below[i] + 200, "the writers")
+                below[i] = rng.randrange(below[i], last[i])
+                ctl(mount, f"trim w{i} {below[i]}")
+            if round_ % 2:
+                ctl(mount, "compact")
+            before = list(last)
+            ctl(mount, f"snapshot of{round_}")
+            with open(f"{directory}/told{round_}", "w", encoding="ascii") as to:
+                json.dump({"below": below, "before": before, "after": list(last)}, to)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures, failures
+
+
+@case
+def snapshot_holds(mount, told):
+    """A mounted snapshot has of each session what was there and not dropped when it was taken, without a gap."""
+    want = json.loads(read(told))
+    for i in range(4):
+        got = seqs(read(f"{mount}/sessions/w{i}/log"))
+        assert got == list(range(want["below"][i], got[-1] + 1)), (i, got[:3], got[-3:], want)
+        assert want["before"][i] <= got[-1] <= want["after"][i] + 50, (i, got[-1], want)
+        assert not os.path.exists(f"{mount}/sessions/w{i}/{want['below'][i] - 1}")
+    verified = ctl(mount, "verify")
+    assert verified["damaged_gaps"] + verified["index_missing"] + verified["index_dangling"] == 0, verified
+
+
+@case
+def full_disk(mount, disk):
+    """Appends are ENOSPC, all can be read, a compaction makes room or says why not, and all heals without a remount."""
+    s = new_session(mount, "full")
+    fill(s, 1, 20000, 100)
+    ctl(mount, "rotate")
+    ballast = os.open(f"{disk}/ballast", os.O_WRONLY | os.O_CREAT)
+    last = 20000
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(ballast, bytes(1 << 16))
+        with contextlib.suppress(OSError):
+            while True:
+                fill(s, last + 1, last + 200, 100)
+                last += 200
+        with fails(errno.ENOSPC):
+            hl.append(s, b'{"p":"%s"}\n' % (b"x" * 500000))
+        last = json.loads(read(f"{s}/meta"))["last_seq"]
+        assert seqs(read(f"{s}/log")) == list(range(1, last + 1))
+        read(f"{s}/777")
+        for command in (f"trim full {last - 99}", "compact"):
+            try:
+                ctl(mount, command)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, error
+                said = json.loads(read(f"{mount}/.ctl").strip().split(b"\n")[-1])
+                assert said["error"], said
+        left = seqs(read(f"{s}/log"))
+        assert left == list(range(left[0], last + 1)), left[:3]
+    finally:
+        os.close(ballast)
+        os.unlink(f"{disk}/ballast")
+    wait_for(lambda: heals(s), "the disk to be used again")
+    ctl(mount, f"trim full {last - 99}")
+    ctl(mount, "compact")
+    kept = seqs(read(f"{s}/log"))
+    assert kept[0] == last - 99 and kept[-1] > last, (kept[0], kept[-1], last)
+    verified = ctl(mount, "verify")
+    assert verified["damaged_gaps"] + verified["index_missing"] + verified["index_dangling"] == 0, verified
+
+
+def heals(session):
+    try:
+        hl.append(session, b'{"healed":true}\n')
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+        return False
+    return True
+
+
 @case
 def compacted(mount, directory):
     """The room that records had comes back, the rest is shown as before."""

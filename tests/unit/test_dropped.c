@@ -102,6 +102,31 @@ static void test_root_and_ranges(void **state)
     dropped_free(dropped); /* also what is open */
 }
 
+/* Beside a writer a rise of what was dropped ever is the news. */
+static void test_drops_that_are_seen(void **state)
+{
+    (void)state;
+    struct dropped *dropped = dropped_new();
+    struct node node = log_of(7, 0);
+
+    dropped_seen(dropped, 7, 500);
+    assert_int_equal(dropped_generation(dropped, 7), 0); /* nobody has it open */
+    assert_true(dropped_watch(dropped, 7, 500));
+    struct dropped_file *file = dropped_open(dropped, &node);
+    dropped_seen(dropped, 7, 500);
+    assert_false(dropped_is_old(dropped, &node));
+    dropped_seen(dropped, 7, 530);
+    assert_true(dropped_is_old(dropped, &node));
+    assert_int_equal(shown(dropped, node, 70), 100);
+    assert_true(dropped_watch(dropped, 7, 540)); /* one that is watched goes on */
+    dropped_seen(dropped, 7, 540);
+    dropped_seen(dropped, 7, 20); /* as of an older index */
+    assert_int_equal(shown(dropped, node, 60), 100);
+    assert_int_equal(dropped_generation(dropped, 7), 2);
+    dropped_close(dropped, file);
+    dropped_free(dropped);
+}
+
 /* Readers of many sessions against a model: each sees its file grow by what is appended, never
  * shrink. */
 static void test_model(void **state)
@@ -164,6 +189,7 @@ int main(void)
         cmocka_unit_test(test_what_nothing_was_dropped_of),
         cmocka_unit_test(test_an_old_one_only_grows),
         cmocka_unit_test(test_root_and_ranges),
+        cmocka_unit_test(test_drops_that_are_seen),
         cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -297,9 +297,43 @@ static void test_gaps(void **state)
     t_store_free(&t);
 }
 
+/* ---- sessions that are gone -------------------------------------------------------------------
+ */
+
+static void test_the_end_of_a_session(void **state)
+{
+    (void)state;
+    struct news_queue *queue = news_queue_new(4);
+    struct news_item item;
+
+    assert_true(news_queue_gone(queue, 7, "old"));
+    assert_false(news_queue_gone(queue, 8, "older"));
+    add(queue, (struct hl_news){.session = 9, .created = true});
+    assert_int_equal(waiting(queue), 3);
+    assert_true(news_queue_take(queue, NULL, &item));
+    assert_int_equal(item.kind, NEWS_GONE);
+    assert_int_equal(item.session, 7);
+    assert_string_equal(item.name, "old");
+    news_queue_told(queue);
+    /* The oldest are skipped, these as all others. */
+    add(queue, (struct hl_news){.session = 9, .records = 3, .first = 1, .last = 3});
+    assert_int_equal(waiting(queue), 4);
+    assert_int_equal(skipped(queue), 1);
+    expect(queue, NEWS_SESSION, 9, 0, MADE);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        expect(queue, NEWS_RECORD, 9, seq, MADE);
+    expect_nothing(queue);
+    /* Records behind one that is gone are another range. */
+    news_queue_gone(queue, 9, "gone");
+    add(queue, (struct hl_news){.session = 9, .records = 1, .first = 4, .last = 4});
+    assert_int_equal(waiting(queue), 2);
+    news_queue_free(queue); /* with what waits */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_end_of_a_session),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_waking),

@@ -144,7 +144,7 @@ int retain_run(struct fs *fs, const char *arguments, struct hl_progress *progres
 {
     char word[COMMAND_MAX + 1];
     struct hl_session session = {.number = 0};
-    struct hl_rule rule;
+    struct hl_rule rule = {.has_age = false};
     bool change = false;
     (void)progress;
 

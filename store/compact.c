@@ -15,6 +15,7 @@
 
 #include "backup.h"
 #include "recover.h"
+#include "reserve.h"
 #include "scheduler.h"
 
 #define DEAD_SHARE 4U /* a segment is worth it when one part in so many is dead */
@@ -361,16 +362,25 @@ static struct compact_segment *worst(const struct compact_plan *plan)
 
 static int patch_again(struct hl_store *store);
 
-/* On a full disk the oldest backups make room, one run of compactions after the other. */
+/* On a full disk the reserve is spent, and then the oldest backups go, those of one compaction
+ * after the other. */
+static bool make_room(struct hl_store *store)
+{
+    if (reserve_spend(store))
+        return true;
+    if (backup_drop_oldest(store) < 0)
+        return false;
+    store_report(store, HL_WARNING,
+                 "the disk is full: the oldest files of backup/ made room for a compaction");
+    return true;
+}
+
 static int compact_in_room(struct compaction *compaction, size_t begin, size_t end)
 {
     struct hl_store *store = compaction->store;
     int error = compact_run_whole(compaction, begin, end);
-    while (hl_io_is_full(error) && backup_drop_oldest(store) == 0) {
-        store_report(store, HL_WARNING,
-                     "the disk is full: the oldest files of backup/ made room for a compaction");
+    while (hl_io_is_full(error) && make_room(store))
         error = store->unpatched ? patch_again(store) : compact_run_whole(compaction, begin, end);
-    }
     return error;
 }
 
@@ -493,6 +503,8 @@ static int compact_all(struct compaction *compaction, struct hl_error *err)
     atomic_store(&store->dead_bytes, dead > freed ? dead - freed : 0);
     if (compaction->backup.number)
         tidy_backups(store);
+    if (error == 0)
+        reserve_make(store);
     if (error == -EINTR)
         return hl_fail(err, EINTR, "interrupted");
     if (hl_io_is_full(error))

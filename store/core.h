@@ -210,7 +210,8 @@ struct hl_store {
     _Atomic uint64_t damage_found;
 
     _Atomic uint64_t rewrites; /* how often streams lost lines: cursors from before are of no use */
-    _Atomic uint64_t compactions, freed_bytes, compact_last_ms, dead_bytes, backup_bytes;
+    _Atomic uint64_t compactions, freed_bytes, compact_last_ms, dead_bytes, backup_bytes,
+        reserve_bytes;
     _Atomic int compact_error;
     uint32_t unpatched; /* compact_lock: first number of a segment that the index does not list yet;
                            0: none */

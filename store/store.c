@@ -524,6 +524,7 @@ int hl_store_status(struct hl_store *store, struct hl_status *status)
         .compact_error = atomic_load(&store->compact_error),
         .dead_bytes = atomic_load(&store->dead_bytes),
         .backup_bytes = atomic_load(&store->backup_bytes),
+        .reserve_bytes = atomic_load(&store->reserve_bytes),
     };
     pthread_mutex_lock(&store->scheduler.lock);
     status->compact_next_ms = store->scheduler.next_ms;

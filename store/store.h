@@ -733,6 +733,7 @@ struct hl_status {
     uint64_t compact_done, compact_total; /* bytes of log */
     uint64_t dead_bytes;                  /* in sealed segments, when it was last looked */
     uint64_t backup_bytes;                /* in backup/, likewise */
+    uint64_t reserve_bytes;               /* that a compaction may spend on a full disk, likewise */
     bool retain_suspended; /* by the clock: no rule and no history window drops anything */
 };
 int hl_store_status(struct hl_store *store, struct hl_status *status);

@@ -361,16 +361,24 @@ static void backups_go_the_oldest_first(void **state)
     assert_true(before[4] < before[0] + before[1] + before[2]);
     t_fill(&t, a, 500, 10, 200, &chance);
     drop(&t, a, 3000);
+    /* The reserve first, of two segments. */
+    char reserve[T_PATH];
+    t_path(reserve, t.dir, "reserve");
+    assert_int_equal(t_file_size(reserve), 2 * t.options.segment_size);
+    unsigned were = backups(&t);
     t_io_fail(&t.io, 1U << T_PWRITE, ".seg.tmp", 1, 1, -ENOSPC);
-    compact(&t);
+    assert_int_equal(try_compact(&t), 0);
     assert_int_equal(t_io_failed(&t.io), 1);
-    assert_true(t.warnings > 0);
+    assert_int_equal(t.warnings, 1);
+    assert_true(backups(&t) + before[3] >= were);
+    assert_int_equal(t_file_size(reserve), 2 * t.options.segment_size); /* there is room again */
     t_io_fail(&t.io, 1U << T_PWRITE, ".seg.tmp", 1, UINT64_MAX, -ENOSPC);
     t_fill(&t, a, 500, 10, 200, &chance);
     drop(&t, a, 3400);
     assert_int_equal(try_compact(&t), -ENOSPC); /* refused, with a reason */
     assert_non_null(strstr(t.err.text, "no room"));
     assert_int_equal(backups(&t), 0);
+    assert_false(t_exists(reserve));
     t_io_heal(&t.io);
     assert_true(compact(&t).segments_before > 0);
     t_close(&t);

@@ -518,7 +518,7 @@ static int compact_all(struct compaction *compaction, struct hl_error *err)
 int hl_compact(struct hl_store *store, const struct hl_compact *what, struct hl_progress *progress,
                struct hl_compacted *compacted, struct hl_error *err)
 {
-    struct hl_compacted ignored;
+    struct hl_compacted ignored = {0};
     struct compaction compaction = {.store = store,
                                     .what = what,
                                     .progress = progress,

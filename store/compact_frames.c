@@ -334,7 +334,7 @@ static int mark_session(struct compact_run *run, struct index_view *view,
     marking->session = session;
     marking->at = session->first;
     marking->any_kept = marking->beyond = false;
-    struct compact_needed needed;
+    struct compact_needed needed = {.count = 0};
     uint64_t from = session->first ? run->table.frames[session->first - 1].seq : session->highest;
     bool some_may_go = error == 0 && session->operations > 0 && row.documents.history_from > 0;
     if (some_may_go)

@@ -229,7 +229,7 @@ int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progr
 {
     struct hl_session about = {.number = session};
     struct snapshots snapshots = {.at = NULL};
-    struct hl_dropped ignored;
+    struct hl_dropped ignored = {0};
     struct hl_error local = {0};
     if (!err)
         err = &local;

@@ -158,11 +158,82 @@ static bool check_area(struct checking *checking, const struct session *session,
     return true;
 }
 
-/* Whether this operation, if it is not there, was dropped by a compaction. */
-static bool may_be_gone(const struct checking *checking, const struct done *done)
+/* Whether the drop is of this record. */
+static bool covers(const struct checking *checking, size_t drop, const struct session *session,
+                   const struct done *done)
 {
-    return done->op != OP_NONE && done->batch < checking->compacted &&
-           set_has(checking->may, done->batch);
+    const struct batch *batch = &checking->history->batches[drop];
+    return batch->drops == (size_t)(session - checking->history->sessions) + 1 &&
+           done->batch < drop &&
+           (batch->whole || (done->op == OP_NONE && done->seq < batch->below));
+}
+
+/* Whether one of these drops is of this record. */
+static bool is_dropped(const struct checking *checking, const struct set *drops,
+                       const struct session *session, const struct done *done)
+{
+    for (size_t i = 0; i < checking->history->batch_count; i++) {
+        if (checking->history->batches[i].drops && set_has(drops, i) &&
+            covers(checking, i, session, done))
+            return true;
+    }
+    return false;
+}
+
+/* Whether this record, if it is not there, was dropped by a compaction or on demand. */
+static bool may_be_gone(const struct checking *checking, const struct session *session,
+                        const struct done *done)
+{
+    bool compacted = done->op != OP_NONE && done->batch < checking->compacted &&
+                     set_has(checking->may, done->batch);
+    return compacted || is_dropped(checking, checking->may, session, done);
+}
+
+/* What was dropped for good is not there; a drop that may have been is whole, or was none. */
+static bool check_drop(struct checking *checking, size_t drop)
+{
+    const struct batch *batch = &checking->history->batches[drop];
+    const struct session *session = &checking->history->sessions[batch->drops - 1];
+    const bool *present = checking->present[batch->drops - 1];
+    bool there = batch->whole && checking->exists[batch->drops - 1], gone = false;
+    for (size_t k = 0; present && k < session->count; k++) {
+        const struct done *done = &session->done[k];
+        if (!covers(checking, drop, session, done))
+            continue;
+        there = there || present[k];
+        gone = gone || (!present[k] && set_has(checking->must, done->batch) && done->op == OP_NONE);
+    }
+    if (there && set_has(checking->must, drop))
+        return wrong(checking, "%s: what was dropped is there again", session->id);
+    bool other = false; /* another drop may have taken those that are gone */
+    for (size_t i = 0; i < checking->history->batch_count; i++)
+        other = other || (i != drop && checking->history->batches[i].drops == batch->drops);
+    if (there && gone && !other)
+        return wrong(checking, "%s: a part of what was to be dropped is gone", session->id);
+    if (!there && set_has(checking->may, drop))
+        set_add(&checking->finding->found, drop);
+    return true;
+}
+
+static bool check_drops(struct checking *checking)
+{
+    for (size_t i = 0; i < checking->history->batch_count; i++) {
+        if (checking->history->batches[i].drops && set_has(checking->may, i) &&
+            !check_drop(checking, i))
+            return false;
+    }
+    return true;
+}
+
+/* Whether the session may have been deleted. */
+static bool may_be_deleted(const struct checking *checking, size_t session)
+{
+    for (size_t i = 0; i < checking->history->batch_count; i++) {
+        const struct batch *batch = &checking->history->batches[i];
+        if (batch->drops == session + 1 && batch->whole && set_has(checking->may, i))
+            return true;
+    }
+    return false;
 }
 
 static bool check_folded(struct checking *checking, const struct session *session,
@@ -211,7 +282,7 @@ static bool check_documents(struct checking *checking, const struct session *ses
     size_t end = 0, whole = 0; /* behind the last that is there; up to where none is lost */
     for (size_t i = 0; i < session->count; i++)
         end = present[i] ? i + 1 : end;
-    while (whole < end && (present[whole] || may_be_gone(checking, &session->done[whole])))
+    while (whole < end && (present[whole] || may_be_gone(checking, session, &session->done[whole])))
         whole++;
     if (whole < end)
         return check_with_gap(checking, session, present);
@@ -221,7 +292,7 @@ static bool check_documents(struct checking *checking, const struct session *ses
         checking->finding->why[0] = 0;
         if (check_folded(checking, session, i > 0 ? &session->done[i - 1].after : &none))
             return true;
-        if (i == session->count || !may_be_gone(checking, &session->done[i]))
+        if (i == session->count || !may_be_gone(checking, session, &session->done[i]))
             return false;
     }
 }
@@ -280,7 +351,7 @@ static void forgive_gone(struct checking *checking)
         for (size_t k = 0; k < session->count; k++) {
             const struct done *done = &session->done[k];
             bool present = checking->present[i] && checking->present[i][k];
-            if (!present && may_be_gone(checking, done) &&
+            if (!present && may_be_gone(checking, session, done) &&
                 (checking->seen[done->batch] > 0 || set_has(checking->must, done->batch)))
                 checking->seen[done->batch]++;
         }
@@ -305,10 +376,33 @@ static bool check_batches(struct checking *checking)
     for (size_t i = 0; i < checking->history->session_count; i++) {
         const struct session *session = &checking->history->sessions[i];
         if (session->made_by != UINT32_MAX && set_has(checking->must, session->made_by) &&
-            !checking->exists[i])
+            !checking->exists[i] && !may_be_deleted(checking, i))
             return wrong(checking, "session %s was acknowledged, and is lost", session->id);
     }
     return true;
+}
+
+/* The next record of the session, from *next on, if this is its line. Root log goes on showing what
+ * was dropped until its segment is rewritten. */
+static const struct done *next_in_root(struct checking *checking, size_t session, size_t *next,
+                                       const char *line, uint64_t left)
+{
+    const struct session *of = &checking->history->sessions[session];
+    const bool *present = checking->present[session];
+    for (size_t k = *next; k < of->count; k++) {
+        const struct done *done = &of->done[k];
+        bool there = present && present[k];
+        if (!there && !may_be_gone(checking, of, done))
+            continue;
+        if (done->length <= left && memcmp(done->line, line, done->length) == 0) {
+            checking->finding->records -= there;
+            *next = k + 1;
+            return done;
+        }
+        if (there)
+            return NULL;
+    }
+    return NULL;
 }
 
 /* The log of the whole store: the lines of the batches that are there, in order. */
@@ -324,26 +418,15 @@ static bool check_root(struct checking *checking)
         return wrong(checking, "the root log has %zd bytes, not %" PRIu64, n, size);
     size_t next[SESSIONS_MAX] = {0}, at = 0;
     uint32_t batch = 0;
-    const struct history *history = checking->history;
     while (at < size) {
         const struct done *found = NULL;
-        for (size_t i = 0; i < history->session_count && !found; i++) {
-            const struct session *session = &history->sessions[i];
-            size_t k = next[i];
-            while (k < session->count && (!checking->present[i] || !checking->present[i][k]))
-                k++;
-            if (k < session->count && session->done[k].length <= size - at &&
-                memcmp(session->done[k].line, log + at, session->done[k].length) == 0) {
-                found = &session->done[k];
-                next[i] = k + 1;
-            }
-        }
+        for (size_t i = 0; i < checking->history->session_count && !found; i++)
+            found = next_in_root(checking, i, &next[i], log + at, size - at);
         if (!found || found->batch < batch)
             return wrong(checking, "the root log at %zu: not the next line of any batch: %.*s", at,
                          (int)(size - at < 100 ? size - at : 100), log + at);
         batch = found->batch;
         at += found->length;
-        checking->finding->records--;
     }
     if (checking->finding->records != 0)
         return wrong(checking, "%" PRIu64 " records are not in the root log",
@@ -389,7 +472,7 @@ bool check_store(const struct history *history, struct hl_store *store, const st
     if (good && error != -ENOENT)
         good = wrong(&checking, "listing sessions: %s", strerror(-error));
     uint64_t records = finding->records;
-    good = good && check_batches(&checking) && check_root(&checking) &&
+    good = good && check_batches(&checking) && check_drops(&checking) && check_root(&checking) &&
            (!verify || check_verified(&checking));
     finding->records = records;
     for (size_t i = 0; i < SESSIONS_MAX; i++)

@@ -573,6 +573,47 @@ void actor_reindex(struct actor *actor)
     did(actor, "reindex", error);
 }
 
+enum drop { TRIM, DELETE, ERASE };
+
+static void drop(struct actor *actor, const struct session *session, uint64_t below, enum drop how)
+{
+    static const char *const names[] = {"trim", "delete", "erase"};
+    if (!actor->store || !session)
+        return;
+    uint32_t number = issue(actor);
+    struct batch *batch = &actor->history->batches[number];
+    batch->drops = (size_t)(session - actor->history->sessions) + 1;
+    batch->below = below;
+    batch->whole = how != TRIM;
+    enter(actor);
+    int error = how == TRIM     ? hl_trim(actor->store, session->number, below, NULL, &actor->err)
+                : how == DELETE ? hl_delete(actor->store, session->number, NULL, &actor->err)
+                                : hl_erase(actor->store, session->number, NULL, NULL, &actor->err);
+    leave(actor);
+    if (!did(actor, names[how], error)) {
+        set_add(&actor->maybe, number);
+        return;
+    }
+    set_add(&actor->visible, number);
+    settled(actor);
+}
+
+void actor_trim(struct actor *actor, const struct session *session)
+{
+    if (session && session->count > 1)
+        drop(actor, session, session->done[session->count / 2].seq, TRIM);
+}
+
+void actor_delete(struct actor *actor, const struct session *session)
+{
+    drop(actor, session, 0, DELETE);
+}
+
+void actor_erase(struct actor *actor, const struct session *session)
+{
+    drop(actor, session, 0, ERASE);
+}
+
 void actor_compact(struct actor *actor)
 {
     static const struct hl_compact what = {.everything = true};

@@ -76,6 +76,10 @@ struct batch {
     bool counted; /* it has records, of which all or none are there */
     unsigned records;
     bool compaction; /* no batch: operations before it that nothing needs may be gone */
+    /* A drop of this session's (from 1) events below a seq, or of all of it: */
+    size_t drops;
+    uint64_t below;
+    bool whole;
 };
 
 struct history {
@@ -114,6 +118,7 @@ struct actor {
     struct hl_store *store;
     struct hl_error err;
     uint64_t chance;
+    struct set maybe;    /* drops that failed: they may be carried out all the same */
     bool half_compacted; /* a compaction failed: the index may lag behind until the next */
     bool lenient;        /* calls may fail: a fault was planned */
     unsigned line;       /* counts lines */
@@ -142,6 +147,9 @@ void actor_checkpoint(struct actor *actor);
 void actor_snapshot(struct actor *actor, const char *name);
 void actor_reindex(struct actor *actor);
 void actor_compact(struct actor *actor);
+void actor_trim(struct actor *actor, const struct session *session); /* half of it */
+void actor_delete(struct actor *actor, const struct session *session);
+void actor_erase(struct actor *actor, const struct session *session);
 /* Somebody links the segment that is appended to elsewhere, which then must not change. */
 void actor_link(struct actor *actor);
 void actor_fail(struct actor *actor, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -242,6 +242,42 @@ static void compaction(struct actor *actor)
     actor_operate(actor, u, "s");
 }
 
+/* Records are dropped on demand, and their bytes by compactions. */
+static void drops(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    struct session *b = actor_session(actor, "b", true);
+    struct session *c = actor_session(actor, "c", false);
+    actor_append(actor, a, 6, 300);
+    actor_append(actor, b, 4, 200);
+    actor_operate(actor, a, "sds");
+    actor_operate(actor, c, "cs");
+    actor_trim(actor, a);
+    actor_append(actor, a, 4, 300);
+    actor_rotate(actor);
+    actor_sync(actor);
+    actor_delete(actor, b);
+    actor_append(actor, c, 5, 100);
+    actor_compact(actor);
+    actor_trim(actor, c);
+    actor_die(actor);
+    actor_open(actor);
+    actor_append(actor, a, 3, 100);
+    actor_sync(actor);
+    actor_trim(actor, a);
+    actor_checkpoint(actor);
+    actor_operate(actor, c, "u");
+    actor_rotate(actor);
+    actor_compact(actor);
+    actor_erase(actor, c);
+    actor_append(actor, a, 1, 50);
+    actor_close(actor);
+    actor_open(actor);
+    actor_compact(actor);
+    actor_append(actor, a, 1, 50);
+}
+
 /* Anything, in any order. */
 static void mixed(struct actor *actor)
 {
@@ -263,18 +299,20 @@ static void mixed(struct actor *actor)
             actor_operate(actor, b, operations[actor_chance(actor, 8)]);
         else if (kind < 12)
             actor_operate(actor, a, operations[actor_chance(actor, 4)]);
-        else if (kind < 15)
+        else if (kind < 14)
             actor_sync(actor);
-        else if (kind < 16)
+        else if (kind < 15)
             actor_chmod(actor, b, 0400 + step);
-        else if (kind < 17)
+        else if (kind < 16)
             actor_rotate(actor);
-        else if (kind < 18)
+        else if (kind < 17)
             actor_checkpoint(actor);
-        else if (kind < 19 && actor->history->snapshot_count == 0)
+        else if (kind < 18 && actor->history->snapshot_count == 0)
             actor_snapshot(actor, "some");
-        else if (kind < 20)
+        else if (kind < 19)
             actor_reindex(actor);
+        else if (kind < 20)
+            actor_trim(actor, s);
         else if (kind < 21)
             actor_compact(actor);
         else if (kind < 22 && actor_close(actor))
@@ -287,10 +325,16 @@ static void mixed(struct actor *actor)
 }
 
 const struct workload workloads[] = {
-    {"appends", appends},         {"batches", batches},
-    {"documents", documents},     {"rotation", rotation},
-    {"snapshots", snapshots},     {"reindexing", reindexing},
-    {"failed-sync", failed_sync}, {"linked", linked},
-    {"compaction", compaction},   {"mixed", mixed},
+    {"appends", appends},
+    {"batches", batches},
+    {"documents", documents},
+    {"rotation", rotation},
+    {"snapshots", snapshots},
+    {"reindexing", reindexing},
+    {"failed-sync", failed_sync},
+    {"linked", linked},
+    {"compaction", compaction},
+    {"drops", drops},
+    {"mixed", mixed},
 };
 const size_t workload_count = sizeof workloads / sizeof workloads[0];

@@ -1,6 +1,7 @@
 /* test_frame.c - frames and headers: what was written is read back, and nothing else passes. */
 #include "support.h"
 
+#include "../../store/crc.h"
 #include "../../store/frame.h"
 
 static size_t make(uint8_t *bytes, const char *body, size_t len, uint32_t salt, uint64_t offset,
@@ -150,6 +151,17 @@ static void test_headers(void **state)
         memcpy(&changed, &made, sizeof changed);
         ((uint8_t *)&changed)[bit / 8] ^= (uint8_t)(1U << bit % 8);
         assert_int_equal(header_parse(&changed, &read, &unknown), -EBADMSG);
+    }
+    /* Of a later version, or with a feature that is not known: refused by that, not as damage. */
+    for (int what = 0; what < 2; what++) {
+        struct segment_header later = made;
+        if (what == 0)
+            later.version = htole32(SEGMENT_VERSION + 1);
+        else
+            later.incompatible = htole32(4);
+        later.crc32 = htole32(crc32_more(0, &later, offsetof(struct segment_header, crc32)));
+        assert_int_equal(header_parse(&later, &read, &unknown), -ENOTSUP);
+        assert_int_equal(unknown, what == 0 ? SEGMENT_VERSION + 1 : 4);
     }
     struct segment_header reversed = {.first = 5, .last = 4};
     header_finish(&reversed);

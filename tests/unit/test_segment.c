@@ -108,14 +108,18 @@ static void test_create_and_load(void **state)
     /* A file under another's name is refused. */
     char from[T_PATH], to[T_PATH];
     t_path(from, room.dir, "%s", made->name);
-    t_path(to, room.dir, "00000009-00000009.0.seg");
+    static const char *const others[] = {"00000009-00000009.0.seg", "00000003-00000004.0.seg",
+                                         "00000003-00000003.1.seg"};
     size_t len;
     char *bytes = t_file_read(from, &len);
-    t_file_write(to, bytes, len);
-    free(bytes);
     struct hl_error err = {0};
-    assert_int_equal(segment_load(&room.set, "00000009-00000009.0.seg", &again, &err), -EBADMSG);
-    assert_true(err.text[0]);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        t_path(to, room.dir, "%s", others[i]);
+        t_file_write(to, bytes, len);
+        assert_int_equal(segment_load(&room.set, others[i], &again, &err), -EBADMSG);
+        assert_true(err.text[0]);
+    }
+    free(bytes);
     assert_int_equal(segment_load(&room.set, "00000008-00000008.0.seg", &again, &err), -ENOENT);
     assert_int_equal(segment_load(&room.set, "letter.txt", &again, &err), -EINVAL);
     segment_free(&room.set, made);

@@ -363,7 +363,7 @@ static void mix_pages(struct tree *tree, const struct call *call, uint64_t chanc
 {
     enum { PAGE = 4096 };
     struct bytes *content = own(tree, call->node, call->data->size, true);
-    content->written_ns = 0;
+    content->written_ns = call->data->written_ns; /* its time may have come, and its size */
     for (size_t at = 0; at < call->data->size; at += PAGE) {
         size_t len = call->data->size - at < PAGE ? call->data->size - at : PAGE;
         chance = hash_mix(chance, at);

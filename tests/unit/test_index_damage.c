@@ -307,9 +307,24 @@ static void test_strangers(void **state)
     }
 }
 
+/* A value may be shorter than what is to be read of it, good checksum or not. */
+static void test_a_value_that_ends_early(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    struct index_unpack content = {.at = bytes, .left = 7};
+    assert_int_equal(index_unpack_u32(&content), 0x04030201);
+    assert_false(content.bad);
+    assert_int_equal(index_unpack_u32(&content), 0);
+    assert_true(content.bad);
+    assert_null(index_unpack_bytes(&content, 1)); /* bad once, bad for good */
+    assert_false(index_unpack_whole(&content));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_value_that_ends_early),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_flips),
         cmocka_unit_test(test_bounds),

@@ -376,6 +376,33 @@ static void test_half_built_index(void **state)
     old_store_free(&o);
 }
 
+/* The mark of a clean end vouches for the file that it was made for, and for no other. */
+static void test_a_mark_of_another_file(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_image image;
+    char path[T_PATH];
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a");
+    for (int i = 0; i < 100; i++)
+        t_append_format(&t, a, "{\"n\":%d}\n", i);
+    t_image_take(t.store, &image);
+    t_close(&t);
+    t_path(path, t.dir, "index/data.mdb");
+    uint64_t size = t_file_size(path);
+    for (uint64_t at = 8192; at < size; at += 64) /* values, not only what LMDB looks at */
+        t_file_flip(path, at + 40, 1);
+    t_open(&t);
+    t_path(path, t.dir, "quarantine/index/data.mdb");
+    assert_true(t_exists(path));
+    t_shows(t.store, &image);
+    t_image_free(&image);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_index_of_another_store),
         cmocka_unit_test(test_bits_flipped_in_the_index),
         cmocka_unit_test(test_half_built_index),
+        cmocka_unit_test(test_a_mark_of_another_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -626,9 +626,10 @@ void actor_compact(struct actor *actor)
     enter(actor);
     int error = hl_compact(actor->store, &what, NULL, &compacted, &actor->err);
     leave(actor);
-    actor->half_compacted = !did(actor, "compact", error);
-    if (!actor->half_compacted)
+    if (did(actor, "compact", error))
         settled(actor);
+    else
+        actor->half_compacted = true;
 }
 
 void actor_snapshot(struct actor *actor, const char *name)

@@ -109,6 +109,7 @@ static void write_store(struct json_writer *writer, const struct hl_status *stat
     json_number(writer, "dead_bytes", status->dead_bytes);
     json_number(writer, "freed_bytes", status->freed_bytes);
     json_number(writer, "backup_bytes", status->backup_bytes);
+    json_number(writer, "reserve_bytes", status->reserve_bytes);
     write_compaction(writer, status);
     json_number(writer, "damage_found", status->damage_found);
     json_number(writer, "quarantined_bytes", status->quarantined_bytes);

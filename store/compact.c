@@ -448,7 +448,10 @@ static int finish_patch(struct hl_store *store)
 static int prepare(struct compaction *compaction, struct hl_error *err)
 {
     struct hl_store *store = compaction->store;
-    if (!store->index)
+    pthread_rwlock_rdlock(&store->env_lock);
+    bool indexed = store->index != NULL;
+    pthread_rwlock_unlock(&store->env_lock);
+    if (!indexed)
         return hl_fail(err, ENOSPC, "there is no index yet: there was no room for it");
     int error = finish_patch(store);
     if (error < 0)

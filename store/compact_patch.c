@@ -210,7 +210,9 @@ static int take_turn(struct patching *patching, struct session_turn *turn)
 {
     struct hl_store *store = patching->store;
     struct index_edited edited = {0};
+    pthread_mutex_lock(&store->append_lock);
     bool in_use = store->active != NULL; /* else it is being opened */
+    pthread_mutex_unlock(&store->append_lock);
     int error = in_use ? flush_all(store) : 0;
     if (error < 0)
         return error;

@@ -208,6 +208,19 @@ static bool is_tainted(const struct compact_run *run, uint32_t session)
     return tainted;
 }
 
+/* Whether it has frames of the session; dropped: such that do not stay. */
+static bool has_frames_of(const struct compact_run *run, uint32_t session, bool dropped)
+{
+    if (!compact_table_find(&run->table, session))
+        return false;
+    for (uint32_t i = 0; i < run->table.count; i++) {
+        const struct compact_frame *frame = &run->table.frames[i];
+        if (frame->session == session && !(dropped && frame->keep))
+            return true;
+    }
+    return false;
+}
+
 static bool nothing_to_drop(const struct compact_run *run)
 {
     for (uint32_t i = 0; i < run->table.count; i++) {
@@ -260,6 +273,11 @@ static int compact_run_whole(struct compaction *compaction, size_t begin, size_t
         run_free(&run);
         return 0;
     }
+    uint32_t only = compaction->what->session;
+    if (error == 0 && only && !has_frames_of(&run, only, false)) {
+        run_free(&run);
+        return 0;
+    }
     if (error == 0 && run.table.damaged && !compaction->erase)
         error = -EBADMSG;
     if (error == 0)
@@ -270,6 +288,10 @@ static int compact_run_whole(struct compaction *compaction, size_t begin, size_t
         error = note_overhead(&run);
         run_free(&run);
         return error;
+    }
+    if (error == 0 && only && !has_frames_of(&run, only, true)) {
+        run_free(&run);
+        return 0;
     }
     if (error == 0)
         error = make_segment(&run);
@@ -389,7 +411,8 @@ static int compact_one(struct compaction *compaction, size_t seed)
     struct hl_store *store = compaction->store;
     struct compact_plan *plan = &compaction->plan;
     struct choice choice = {.begin = seed, .end = seed + 1};
-    extend(compaction, &choice);
+    if (!compaction->what->session) /* else the neighbours may have nothing of it */
+        extend(compaction, &choice);
     pthread_mutex_lock(&store->reindex_lock);
     int error = compact_in_room(compaction, choice.begin, choice.end);
     if (error == -EBADMSG && choice.end - choice.begin > 1) {

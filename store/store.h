@@ -649,7 +649,7 @@ int hl_check(const char *dir, const struct hl_check *check, struct hl_check_repo
  * -EINTR: what was done until then stays.
  */
 struct hl_compact {
-    uint32_t session; /* 0: all segments; else only those that hold a record of it */
+    uint32_t session; /* 0: all segments; else only those in which something of it is dead */
     bool everything;  /* whatever has a dead byte; else by compact_threshold */
 };
 struct hl_compacted {

@@ -126,6 +126,71 @@ static void a_rebuild_shows_the_same(void **state)
     t_store_free(&t);
 }
 
+/* Which of the first three segments are not as they were made. */
+static void find_rewritten(const struct t_store *t, bool rewritten[3])
+{
+    char path[T_PATH], **names;
+    t_path(path, t->dir, "log");
+    size_t count = t_names(path, ".seg", &names);
+    for (size_t i = 0; i < count; i++) {
+        unsigned long first = strtoul(names[i], NULL, 16);
+        if (first >= 1 && first <= 3)
+            rewritten[first - 1] = strstr(names[i], ".0.seg") == NULL;
+    }
+    t_names_free(names, count);
+}
+
+/* Of one session: what is dead of others stays where nothing of it is. */
+static void of_one_session(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store t;
+    struct t_image before;
+    bool rewritten[3] = {false};
+    struct hl_compacted result;
+    t_store_init(&t);
+    t.options.segment_size = 1 << 20;
+    t_open(&t);
+    uint32_t a = t_session(&t, "a"), b = t_session(&t, "b");
+    t_fill(&t, a, 100, 7, 100, &chance);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    t_fill(&t, b, 100, 7, 100, &chance);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    t_fill(&t, a, 100, 7, 100, &chance);
+    t_fill(&t, b, 100, 7, 100, &chance);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    drop(&t, a, 50);
+    drop(&t, b, 150);
+    struct hl_compact what = {.session = a, .everything = true};
+    assert_int_equal(hl_compact(t.store, &what, NULL, &result, &t.err), 0);
+    /* a's dead are in the first only; b's too are in the third, which has live ones of a. */
+    find_rewritten(&t, rewritten);
+    assert_int_equal(result.segments_before, 1);
+    assert_int_equal(result.segments_after, 1);
+    assert_true(rewritten[0] && !rewritten[1] && !rewritten[2]);
+    assert_int_equal(hl_compact(t.store, &what, NULL, &result, &t.err), 0);
+    assert_int_equal(result.segments_before, 0);
+    drop(&t, a, 150);
+    assert_int_equal(hl_compact(t.store, &what, NULL, &result, &t.err), 0);
+    find_rewritten(&t, rewritten);
+    assert_int_equal(result.segments_before, 2);
+    assert_true(rewritten[0] && !rewritten[1] && rewritten[2]);
+    t_image_take(t.store, &before);
+    assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
+    t_shows(t.store, &before);
+    t_image_free(&before);
+    what.session = b + 1; /* there is no such session */
+    assert_int_equal(hl_compact(t.store, &what, NULL, &result, &t.err), 0);
+    assert_int_equal(result.segments_before, 0);
+    what.session = b;
+    assert_int_equal(hl_compact(t.store, &what, NULL, &result, &t.err), 0);
+    assert_int_equal(result.segments_before, 1);
+    t_check_log(&t);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 /* ---- what fails on the way ---- */
 
 #define EVERY_CALL ((1U << T_CALLS) - 1)
@@ -388,9 +453,10 @@ static void backups_go_the_oldest_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_dead_nothing_done), cmocka_unit_test(what_is_dead_goes),
-        cmocka_unit_test(a_rebuild_shows_the_same),  cmocka_unit_test(a_crash_at_every_call),
-        cmocka_unit_test(every_call_fails_once),     cmocka_unit_test(backups_go_the_oldest_first),
+        cmocka_unit_test(nothing_dead_nothing_done),   cmocka_unit_test(what_is_dead_goes),
+        cmocka_unit_test(a_rebuild_shows_the_same),    cmocka_unit_test(of_one_session),
+        cmocka_unit_test(a_crash_at_every_call),       cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(backups_go_the_oldest_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

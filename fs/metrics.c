@@ -164,13 +164,10 @@ enum counted { EVENTS, ERRORS, CALLS };
 static void write_names(struct text *text, const char *name, const char *label, const char *help,
                         const struct hl_usage_of *names, size_t count, enum counted what)
 {
-    char sample[48];
-
-    family(text, name, "counter", NULL, help);
-    snprintf(sample, sizeof sample, "%s_total", name);
+    family(text, name, "gauge", NULL, help);
     for (size_t i = 0; i < count; i++) {
         const struct hl_usage *usage = &names[i].usage;
-        labelled(text, sample, label, names[i].name, names[i].name_len,
+        labelled(text, name, label, names[i].name, names[i].name_len,
                  what == EVENTS   ? usage->events
                  : what == ERRORS ? usage->errors
                                   : usage->calls);
@@ -181,8 +178,7 @@ static void write_cost(struct text *text, int64_t cost_e6)
 {
     uint64_t size = cost_e6 < 0 ? -(uint64_t)cost_e6 : (uint64_t)cost_e6;
 
-    /* No counter: a correction may lower it. */
-    family(text, "cost_usd", "gauge", NULL, "Cost that events ever gave, in US dollars.");
+    family(text, "cost_usd", "gauge", NULL, "Cost that the events gave, in US dollars.");
     text_format(text, PREFIX "cost_usd %s%" PRIu64 ".%06u\n", cost_e6 < 0 ? "-" : "",
                 size / 1000000, (unsigned)(size % 1000000));
 }
@@ -200,20 +196,20 @@ static void write_tokens(struct text *text, const struct hl_usage *usage)
         {"cache_creation", usage->cache_creation_tokens},
     };
 
-    family(text, "tokens", "counter", NULL, "Tokens that events ever gave.");
+    family(text, "tokens", "gauge", NULL, "Tokens that the events gave.");
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
-        labelled(text, "tokens_total", "type", tokens[i].type, strlen(tokens[i].type),
-                 tokens[i].count);
+        labelled(text, "tokens", "type", tokens[i].type, strlen(tokens[i].type), tokens[i].count);
 }
 
+/* No counters: a session that is deleted is taken out of them. */
 static void write_sums(struct text *text, const struct hl_sums *sums)
 {
-    write_names(text, "events", "kind", "Events ever appended, by kind.", sums->kinds,
-                sums->kind_count, EVENTS);
-    counter(text, "event_errors", NULL, "Events of kind Error ever appended.", sums->total.errors);
-    counter(text, "calls", NULL, "Calls of tools, each tool_call_id of a session once.",
-            sums->total.calls);
-    write_names(text, "tool_events", "tool", "Events ever appended that name a tool.", sums->tools,
+    write_names(text, "events", "kind", "Events ever appended to the sessions there are, by kind.",
+                sums->kinds, sums->kind_count, EVENTS);
+    gauge(text, "event_errors", NULL, "Events of kind Error among them.", sums->total.errors);
+    gauge(text, "calls", NULL, "Calls of tools, each tool_call_id of a session once.",
+          sums->total.calls);
+    write_names(text, "tool_events", "tool", "Events that name a tool.", sums->tools,
                 sums->tool_count, EVENTS);
     write_names(text, "tool_calls", "tool", "Calls by tool.", sums->tools, sums->tool_count, CALLS);
     write_names(text, "tool_errors", "tool", "Events of kind Error by tool.", sums->tools,

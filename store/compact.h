@@ -7,6 +7,7 @@
  *   compact_needed.c  which operations must stay, though they are old
  *   compact_history.c moves the beginning of histories before others go
  *   compact_frames.c  the frames of a run in memory, and which of them live
+ *   compact_sums.c    what the events come to that are dropped, carried on
  *   compact_write.c   the new segment, written, synced and read back
  *   compact_patch.c   the index led from the old segments to the new one; opening does it too
  *   compact.c         a run from end to end, and hl_compact()
@@ -47,6 +48,12 @@ struct compact_session {
     uint32_t body_len;
     char *tail; /* a session frame for the end of the segment, or NULL; owned */
     uint32_t tail_len;
+    bool known;            /* the index has it */
+    bool told;             /* the highest seq, by a record that stays or one behind the run */
+    bool unreadable;       /* session frames that cannot be read are among them: all stay */
+    uint64_t trimmed;      /* events below are dropped */
+    uint64_t history_from; /* by its session frames, if it has something to carry */
+    struct sums *carried;  /* what its lead carries, or NULL: it has none; owned */
 };
 
 struct compact_table {
@@ -57,7 +64,8 @@ struct compact_table {
     uint32_t records;      /* events and operations */
     uint64_t record_bytes; /* of their frames */
     uint64_t line_bytes;
-    bool damaged; /* there are bytes that are no frame */
+    uint64_t recorded_ms; /* of the first frame */
+    bool damaged;         /* there are bytes that are no frame */
 };
 
 void compact_table_init(struct compact_table *table);
@@ -85,6 +93,15 @@ struct compact_run {
 /* Decides what of the table stays, and what session frames are to say. */
 int compact_settle(struct compact_run *run);
 
+/* Of compact_settle(): what is dropped, once it is known what stays. */
+int compact_gather_sums(struct compact_run *run);
+/* The body of the frame that carries the sums of a session. -ENOENT: it was deleted meanwhile. */
+int compact_make_lead(struct compact_run *run, const struct compact_session *session, char **text,
+                      size_t *len);
+/* Whether there is such a frame in a segment: 1, 0, or an error. */
+int compact_carries(struct hl_store *store, const struct segment *segment,
+                    const struct compact_table *table);
+
 /* From where on operations of a session stay in any case: its history_from, or where that will be
  * moved to. */
 int compact_bound(struct hl_store *store, const struct hl_session *session, bool time_is_sound,
@@ -108,6 +125,8 @@ struct compact_patched {
  * Leads an index from segments that it lists to the one that took their place. sessions: which
  * ones may have records in them; NULL: all of the index are looked at. Any part of it may be done
  * already. flush_lock is not held, or the store is being opened. -EBADMSG: the two do not fit.
+ * -ESTALE: the index ends inside the run, and the new segment carries sums, of which nobody can
+ * tell which part it has.
  */
 int compact_patch(struct hl_store *store, struct segment *segment,
                   const struct compact_table *sessions, struct compact_patched *patched);

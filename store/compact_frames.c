@@ -24,6 +24,7 @@ void compact_table_free(struct compact_table *table)
     for (uint32_t i = 0; i < table->buckets; i++) {
         free(table->sessions[i].body);
         free(table->sessions[i].tail);
+        sums_free(table->sessions[i].carried);
     }
     free(table->sessions);
     free(table->frames);
@@ -121,6 +122,8 @@ static int add_frame(struct compact_table *table, const struct scan_item *item, 
     struct compact_session *session = add_session(table, frame->session);
     if (!session)
         return -ENOMEM;
+    if (table->count == 0)
+        table->recorded_ms = frame->recorded_ms;
     table->frames[table->count++] = (struct compact_frame){
         .seq = frame->seq,
         .session = frame->session,
@@ -303,6 +306,7 @@ static int settle_head(struct compact_run *run, struct compact_session *session)
     free(last_body);
     if (error != -EBADMSG)
         return error;
+    session->unreadable = true;
     for (uint32_t i = session->head - 1; i < session->newest; i++) { /* they stay as they are */
         struct compact_frame *frame = &run->table.frames[i];
         frame->keep =
@@ -313,15 +317,12 @@ static int settle_head(struct compact_run *run, struct compact_session *session)
 
 /* No seq may be given twice, also when all is read anew: the highest one that stood here must be
  * told by what stays, or by a record behind. */
-static bool wants_tail(const struct compact_run *run, const struct marking *marking)
+static bool wants_tail(const struct compact_run *run, const struct compact_session *session)
 {
-    const struct compact_session *session = marking->session;
-    if (!session->has_highest || marking->beyond)
-        return false;
-    if (marking->any_kept && marking->last_kept == session->highest)
+    if (!session->known || !session->has_highest || session->told)
         return false;
     const struct compact_frame *head = session->head ? &run->table.frames[session->head - 1] : NULL;
-    return !head || head->seq < session->highest || session->highest == 0;
+    return !head || !head->keep || head->seq < session->highest || session->highest == 0;
 }
 
 static int mark_session(struct compact_run *run, struct index_view *view,
@@ -331,6 +332,8 @@ static int mark_session(struct compact_run *run, struct index_view *view,
     int error = index_session_by_number(view, session->number, &row);
     if (error == -ENOENT)
         return mark_unknown(run, view, session);
+    session->known = error == 0;
+    session->trimmed = error == 0 ? row.trimmed : 0;
     marking->session = session;
     marking->at = session->first;
     marking->any_kept = marking->beyond = false;
@@ -346,6 +349,8 @@ static int mark_session(struct compact_run *run, struct index_view *view,
         error = index_each_from(view, session->number, from, mark_entry, marking);
     if (some_may_go)
         compact_needed_free(&needed);
+    session->told =
+        marking->beyond || (marking->any_kept && marking->last_kept == session->highest);
     if (error == 0 && session->head)
         error = settle_head(run, session);
     return error;
@@ -361,36 +366,36 @@ static int mark_records(struct compact_run *run)
         int error = lookup_view(store, &view);
         if (error < 0)
             return error;
-        uint32_t begun = i;
         uint64_t until = marking.entries + VIEW_ENTRIES;
         for (done = 0;
              i < table->buckets && done < VIEW_SESSIONS && marking.entries < until && error == 0;
              i++) {
-            struct compact_session *session = &table->sessions[i];
-            if (session->number == 0)
+            if (table->sessions[i].number == 0)
                 continue;
-            marking.session = NULL;
-            error = mark_session(run, view, session, &marking);
-            /* What it says is made when no view is open. */
-            session->tail_len = error == 0 && marking.session && wants_tail(run, &marking);
+            error = mark_session(run, view, &table->sessions[i], &marking);
             done++;
         }
         lookup_view_end(store, view);
-        for (uint32_t k = begun; k < i && error == 0; k++) {
-            struct compact_session *session = &table->sessions[k];
-            if (session->number == 0 || session->tail_len == 0)
-                continue;
-            session->tail_len = 0;
-            error = lookup_row(store, session->number, NULL, 0, make_tail, session);
-            if (error == -ENOENT) /* deleted meanwhile */
-                error = 0;
-        }
         if (error == 0 && run->progress && atomic_load(&run->progress->cancel))
             error = -EINTR;
         if (error < 0)
             return error;
     }
     return 0;
+}
+
+static int make_tails(struct compact_run *run)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < run->table.buckets && error == 0; i++) {
+        struct compact_session *session = &run->table.sessions[i];
+        if (session->number == 0 || !wants_tail(run, session))
+            continue;
+        error = lookup_row(run->store, session->number, NULL, 0, make_tail, session);
+        if (error == -ENOENT) /* deleted meanwhile */
+            error = 0;
+    }
+    return error;
 }
 
 /* ---- batches ---- */
@@ -426,6 +431,10 @@ int compact_settle(struct compact_run *run)
     for (uint32_t i = 0; i < run->table.count; i++)
         run->table.frames[i].keep = run->table.frames[i].type == FRAME_DROP;
     int error = mark_records(run);
+    if (error == 0)
+        error = compact_gather_sums(run);
+    if (error == 0)
+        error = make_tails(run);
     if (error == 0)
         settle_batches(&run->table);
     return error;

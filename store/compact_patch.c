@@ -461,6 +461,18 @@ static int finish(struct patching *patching)
     return error;
 }
 
+/* Of an index that ends inside the run all of it is replayed; events that it has are known as such
+ * by their seqs, but not which of them are in what is carried. */
+static int check_carried(const struct patching *patching)
+{
+    struct index_meta meta;
+    int error = get_meta(patching->store, &meta);
+    if (error < 0 || position_segment(meta.watermark) > patching->segment->last)
+        return error;
+    int carries = compact_carries(patching->store, patching->segment, &patching->table);
+    return carries > 0 ? -ESTALE : carries;
+}
+
 int compact_patch(struct hl_store *store, struct segment *segment,
                   const struct compact_table *sessions, struct compact_patched *patched)
 {
@@ -474,6 +486,8 @@ int compact_patch(struct hl_store *store, struct segment *segment,
     int error = compact_table_scan(&patching->table, store, segment, 0, NULL);
     if (error == 0 && patching->table.damaged)
         error = -EBADMSG;
+    if (error == 0)
+        error = check_carried(patching);
     if (error == 0)
         error = edit_entries(patching);
     if (error == 0)

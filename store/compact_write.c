@@ -14,6 +14,7 @@
 
 #include "compact.h"
 #include "crc.h"
+#include "drop.h"
 #include "scan.h"
 #include "seal.h"
 
@@ -157,6 +158,43 @@ static int copy_source(struct writer *writer, uint16_t source, uint32_t *next)
     return error;
 }
 
+/* One that was deleted meanwhile has a mark instead: its records stand behind it. */
+static int put_lead(struct writer *writer, const struct compact_session *session)
+{
+    static const struct drop drop = {.kind = DROP_DELETE};
+    char *text, body[DROP_BODY_MAX];
+    size_t len;
+    struct frame frame = {
+        .recorded_ms = writer->run->table.recorded_ms,
+        .session = session->number,
+        .type = FRAME_SESSION,
+        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
+    };
+    int error = compact_make_lead(writer->run, session, &text, &len);
+    if (error == -ENOENT) {
+        frame.type = FRAME_DROP;
+        frame.length = (uint32_t)drop_encode(&drop, body);
+        return put_frame(writer, &frame, body);
+    }
+    if (error == 0) {
+        frame.length = (uint32_t)len;
+        error = put_frame(writer, &frame, text);
+    }
+    free(text);
+    return error;
+}
+
+static int put_leads(struct writer *writer)
+{
+    const struct compact_table *table = &writer->run->table;
+    int error = 0;
+    for (uint32_t i = 0; i < table->buckets && error == 0; i++) {
+        if (table->sessions[i].number && table->sessions[i].carried)
+            error = put_lead(writer, &table->sessions[i]);
+    }
+    return error;
+}
+
 static int put_tails(struct writer *writer)
 {
     const struct compact_table *table = &writer->run->table;
@@ -206,6 +244,8 @@ static int write_all(struct writer *writer)
         segment_header_region(writer->made, region);
         writer->used = SEGMENT_HEADER_REGION;
     }
+    if (error == 0)
+        error = put_leads(writer);
     for (uint16_t i = 0; i < writer->run->count && error == 0; i++)
         error = copy_source(writer, i, &next);
     if (error == 0)

@@ -28,6 +28,8 @@ void drop_apply(struct hl_store *store, struct mem_session *session, const struc
     dropped->bytes += session->row.bytes;
     if (!session->hidden)
         store->sessions--;
+    if (session->sums)
+        sums_subtract(&store->sums, session->sums);
     memtable_delete(store->table, session);
 }
 

@@ -219,7 +219,7 @@ static int put_target(struct hl_store *store, struct index_txn *txn, struct inde
     }
     for (size_t i = 0; i < target->segment_count && error == 0; i++)
         error = index_put_segment(txn, &target->segments[i]);
-    if (error == 0 && target->sums->total.events > 0)
+    if (error == 0 && (target->sums->total.events > 0 || store->frozen->drops))
         error = index_put_sums(txn, 0, target->sums);
     meta->watermark = target->meta.watermark;
     return error;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "index_internal.h"
+#include "sums.h"
 
 #define COST_LIMIT UINT64_C(4096) /* of a transaction, in pages */
 /* A block is a page of its own. One that is freed was read, and takes a share of the page that
@@ -270,6 +271,24 @@ int index_trim(struct index_txn *txn, uint32_t session, uint64_t below, struct i
 
 /* ---- whole sessions ---- */
 
+/* The store's sums are without it from the same transaction on: a replay that does not find the
+ * session any more takes nothing out. */
+static int subtract_sums(struct index_txn *txn, uint32_t session)
+{
+    struct index_view view = {.at = txn->at};
+    struct sums all = {0}, gone = {0};
+    int error = index_get_sums(&view, session, &gone);
+    if (error == 0)
+        error = index_get_sums(&view, 0, &all);
+    if (error == 0) {
+        sums_subtract(&all, &gone);
+        error = index_put_sums(txn, 0, &all);
+    }
+    sums_clear(&gone);
+    sums_clear(&all);
+    return error == -ENOENT ? 0 : error;
+}
+
 /* The id leads nowhere from now on, and the row is only a mark. */
 static int mark_removed(struct index_txn *txn, const struct index_stored *stored,
                         struct index_edited *result)
@@ -282,6 +301,8 @@ static int mark_removed(struct index_txn *txn, const struct index_stored *stored
     int error = index_id_remove(txn, stored->row.id, stored->row.id_len);
     if (error == -ENOENT)
         error = -EBADMSG;
+    if (error == 0)
+        error = subtract_sums(txn, number);
     if (error == 0)
         error = index_mark_put(txn, number);
     if (error < 0)

@@ -242,6 +242,8 @@ static int patch_index(struct hl_store *store, struct hl_error *err)
     }
     if (error == -ENOENT)
         return 0;
+    if (error == -ESTALE)
+        return hl_fail(err, ESTALE, "it is from before a compaction of what it ends in");
     return hl_fail(err, -error, "it cannot be led to segments that replaced others: %s",
                    strerror(-error));
 }
@@ -277,7 +279,7 @@ static int try_index(struct hl_store *store, bool trusted, unsigned flags, struc
 
 static bool of_no_use(int error)
 {
-    return error == -EBADMSG || error == -ENOENT;
+    return error == -EBADMSG || error == -ENOENT || error == -ESTALE;
 }
 
 /* Takes the index that is there. -ENOENT: it was of no use, and is gone. */
@@ -329,7 +331,8 @@ static int use_checkpoint(struct hl_store *store, unsigned flags, struct hl_erro
             of_no_use(error) || hl_io_is_full(error) ? recover_remove_dir(store, "index") : 0;
         if (!of_no_use(error))
             return hl_fail(err, -error, "cannot restore a checkpoint: %s", strerror(-error));
-        store_report(store, HL_WARNING, "a checkpoint is not used: %s", why.text);
+        store_report(store, error == -ESTALE ? HL_INFO : HL_WARNING, "a checkpoint is not used: %s",
+                     why.text);
         if (removed < 0)
             return hl_fail(err, -removed, "cannot remove the index: %s", strerror(-removed));
     }

@@ -367,12 +367,13 @@ static int publish(struct replay *replay)
             fold_settle(session);
         }
     }
+    if (error == 0)
+        sums_publish(store); /* before drops, which take away from them */
     for (size_t i = 0; i < replay->pending_count && error == 0; i++) {
         if (replay->pending[i].type == FRAME_DROP && replay->pending[i].counts)
             replay_drop_apply(replay, &replay->pending[i]);
     }
     if (error == 0) {
-        sums_publish(store);
         store->records += lines.records;
         store->bytes += lines.bytes;
         atomic_fetch_add(&segment->records, lines.records);

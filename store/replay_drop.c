@@ -28,6 +28,9 @@ static int remember_deleted(struct hl_store *store, uint32_t number)
             error = -ENOMEM;
     }
     pthread_rwlock_unlock(&store->mem_lock);
+    /* What its events come to was in the writer's index when we took the sums of all from there. */
+    if (store->options.read_only && store->writer_alive && !store->shadow)
+        store->segments_old = true;
     return error;
 }
 

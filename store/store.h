@@ -522,8 +522,8 @@ size_t hl_value_compact(const char *text, size_t len, char *compact);
 
 /* ---- sums --------------------------------------------------------------------------------------
  *
- * What events come to: counters over everything that was ever appended, which dropping records does
- * not lower. What counts as a call, and which names are kept: store/sums.h.
+ * What events come to: counters over everything that was ever appended to a session, which trimming
+ * does not lower. What counts as a call, and which names are kept: store/sums.h.
  */
 
 struct hl_usage {
@@ -546,7 +546,7 @@ struct hl_sums {
     const struct hl_usage_of *kinds, *tools; /* in order of first appearance */
 };
 
-/* Of a session, or of the whole store (0), deleted sessions included. *sums is one block from
+/* Of a session, or of the whole store (0): of all sessions that there are. *sums is one block from
  * malloc(), the caller's to free. In time that does not depend on the number of records. -ENOENT.
  */
 int hl_sums(struct hl_store *store, uint32_t session, struct hl_sums **sums);

@@ -178,6 +178,25 @@ void sums_usage_add(struct hl_usage *to, const struct hl_usage *usage)
     to->cost_usd_e6 = add_cost(to->cost_usd_e6, usage->cost_usd_e6);
 }
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static void usage_subtract(struct hl_usage *from, const struct hl_usage *usage)
+{
+    from->events = less(from->events, usage->events);
+    from->errors = less(from->errors, usage->errors);
+    from->calls = less(from->calls, usage->calls);
+    from->tokens_in = less(from->tokens_in, usage->tokens_in);
+    from->tokens_out = less(from->tokens_out, usage->tokens_out);
+    from->reasoning_tokens = less(from->reasoning_tokens, usage->reasoning_tokens);
+    from->cache_read_tokens = less(from->cache_read_tokens, usage->cache_read_tokens);
+    from->cache_creation_tokens = less(from->cache_creation_tokens, usage->cache_creation_tokens);
+    int64_t cost = usage->cost_usd_e6;
+    from->cost_usd_e6 = add_cost(from->cost_usd_e6, cost == INT64_MIN ? INT64_MAX : -cost);
+}
+
 static bool is_kind(const struct sums_event *event, const char *kind)
 {
     return event->kind_len == strlen(kind) && memcmp(event->kind, kind, event->kind_len) == 0;
@@ -243,11 +262,26 @@ static int list_merge(struct sums_list *list, uint32_t max, const struct sums_li
     return 0;
 }
 
-static int add_call(struct sums *sums, uint64_t hash)
+static void list_subtract(struct sums_list *list, uint32_t max, const struct sums_list *from)
 {
-    for (size_t i = 0; i < sums->call_count; i++)
-        if (sums->calls[i] == hash)
-            return 0;
+    for (uint32_t i = 0; i < from->count; i++) {
+        const struct sums_name *name = &from->at[i];
+        int place = sums_list_find(list, max, name->name, name->len);
+        if (place >= 0)
+            usage_subtract(&list->at[place].usage, &name->usage);
+    }
+}
+
+void sums_subtract(struct sums *all, const struct sums *sums)
+{
+    usage_subtract(&all->total, &sums->total);
+    list_subtract(&all->kinds, SUMS_ALL_KINDS, &sums->kinds);
+    list_subtract(&all->tools, SUMS_ALL_TOOLS, &sums->tools);
+}
+
+/* An id has one event that counts: none is pushed twice. */
+static int push_call(struct sums *sums, uint64_t hash)
+{
     if (sums->call_count == sums->call_capacity) {
         size_t capacity = sums->call_capacity ? sums->call_capacity * 2 : 4;
         uint64_t *more = realloc(sums->calls, capacity * sizeof *more);
@@ -266,23 +300,13 @@ int sums_merge(struct sums *sums, const struct sums *from)
     if (error == 0)
         error = list_merge(&sums->tools, SUMS_TOOLS, &from->tools);
     for (size_t i = 0; i < from->call_count && error == 0; i++)
-        error = add_call(sums, from->calls[i]);
+        error = push_call(sums, from->calls[i]);
     if (error < 0)
         return error;
     if (from->total.events > 0)
         add_times(sums, from->first_ts_ms, from->last_ts_ms);
     sums_usage_add(&sums->total, &from->total);
     return 0;
-}
-
-static void remove_call(struct sums *sums, uint64_t hash)
-{
-    for (size_t i = sums->call_count; i > 0; i--) {
-        if (sums->calls[i - 1] == hash) {
-            sums->calls[i - 1] = sums->calls[--sums->call_count];
-            return;
-        }
-    }
 }
 
 int sums_drop_line(struct index_view *view, uint32_t session, uint64_t seq, const char *line,
@@ -293,27 +317,35 @@ int sums_drop_line(struct index_view *view, uint32_t session, uint64_t seq, cons
     if (!sums_event_read(line, len, &event))
         return -EBADMSG;
     bool counts = sums_is_call(&event);
-    int error = event.call != 0 ? index_call_get(view, session, event.call, &call) : -ENOENT;
-    if (error < 0 && error != -ENOENT)
-        return error;
-    if (event.call != 0)
+    if (event.call != 0) {
+        int error = index_call_get(view, session, event.call, &call);
+        if (error < 0 && error != -ENOENT)
+            return error;
         counts = error == -ENOENT || call.first == seq;
-    if (error == 0 && call.last <= seq)
-        remove_call(carried, event.call);
-    else if (error == 0 && counts && add_call(carried, event.call) < 0)
-        return -ENOMEM;
+        if (counts && push_call(carried, event.call) < 0)
+            return -ENOMEM;
+    }
     return sums_add(carried, &event, counts);
 }
 
-int sums_forget_calls(struct index_view *view, uint32_t session, struct sums *carried)
+int sums_forget_calls(struct index_view *view, uint32_t session, uint64_t below,
+                      struct sums *carried)
 {
-    struct index_call call;
-    for (size_t i = carried->call_count; i > 0; i--) {
-        int error = index_call_get(view, session, carried->calls[i - 1], &call);
-        if (error == -ENOENT)
-            carried->calls[i - 1] = carried->calls[--carried->call_count];
-        else if (error < 0)
+    size_t count = carried->call_count, kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t left = kept + (count - i);
+        struct index_call call = {0};
+        int error = 0;
+        bool forget = left > SUMS_CALLS_MAX;
+        if (!forget && left > SUMS_CALLS_KEPT) {
+            error = index_call_get(view, session, carried->calls[i], &call);
+            forget = error == -ENOENT || (error == 0 && call.last < below);
+        }
+        if (error < 0 && error != -ENOENT)
             return error;
+        if (!forget)
+            carried->calls[kept++] = carried->calls[i];
     }
+    carried->call_count = kept;
     return 0;
 }

@@ -2,8 +2,13 @@
  * sums.h - what the events of a session come to: how many, how many errors and tool calls, tokens,
  * cost, from when to when, by kind and by tool; and the same for the whole store.
  *
- * They are counters over everything that was ever appended: dropping records does not lower them.
- * An event adds what it says of itself. Operations add nothing.
+ * Those of a session are counters over everything that was ever appended to it: trimming does not
+ * lower them. An event adds what it says of itself. Operations add nothing.
+ *
+ * Those of the whole store are the sums of the sessions that there are: deleting one takes its own
+ * out. So they are the same whether its frames, which a compaction drops, are replayed or not. Of
+ * first and last times, and of which names came first, deleted sessions leave a trace until the
+ * index is built anew.
  *
  * Calls. An event with a tool_call_id counts as a call if no event with the same id came before it
  * in its session, whatever its kind and source: so a call and its result, or reports of it by two
@@ -15,14 +20,14 @@
  * Names. A session keeps the first SUMS_KINDS kinds and SUMS_TOOLS tools, the store SUMS_ALL_KINDS
  * and SUMS_ALL_TOOLS; what others come to stands under "other".
  *
- * For compaction. A session frame may carry sums: what was dropped from the segment that it stands
- * in. Replay adds them to what the records come to. To drop the line of an event, call
- * sums_drop_line() with the accumulator of its session in the file that is made, and give that to
- * session_encode_sums(); when a frame that carries sums is itself rewritten, sums_merge() what
- * session_decode_sums() finds in it, and sums_forget_calls(). An event whose id also stands in
- * later events leaves its hash behind (sums->calls), so that those do not count again. When nothing
- * of a session with a seq below some N is in any segment, index_prune_calls() makes the index
- * forget the ids that stood only there.
+ * Compaction. A session frame may carry sums: what was dropped from the segment that it stands in.
+ * Replay adds them to what the records come to. compact_sums.c has the session's lines that go
+ * counted by sums_drop_line(), adds what the frames carry that it replaces (sums_merge()), and puts
+ * it all into one session frame at the beginning of the new segment: before any event that is left,
+ * so that one which has the id of a call that went does not count again. For that the ids of calls
+ * stay as hashes (sums->calls), and for events that come yet: the newest SUMS_CALLS_KEPT of them,
+ * and up to SUMS_CALLS_MAX that also stand in an event which is left. One that is not remembered
+ * counts again if it comes after the index was built anew.
  */
 #ifndef HL_SUMS_H
 #define HL_SUMS_H
@@ -35,6 +40,8 @@
 #define SUMS_TOOLS 64U
 #define SUMS_ALL_KINDS 64U
 #define SUMS_ALL_TOOLS 256U
+#define SUMS_CALLS_KEPT 4096U
+#define SUMS_CALLS_MAX (256U * 1024)
 #define SUMS_NAME_MAX 128U /* longer ones stand under "other" */
 #define SUMS_OTHER "other"
 
@@ -74,7 +81,8 @@ struct sums {
     uint64_t first_ts_ms, last_ts_ms; /* of events; of meaning if total.events is not 0 */
     uint64_t position; /* as stored: events of the session before this log position are in it */
     struct sums_list kinds, tools;
-    uint64_t *calls; /* what session frames carry: hashes of ids whose call is counted in it */
+    uint64_t *calls; /* what session frames carry: hashes of ids whose call is counted in it, the
+                        oldest first */
     size_t call_count, call_capacity;
 };
 
@@ -107,13 +115,16 @@ int sums_merge(struct sums *sums, const struct sums *from);
 /* Whether an event counts as a call whatever its id. */
 bool sums_is_call(const struct sums_event *event);
 
-/* For compaction: adds to `carried` what dropping an event's line takes from a later replay, and
- * notes its id while a later event that has it too is not dropped. Lines of a session are to be
- * dropped in ascending order of their seqs. -EBADMSG: it is no event's line. */
+/* Takes out of the store's sums those of a session that is deleted. */
+void sums_subtract(struct sums *all, const struct sums *sums);
+
+/* For compaction: adds to `carried` what dropping an event's line takes from a later replay, with
+ * its id if it was the one that counted. -EBADMSG: it is no event's line. */
 int sums_drop_line(struct index_view *view, uint32_t session, uint64_t seq, const char *line,
                    size_t len, struct sums *carried);
-/* Takes out of it the ids that the index knows no more: no later event can have them. */
-int sums_forget_calls(struct index_view *view, uint32_t session, struct sums *carried);
+/* Takes out of it the oldest ids that are too many; below: events with a lower seq are gone. */
+int sums_forget_calls(struct index_view *view, uint32_t session, uint64_t below,
+                      struct sums *carried);
 
 /* ---- sums_line.c ---- */
 

@@ -67,15 +67,15 @@ def main(mount):
     assert [v for _, v in sorted(buckets)] == sorted(v for _, v in buckets) and len(buckets) > 10
     assert max(buckets) == (float("inf"), status["syncs"])
     for kind, of in sums["by_kind"].items():
-        assert value("events_total", kind=kind) == of["events"], kind
+        assert value("events", kind=kind) == of["events"], kind
     for tool, of in sums["by_tool"].items():
         tool = tool.replace("\x01", "\ufffd")  # the format has no such bytes
-        assert value("tool_calls_total", tool=tool) == of.get("calls", 0), tool
-        assert value("tool_events_total", tool=tool) == of["events"], tool
-        assert value("tool_errors_total", tool=tool) == of.get("errors", 0), tool
-    assert value("event_errors_total") == sums["errors"] and value("calls_total") == sums["calls"]
-    assert value("tokens_total", type="in") == sums["tokens_in"]
-    assert value("tokens_total", type="cache_read") == sums["cache_read_tokens"]
+        assert value("tool_calls", tool=tool) == of.get("calls", 0), tool
+        assert value("tool_events", tool=tool) == of["events"], tool
+        assert value("tool_errors", tool=tool) == of.get("errors", 0), tool
+    assert value("event_errors") == sums["errors"] and value("calls") == sums["calls"]
+    assert value("tokens", type="in") == sums["tokens_in"]
+    assert value("tokens", type="cache_read") == sums["cache_read_tokens"]
     assert abs(value("cost_usd") - sums["cost_usd_e6"] / 1e6) < 1e-9
     assert value("refused_writes_total", errno="EINVAL") == 2
     assert value("refused_writes_total", errno="EEXIST") == 1

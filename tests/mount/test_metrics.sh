@@ -33,6 +33,6 @@ for_scrapers()
     t_eq "$(grep -c '^# TYPE' "$T_DIR/hotlogfs.prom")" "$(grep -c '^# HELP' "$T_DIR/hotlogfs.prom")"
     t_remount -o ro
     t_match "$(cat "$MNT/.metrics")" 'hotlogfs_read_only 1'
-    t_match "$(cat "$MNT/.metrics")" 'hotlogfs_tool_calls_total\{tool="bash"\} 1'
+    t_match "$(cat "$MNT/.metrics")" 'hotlogfs_tool_calls\{tool="bash"\} 1'
 }
 t_test "it can be copied, and is there on a read-only mount" for_scrapers

@@ -16,6 +16,15 @@ static void take_news(void *context, const struct hl_news *news)
     told->bytes += news->dropped_bytes;
 }
 
+static struct hl_usage usage_of_all(struct hl_store *store)
+{
+    struct hl_sums *sums;
+    assert_int_equal(hl_sums(store, 0, &sums), 0);
+    struct hl_usage usage = sums->total;
+    free(sums);
+    return usage;
+}
+
 /* A reader that was there all the time and one that comes now show the same. */
 static void expect_fresh(struct t_store *t, bool stay)
 {
@@ -26,11 +35,37 @@ static void expect_fresh(struct t_store *t, bool stay)
         t_image_free(&image);
         return;
     }
+    struct hl_usage usage = usage_of_all(old), fresh;
     hl_store_close(old);
     t->store = NULL;
     t_open(t);
     t_shows(t->store, &image);
     t_image_free(&image);
+    fresh = usage_of_all(t->store);
+    assert_memory_equal(&usage, &fresh, sizeof usage);
+}
+
+/* A session that the reader never looked at goes, and with it its part of the sums. */
+static void test_deleted_unseen(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_writer writer;
+    uint64_t chance = t_seed("test_deleted_unseen");
+    t_store_init(&t);
+    t_writer_start(&writer, &t, chance);
+    t_tell(&writer, 'a');
+    t_tell(&writer, 'c');
+    t.options.read_only = true;
+    t_open(&t);
+    struct hl_usage all = usage_of_all(t.store);
+    t_tell(&writer, 'd');
+    struct hl_usage usage = usage_of_all(t.store);
+    assert_true(usage.events < all.events);
+    expect_fresh(&t, false);
+    t_writer_end(&writer, false);
+    t_close(&t);
+    t_store_free(&t);
 }
 
 /* Orders as chance has it: after each the reader shows what one does that opens the store then. */
@@ -182,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_follows_drops),
         cmocka_unit_test(test_reads_on),
+        cmocka_unit_test(test_deleted_unseen),
         cmocka_unit_test(test_drops_not_in_the_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,15 @@ static void same_logs(char *a[3], char *b[3])
     }
 }
 
+static struct hl_usage usage_of_all(struct t_store *t)
+{
+    struct hl_sums *sums;
+    assert_int_equal(hl_sums(t->store, 0, &sums), 0);
+    struct hl_usage usage = sums->total;
+    free(sums);
+    return usage;
+}
+
 /* One that was there all the time, and looks only now and then, and one that comes now. */
 static void readers_see_what_is_left(void **state)
 {
@@ -45,10 +54,11 @@ static void readers_see_what_is_left(void **state)
         char *logs[3], *fresh[3];
         size_t len;
         for (unsigned i = 0; i < 6; i++)
-            t_tell(&writer, "aaaxxrck"[t_below(&chance, 8)]);
+            t_tell(&writer, "aaaxxrckd"[t_below(&chance, 9)]);
         t_tell(&writer, 'k');
         take_logs(&t, logs);
         free(t_root_log(t.store, 3000, &len));
+        struct hl_usage usage = usage_of_all(&t), fresh_usage;
         assert_int_equal(t.errors, 0);
         struct hl_store *old = t.store;
         t.store = NULL;
@@ -57,6 +67,8 @@ static void readers_see_what_is_left(void **state)
             t_open(&t);
             take_logs(&t, fresh);
             same_logs(logs, fresh);
+            fresh_usage = usage_of_all(&t);
+            assert_memory_equal(&usage, &fresh_usage, sizeof usage);
             assert_int_equal(t.errors, 0);
         } else {
             t.store = old;

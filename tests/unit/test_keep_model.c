@@ -194,8 +194,22 @@ static void compact(struct model *m)
 
 static void check_closed(struct model *m);
 
+/* What the events of all come to, and of each session. */
+static void take_usage(struct model *m, struct hl_usage usage[SLOTS + 1])
+{
+    memset(usage, 0, (SLOTS + 1) * sizeof *usage);
+    for (unsigned i = 0; i <= SLOTS; i++) {
+        struct hl_sums *sums;
+        if (i > 0 && m->slots[i - 1].number == 0)
+            continue;
+        assert_int_equal(hl_sums(m->t.store, i ? m->slots[i - 1].number : 0, &sums), 0);
+        usage[i] = sums->total;
+        free(sums);
+    }
+}
+
 /* Index and checkpoints are kept, or lost, or the index alone is. */
-static void open_again(struct model *m)
+static void make_index(struct model *m)
 {
     char path[T_PATH];
     unsigned how = (unsigned)below(m, 7);
@@ -218,6 +232,15 @@ static void open_again(struct model *m)
         t_dir_remove(path);
     }
     t_open(&m->t);
+}
+
+static void open_again(struct model *m)
+{
+    struct hl_usage before[SLOTS + 1], after[SLOTS + 1];
+    take_usage(m, before);
+    make_index(m);
+    take_usage(m, after);
+    assert_memory_equal(before, after, sizeof before);
 }
 
 static void step(struct model *m, bool with_compaction)

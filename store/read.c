@@ -379,6 +379,7 @@ static int put_group(struct hl_store *store, uint32_t session, const struct inde
             break;
         place->begin += entries[i].length;
         place->seq = entries[i].seq + 1;
+        place->exact = false; /* nothing was put of the next one yet */
     }
     free(bytes);
     segment_put(&store->segments, segment);

@@ -125,6 +125,26 @@ static void test_cursors(void **state)
     filled_free(&f);
 }
 
+/* Behind the end there is nothing, whatever the cursor knows: once it was a newline. */
+static void test_behind_the_end(void **state)
+{
+    (void)state;
+    struct filled f;
+    filled_make(&f, "test_behind_the_end");
+    for (size_t i = 0; i <= f.image.count; i++) {
+        uint32_t number;
+        const char *text;
+        size_t len;
+        log_of(&f, i, &number, &text, &len);
+        for (size_t before = 1; before < 200 && before < len; before++) {
+            struct hl_cursor cursor = {0};
+            expect_piece(&f, number, text, len, len - before, before / 2 + 1, &cursor);
+            expect_piece(&f, number, text, len, len + 1 + before % 3, 100, &cursor);
+        }
+    }
+    filled_free(&f);
+}
+
 /* A stream that reached the end goes on when more comes, also over a flush, a rotation, another
  * opening. */
 static void test_a_stream_goes_on(void **state)
@@ -394,6 +414,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_offset_and_size),
         cmocka_unit_test(test_cursors),
+        cmocka_unit_test(test_behind_the_end),
         cmocka_unit_test(test_a_stream_goes_on),
         cmocka_unit_test(test_extents),
         cmocka_unit_test(test_lists),

@@ -131,6 +131,7 @@ struct hl_store {
     struct segment_set segments;
     bool writer_alive, medium_read_only; /* read-only stores: as found when it was opened */
     bool shadow;                         /* of another store, in use: changes nothing in log/ */
+    struct hl_store *numbered_by; /* a shadow: who knows the numbers of documents; else NULL */
     bool without_index;    /* opening: the index cannot be brought to where it tells the truth */
     bool no_room;          /* opening: the disk is too full for more index than there is */
     unsigned retries;      /* of opening beside a writer, that are left */

@@ -110,6 +110,40 @@ static int push(struct fold *fold, const struct index_slot *slot,
     return error;
 }
 
+static int take_slots(void *context, const struct index_row *row)
+{
+    uint64_t *slots = context;
+    *slots = row->documents.slots;
+    return 0;
+}
+
+/* The number that a key has in a store that goes on while its index is built anew: it is known
+ * outside by this number, and none that was given may be given again. 0: it has none there. */
+static int known_number(const struct fold *fold, uint64_t area, const char *key, size_t len,
+                        uint64_t *number)
+{
+    struct document_state state;
+    struct hl_store *store = fold->store->numbered_by;
+    uint32_t session = fold->session->row.number;
+    uint64_t slots = 0;
+    struct document_query query = {
+        .session = session, .area = area, .key = key, .key_len = len, .limit = UINT64_MAX};
+    *number = 0;
+    if (!store)
+        return 0;
+    int error = documents_state(store, &query, &state);
+    if (error == -ENOENT) /* its session was deleted meanwhile */
+        return 0;
+    if (error == 0)
+        error = lookup_row(store, session, NULL, 0, take_slots, &slots);
+    if (error < 0)
+        return error == -ENOENT ? 0 : error;
+    *number = state.number;
+    if (fold->session->batch_documents.slots < slots)
+        fold->session->batch_documents.slots = slots;
+    return 0;
+}
+
 /* Makes a key of an area become what is wanted; *number (may be NULL) is its slot's. */
 static int touch(struct fold *fold, uint64_t area, const char *key, size_t len,
                  const struct index_version *wanted, uint64_t *number)
@@ -120,6 +154,10 @@ static int touch(struct fold *fold, uint64_t area, const char *key, size_t len,
     if (error < 0)
         return error;
     slot.number = state.number;
+    if (slot.number == 0)
+        error = known_number(fold, area, key, len, &slot.number);
+    if (error < 0)
+        return error;
     if (slot.number == 0)
         slot.number = INDEX_SLOT_FIRST + fold->session->batch_documents.slots++;
     if (number)

@@ -176,6 +176,7 @@ int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_e
     struct hl_store *shadow = recover_shadow(store);
     if (!shadow)
         return hl_fail(err, ENOMEM, "out of memory");
+    shadow->numbered_by = store;
     pthread_mutex_lock(&store->reindex_lock);
     error = build(store, shadow, progress, err);
     if (error == 0) {

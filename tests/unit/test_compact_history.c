@@ -351,6 +351,42 @@ static void whatever_is_dropped_documents_are_the_same(void **state)
     assert_true(dropped > rounds);
 }
 
+/* Who has a document open knows it by its number. After operations were dropped, first uses of keys
+ * come in another order, and numbers in another one when the index was built anew beneath. */
+static void test_numbers_stay_over_a_reindex(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"a", "b", "c", "d"};
+    struct t_store t;
+    struct hl_document document;
+    uint64_t numbers[4];
+    begin(&t);
+    uint32_t s = t_session(&t, "s");
+    for (int i = 0; i < 4; i++)
+        set(&t, s, keys[i], "1");
+    set(&t, s, "gone", "1");
+    delete (&t, s, "gone");
+    rotate(&t);
+    set(&t, s, "a", "2");
+    later(&t);
+    t_append(&t, s, "an event\n");
+    compact(&t, true);
+    assert_false(has_record(&t, s, 1));
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(hl_document_find(t.store, s, HL_AREA_STATE, keys[i], 1, &document), 0);
+        numbers[i] = document.number;
+    }
+    assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(hl_document_find(t.store, s, HL_AREA_STATE, keys[i], 1, &document), 0);
+        assert_int_equal(document.number, numbers[i]);
+    }
+    set(&t, s, "new", "1");
+    assert_int_equal(hl_document_find(t.store, s, HL_AREA_STATE, "new", 3, &document), 0);
+    assert_true(document.number > numbers[0] + 4); /* not that of `gone` either */
+    end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_deleted_key_stays_deleted),
         cmocka_unit_test(an_undone_set_stays_undone),
         cmocka_unit_test(whatever_is_dropped_documents_are_the_same),
+        cmocka_unit_test(test_numbers_stay_over_a_reindex),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,8 @@
 static uint8_t put_name(char to[SUMS_NAME_MAX], struct json_span span, bool escaped)
 {
     size_t len = span.len;
+    if (len == 0) /* there is none: nothing to copy from */
+        return 0;
     if (escaped)
         len = json_unescape(span.at, span.len, to, SUMS_NAME_MAX);
     else if (len <= SUMS_NAME_MAX)

@@ -35,6 +35,7 @@ struct compaction {
     bool time_is_sound;
     uint32_t backup_first; /* the lowest number of a segment in backup/ */
     uint32_t erase;        /* a session of which no byte is to stay; 0: none */
+    bool replaced; /* the run under way: its old segments count no more, whatever fails then */
 };
 
 /* ---- a run ---- */
@@ -65,10 +66,10 @@ static int run_begin(struct compaction *compaction, size_t begin, size_t end,
     run->begun_ms = log_clock(store);
     pthread_mutex_unlock(&store->append_lock);
     for (size_t i = begin; i < end && error == 0; i++) {
-        error = segment_get(&store->segments, compaction->plan.segments[i].first,
-                            &run->sources[run->count]);
-        if (error == 0)
-            run->count++;
+        const struct compact_segment *planned = &compaction->plan.segments[i];
+        error = segment_get(&store->segments, planned->first, &run->sources[run->count]);
+        if (error == 0 && run->sources[run->count++]->last != planned->last)
+            error = -ESTALE; /* never twice the one that took the place of several */
     }
     _Atomic bool *cancel = run->progress ? &run->progress->cancel : NULL;
     for (size_t i = 0; i < run->count && error == 0; i++)
@@ -194,6 +195,7 @@ static int replace(struct compaction *compaction, struct compact_run *run)
     }
     segment_set_forget_replaced(&store->segments);
     compaction->result->records_dropped += patched.records;
+    compaction->replaced = true;
     return set_aside(compaction, run);
 }
 
@@ -400,9 +402,17 @@ static bool make_room(struct hl_store *store)
 static int compact_in_room(struct compaction *compaction, size_t begin, size_t end)
 {
     struct hl_store *store = compaction->store;
+    compaction->replaced = false;
     int error = compact_run_whole(compaction, begin, end);
-    while (hl_io_is_full(error) && make_room(store))
+    while (hl_io_is_full(error) && !compaction->replaced && make_room(store))
         error = store->unpatched ? patch_again(store) : compact_run_whole(compaction, begin, end);
+    if (hl_io_is_full(error) && compaction->replaced && !compaction->erase) {
+        store_report(store, HL_WARNING,
+                     "segments that a compaction replaced cannot be moved to backup/ now (%s): the "
+                     "next opening does it",
+                     strerror(-error));
+        error = 0;
+    }
     return error;
 }
 

@@ -62,6 +62,23 @@ static bool check(struct trying *trying, const char *when)
     return true;
 }
 
+/* Root log is as long as it says. */
+static bool check_root_size(struct trying *trying)
+{
+    char buffer[4096], why[128];
+    struct hl_store *store = trying->actor.store;
+    uint64_t size, at = 0;
+    ssize_t n = hl_root_log_size(store, &size);
+    while (n == 0 && (n = hl_root_log_read(store, at, buffer, sizeof buffer, NULL)) > 0) {
+        at += (uint64_t)n;
+        n = 0;
+    }
+    if (n == 0 && at == size)
+        return true;
+    snprintf(why, sizeof why, "root log has %" PRIu64 " bytes, not %" PRIu64 " (%zd)", at, size, n);
+    return failed(trying, "at once", why);
+}
+
 /* As the workload left it, if it did. */
 static bool check_live(struct trying *trying)
 {
@@ -77,7 +94,7 @@ static bool check_live(struct trying *trying)
     }
     /* Between its segment and its index a compaction leaves what readers of records do not see, and
      * readers of root log do, until the next one, or the next opening. */
-    return actor->half_compacted || check(trying, "at once");
+    return actor->half_compacted ? check_root_size(trying) : check(trying, "at once");
 }
 
 static bool check_restarted(struct trying *trying)

@@ -168,6 +168,8 @@ def users(mount):
             with fails(errno.EACCES):
                 how(s + ("" if how is os.listdir else "/K"))
     os.chmod(session, 0o777)
+    # What is refused is refused at once; what the kernel cached of state/ may refuse for a moment more.
+    hl.wait_for(lambda: stat.S_IMODE(os.stat(s).st_mode) == 0o777, "the bits of state/")
     with hl.as_user(65534):
         write(f"{s}/K", "2\n")
         write(f"{s}/.s", "[3]")

@@ -241,6 +241,7 @@ void store_report(const struct hl_store *store, enum hl_severity severity, const
     __attribute__((format(printf, 3, 4)));
 /* Reports damage at a position, once for each as far as remembered. */
 void store_damage(struct hl_store *store, uint64_t position, const char *what);
+bool store_damage_known(struct hl_store *store, uint64_t position); /* reported, as remembered */
 /* Whether a frame there counts for nothing, good as it may be. */
 bool store_is_void(const struct hl_store *store, uint64_t position);
 /* 0, or why appends are refused: -EROFS, -EIO. */
@@ -421,6 +422,9 @@ int quarantine(struct hl_store *store, const struct segment *segment, uint64_t o
 
 /* For read-only stores: looks what a compaction of the writer put in the place of segments. */
 void follow_compaction(struct hl_store *store);
+/* Whether there is anything of the kind to look for: log/ has another file for this number than the
+ * one that is read. If not, what does not check is damaged. */
+bool follow_is_replaced(struct hl_store *store, uint32_t number);
 
 /* For read-only stores: takes in what the writer appended since. Cheap when there is nothing. */
 void follow_writer(struct hl_store *store);

@@ -147,8 +147,29 @@ static void catch_up(struct hl_store *store, uint64_t position)
     atomic_store(&store->synced, position);
 }
 
-/* Begins again at the index's watermark, aside, and takes that over. */
-static void rebase(struct hl_store *store)
+/* Whether a segment that is read is not the one that counts now. */
+static bool has_other_segments(struct hl_store *store, const struct hl_store *shadow)
+{
+    bool other = false;
+    for (size_t i = 0; i < shadow->segments.count && !other; i++) {
+        const struct segment *now = shadow->segments.at[i];
+        const struct segment *ours = recover_find_live(store, now->first);
+        other = ours && ours->salt != now->salt;
+    }
+    return other;
+}
+
+/* Whether all was found again up to the limit. What is damaged since is not, and must not be
+ * forgotten without need: it would be missing then rather than damaged. */
+static bool found_all(const struct replay *last, uint64_t limit)
+{
+    return last->gaps == 0 &&
+           (!last->segment || position_make(last->segment->first, last->end) >= limit);
+}
+
+/* Begins again at the index's watermark, aside, and takes that over. True: it goes on elsewhere
+ * now, where more may stand already. */
+static bool rebase(struct hl_store *store)
 {
     struct hl_store *shadow = recover_shadow(store);
     struct replay last = {0};
@@ -156,7 +177,7 @@ static void rebase(struct hl_store *store)
     size_t count;
     store->unindexed_bytes = 0; /* whatever comes of it, not again at each look */
     if (!shadow)
-        return;
+        return false;
     int error = current_index(store, shadow);
     if (error == 0)
         error = recover_load_segments(shadow, &count, NULL);
@@ -172,27 +193,37 @@ static void rebase(struct hl_store *store)
         limit = reached;
     else if (ahead)
         store->unindexed_bytes = REBASE_BYTES;
+    bool moved = error == 0 && store->segments_old && has_other_segments(store, shadow);
+    bool must = store->index_old || store->left_behind || moved ||
+                (store->index && shadow->index != store->index);
     bool further =
-        error == 0 && reached <= limit &&
-        (store->index_old || store->segments_old || reached > atomic_load(&store->indexed));
+        error == 0 && reached <= limit && (must || reached > atomic_load(&store->indexed));
     if (further)
         error = recover_replay(shadow, limit, NULL, &last, &from, NULL);
+    bool caught_up = false;
+    if (error == 0 && further && !last.blocked && !must)
+        further = found_all(&last, limit);
     if (error == 0 && last.blocked)
         error = -EAGAIN;                                     /* not yet */
     bool passing = store->segments_old && error == -EBADMSG; /* a compaction is under way */
     if (error == 0 && further) {
         hand_over(store, shadow);
-        if (ahead && store->left_behind)
+        caught_up = ahead && store->left_behind;
+        if (caught_up)
             catch_up(store, reached);
         store->segments_old = store->left_behind = false;
+    } else if (error == 0 && !must) {
+        store->segments_old = false; /* there was nothing to take in */
     } else if (error < 0 && error != -ENOENT && error != -EAGAIN &&
-               !passing) /* that: there is no index yet */
+               !passing) { /* that: there is no index yet */
         store_report(store, HL_WARNING, "cannot begin again at the writer's index: %s",
                      strerror(-error));
+    }
     replay_free(&last);
     if (shadow->index == store->index)
         shadow->index = NULL;
     recover_shadow_free(shadow);
+    return caught_up;
 }
 
 /* Takes in what there is. *blocked: up to a drop that the index does not have yet. */
@@ -210,23 +241,63 @@ static int read_all(struct hl_store *store, bool *blocked)
     return error;
 }
 
-void follow_writer(struct hl_store *store)
+static void report_error(struct hl_store *store, int error)
 {
-    bool blocked;
-    if (!store->options.read_only)
-        return;
-    pthread_mutex_lock(&store->append_lock);
-    int error = read_all(store, &blocked);
-    if (error == 0 && blocked && store->index && recover_index_replaced(store)) {
-        store->index_old = true;
-        error = read_all(store, &blocked);
-    }
     if (error < 0 && store->flush_error != error)
         store_report(store, HL_ERROR, "cannot read on in the writer's log: %s", strerror(-error));
     store->flush_error = error;
-    if (store->unindexed_bytes >= REBASE_BYTES || store->index_old || store->segments_old)
-        rebase(store);
+}
+
+void follow_writer(struct hl_store *store)
+{
+    bool blocked, again;
+    if (!store->options.read_only)
+        return;
+    pthread_mutex_lock(&store->append_lock);
+    do {
+        int error = read_all(store, &blocked);
+        if (error == 0 && blocked && store->index && recover_index_replaced(store)) {
+            store->index_old = true;
+            error = read_all(store, &blocked);
+        }
+        report_error(store, error);
+        bool wanted =
+            store->unindexed_bytes >= REBASE_BYTES || store->index_old || store->segments_old;
+        again = wanted && rebase(store) && error == 0;
+    } while (again);
     pthread_mutex_unlock(&store->append_lock);
+}
+
+struct names {
+    uint32_t number, generation;
+    char ours[SEGMENT_NAME_MAX];
+    bool there, newer;
+};
+
+static int look_at_name(void *context, const char *name)
+{
+    struct names *names = context;
+    uint32_t first, last, generation;
+    if (segment_name_parse(name, &first, &last, &generation) && first <= names->number &&
+        names->number <= last) {
+        names->there = names->there || strcmp(name, names->ours) == 0;
+        names->newer = names->newer || generation > names->generation;
+    }
+    return 0;
+}
+
+bool follow_is_replaced(struct hl_store *store, uint32_t number)
+{
+    struct segment *segment;
+    struct names names = {.number = number};
+    int error = segment_get(&store->segments, number, &segment);
+    if (error < 0)
+        return error == -ENOENT;
+    names.generation = segment->generation;
+    memcpy(names.ours, segment->name, sizeof names.ours);
+    segment_put(&store->segments, segment);
+    error = store->io->list(store->io->context, store->logfd, look_at_name, &names);
+    return error < 0 || names.newer || !names.there;
 }
 
 void follow_compaction(struct hl_store *store)

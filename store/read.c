@@ -80,8 +80,10 @@ int read_frame(struct hl_store *store, uint32_t session, struct index_entry *ent
     unsigned waited = 0;
     for (unsigned same = 0;;) {
         int error = look(store, session, entry, buffer, frame);
-        if (store->options.read_only && (error == -EBADMSG || error == -EIO) &&
-            waited < FOLLOW_TURNS) { /* the writer may be about to move it */
+        unsigned turns = store_damage_known(store, entry->position) ? 1 : FOLLOW_TURNS;
+        if (store->options.read_only && (error == -EBADMSG || error == -EIO) && waited < turns &&
+            follow_is_replaced(store, position_segment(entry->position))) {
+            /* the writer may be about to move it */
             const struct timespec pause = {.tv_nsec = waited > 1 ? FOLLOW_PAUSE_NS : 0};
             follow_compaction(store);
             if (waited++ > 1)

@@ -82,21 +82,25 @@ static int replay_part(struct hl_store *store, const struct part *part, bool new
     /* That the youngest ends with a seal does not say that it was synced: what is not whole in it
      * may be what a power cut left. */
     bool sealed = part->segment != youngest || part->segment->sealed;
+    /* What a reader knew already was of whole batches. If one is damaged since, the rest stays. */
+    bool known = store->options.read_only && store->shadow;
+    uint64_t gaps = replay->gaps;
     *replay = (struct replay){
         .store = store,
         .segment = part->segment,
         .ahead = part->ahead,
-        .sealed = sealed,
-        .watch = store->options.read_only && store->writer_alive && !sealed,
+        .sealed = sealed || known,
+        .watch = store->options.read_only && store->writer_alive && !sealed && !known,
         .flush = !store->options.read_only && store->index && !store->no_room,
         /* Of the youngest only the index can have said so: then nothing is replayed but its end. */
         .seal_found = part->segment == youngest && part->segment->sealed,
+        .gaps = gaps,
     };
     int error = replay_segment(replay, part->begin, part->end, progress);
     atomic_store(&part->segment->size, replay->end);
     atomic_fetch_add(&store->recovered_records, replay->records);
-    if (error == 0 && replay->sealed && !replay->blocked && part->whole &&
-        part->begin < part->end && !replay->seal_found) {
+    if (error == 0 && sealed && !replay->blocked && part->whole && part->begin < part->end &&
+        !replay->seal_found) {
         char what[160];
         snprintf(what, sizeof what,
                  "segment %s has no seal at its end: what stood there is missing",

@@ -101,7 +101,8 @@ int recover_mend_tail(struct hl_store *store, struct replay *last, uint64_t from
 
 /*
  * Replays the log from the watermark to the end, or to position `limit` if that is less. *last is
- * the replay of the last segment, for the caller to look at and to free; *from is where it began.
+ * the replay of the last segment, for the caller to look at and to free, but its gaps are those of
+ * all; *from is where it began.
  */
 int recover_replay(struct hl_store *store, uint64_t limit, struct hl_progress *progress,
                    struct replay *last, uint64_t *from, struct hl_error *err);

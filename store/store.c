@@ -50,12 +50,27 @@ void store_report(const struct hl_store *store, enum hl_severity severity, const
     store->options.report(store->options.report_context, severity, sentence);
 }
 
-void store_damage(struct hl_store *store, uint64_t position, const char *what)
+/* damage_lock is held. */
+static bool is_known(const struct hl_store *store, uint64_t position)
 {
     bool known = false;
-    pthread_mutex_lock(&store->damage_lock);
     for (size_t i = 0; i < DAMAGE_REMEMBERED && position != 0 && !known; i++)
         known = store->damage_at[i] == position;
+    return known;
+}
+
+bool store_damage_known(struct hl_store *store, uint64_t position)
+{
+    pthread_mutex_lock(&store->damage_lock);
+    bool known = is_known(store, position);
+    pthread_mutex_unlock(&store->damage_lock);
+    return known;
+}
+
+void store_damage(struct hl_store *store, uint64_t position, const char *what)
+{
+    pthread_mutex_lock(&store->damage_lock);
+    bool known = is_known(store, position);
     if (!known)
         store->damage_at[store->damage_found++ % DAMAGE_REMEMBERED] = position;
     pthread_mutex_unlock(&store->damage_lock);

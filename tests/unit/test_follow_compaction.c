@@ -81,10 +81,86 @@ static void readers_see_what_is_left(void **state)
     t_store_free(&t);
 }
 
+/* Reads records of the session "ten", each of which must be good but those that are damaged. */
+static void check_ten(struct t_store *t, uint64_t records, uint64_t bad, uint64_t also_bad)
+{
+    char line[200];
+    size_t len;
+    struct hl_session about;
+    assert_int_equal(hl_session_by_id(t->store, "ten", 3, &about), 0);
+    assert_int_equal(about.records, records);
+    for (uint64_t seq = 1; seq <= records; seq++) {
+        ssize_t n = hl_record_read(t->store, about.number, seq, line, sizeof line, 0);
+        if (seq == bad || seq == also_bad)
+            assert_int_equal(n, -EBADMSG);
+        else
+            assert_true(n > 0 && line[n - 1] == '\n');
+    }
+    char *log = t_log(t->store, about.number, 500, &len);
+    assert_int_equal(len, about.bytes);
+    size_t lines = 0;
+    for (size_t i = 0; i < len; i++)
+        lines += log[i] == '\n';
+    assert_int_equal(lines, records);
+    free(log);
+}
+
+static void damage_ten(struct t_store *t, uint64_t seq)
+{
+    char path[T_PATH];
+    struct hl_session about;
+    struct hl_record record;
+    assert_int_equal(hl_session_by_id(t->store, "ten", 3, &about), 0);
+    assert_int_equal(hl_record_find(t->store, about.number, seq, &record), 0);
+    t_segment_path(t, record.segment, path);
+    t_file_flip(path, record.offset + 40, 0x10);
+}
+
+/* A damaged record takes nothing with it that was readable: beside a writer that goes on and that
+ * compacts, and when there is none. */
+static void damage_takes_nothing_along(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_writer writer;
+    t_store_init(&t);
+    t_store_watch(&t);
+    t_writer_start(&writer, &t, t_seed("damage_takes_nothing_along"));
+    for (int i = 0; i < 3; i++)
+        t_tell(&writer, 't');
+    t.options.read_only = true;
+    t_open(&t);
+    check_ten(&t, 30, 0, 0);
+    damage_ten(&t, 14);
+    uint64_t opened = t_io_count(&t.io, T_OPEN);
+    check_ten(&t, 30, 14, 0);
+    assert_int_equal(t_io_count(&t.io, T_OPEN), opened); /* no file was looked at again */
+    t_tell(&writer, 't');
+    check_ten(&t, 40, 14, 0);
+    t_tell(&writer, 'a');
+    t_tell(&writer, 'r');
+    t_tell(&writer, 'a');
+    t_tell(&writer, 'x'); /* the session of "ten" stays as it is */
+    t_tell(&writer, 'k');
+    t_tell(&writer, 't');
+    check_ten(&t, 50, 14, 0);
+    char *logs[3];
+    take_logs(&t, logs);
+    for (unsigned i = 0; i < 3; i++)
+        free(logs[i]);
+    damage_ten(&t, 45);
+    check_ten(&t, 50, 14, 45);
+    t_writer_end(&writer, true);
+    check_ten(&t, 50, 14, 45);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_see_what_is_left),
+        cmocka_unit_test(damage_takes_nothing_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -349,6 +349,7 @@ static int mark_session(struct compact_run *run, struct index_view *view,
         error = index_each_from(view, session->number, from, mark_entry, marking);
     if (some_may_go)
         compact_needed_free(&needed);
+    marking->needed = NULL; /* it was this session's */
     session->told =
         marking->beyond || (marking->any_kept && marking->last_kept == session->highest);
     if (error == 0 && session->head)

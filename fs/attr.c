@@ -382,7 +382,7 @@ int fs_attr(struct fs *fs, const struct node *node, struct fs_attr *attr)
 
 int fs_attr_now(struct fs *fs, struct node *node, struct fs_attr *attr)
 {
-    uint32_t generation = node->generation;
+    uint32_t generation;
     int result;
 
     if (!node_has_generation(node->kind))

@@ -283,12 +283,12 @@ static bool decode_calls(struct decoding *decoding, const struct json_member *me
     struct sums *sums = decoding->sums;
     if (member->type != JSON_ARRAY || (len != 1 && len % 19 != 0) || sums->calls)
         return false;
-    sums->calls = malloc((count ? count : 1) * sizeof *sums->calls);
+    sums->calls = calloc(count + 1, sizeof *sums->calls);
     if (!sums->calls) {
         decoding->error = -ENOMEM;
         return false;
     }
-    sums->call_capacity = count ? count : 1;
+    sums->call_capacity = count + 1;
     for (size_t i = 0; i < count; i++, at += 19) {
         char digits[17], *end;
         memcpy(digits, at + 1, 16);

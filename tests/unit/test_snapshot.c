@@ -614,11 +614,14 @@ static void check_prefix(const struct t_image *image, const struct writing *w, c
     assert_int_equal(session->about.records % LINES, 0);
     assert_true(session->about.records >= at_least * LINES);
     assert_true(session->about.records <= (atomic_load(&w->batches) + 1) * LINES);
+    size_t at = 0;
     for (uint64_t i = 0; i < session->about.records; i++) {
-        size_t len;
         char wanted[64];
-        const char *line = t_image_line(image, id, i + 1, &len);
-        assert_non_null(line);
+        const char *line = session->log + at;
+        size_t len = session->lines[i].length;
+        at += len;
+        assert_int_equal(session->lines[i].seq, i + 1);
+        assert_false(session->lines[i].damaged);
         snprintf(wanted, sizeof wanted, "\"batch\":%" PRIu64 ",\"line\":%u,", i / LINES,
                  (unsigned)(i % LINES));
         if (!t_has(line, len, wanted))

@@ -92,8 +92,10 @@ bool t_exists(const char *path)
 static void copy_file(const char *from, const char *to, const struct stat *st)
 {
     static const size_t piece = 1 << 20;
-    char *buffer = malloc(piece);
     int in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0 && errno == ENOENT)
+        return; /* a store that is at work may have removed it */
+    char *buffer = malloc(piece);
     int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, st->st_mode & 0777);
     assert_non_null(buffer);
     assert_true(in >= 0 && out >= 0);
@@ -112,6 +114,8 @@ void t_dir_copy(const char *from, const char *to)
 {
     assert_true(mkdir(to, 0700) == 0 || errno == EEXIST);
     DIR *dir = opendir(from);
+    if (!dir && errno == ENOENT)
+        return; /* likewise */
     assert_non_null(dir);
     const struct dirent *entry;
     while ((entry = readdir(dir)) != NULL) {
@@ -122,7 +126,7 @@ void t_dir_copy(const char *from, const char *to)
         t_path(source, from, "%s", entry->d_name);
         t_path(target, to, "%s", entry->d_name);
         if (lstat(source, &st) < 0)
-            continue; /* a store that is at work may have removed it */
+            continue; /* likewise */
         if (S_ISDIR(st.st_mode))
             t_dir_copy(source, target);
         else

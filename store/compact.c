@@ -68,8 +68,12 @@ static int run_begin(struct compaction *compaction, size_t begin, size_t end,
     for (size_t i = begin; i < end && error == 0; i++) {
         const struct compact_segment *planned = &compaction->plan.segments[i];
         error = segment_get(&store->segments, planned->first, &run->sources[run->count]);
-        if (error == 0 && run->sources[run->count++]->last != planned->last)
-            error = -ESTALE; /* never twice the one that took the place of several */
+        if (error < 0)
+            break;
+        const struct segment *source = run->sources[run->count++];
+        if (source->first != planned->first || source->last != planned->last ||
+            source->generation != planned->generation)
+            error = -ESTALE; /* never one that took its place: the index may not know it yet */
     }
     _Atomic bool *cancel = run->progress ? &run->progress->cancel : NULL;
     for (size_t i = 0; i < run->count && error == 0; i++)
@@ -425,12 +429,15 @@ static int compact_one(struct compaction *compaction, size_t seed)
         extend(compaction, &choice);
     pthread_mutex_lock(&store->reindex_lock);
     int error = compact_in_room(compaction, choice.begin, choice.end);
-    if (error == -EBADMSG && choice.end - choice.begin > 1) {
+    /* Damage in what was read, that is; what was made and cannot be patched ends the command. */
+    bool passable = error == -EBADMSG && !store->unpatched;
+    if (passable && choice.end - choice.begin > 1) {
         choice = (struct choice){.begin = seed, .end = seed + 1};
         error = compact_in_room(compaction, choice.begin, choice.end);
+        passable = error == -EBADMSG && !store->unpatched;
     }
     pthread_mutex_unlock(&store->reindex_lock);
-    if (error == -EBADMSG) {
+    if (passable) {
         compaction->passed_over++;
         store_report(store, HL_WARNING,
                      "segment %x is damaged, and is not compacted: fsck.hotlogfs can mend it",

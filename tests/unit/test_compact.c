@@ -1,6 +1,7 @@
 /* test_compact.c - store/compact.c and its parts: what is dead goes, and nothing else changes. */
 #include "support.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -400,6 +401,63 @@ static unsigned backups(const struct t_store *t)
     return (unsigned)count;
 }
 
+/* A byte of the new segment is another one as soon as it has its name. */
+static int rename_and_damage(void *context, int from_dir, const char *from, int to_dir,
+                             const char *to)
+{
+    (void)context;
+    uint8_t byte;
+    int error = hl_io_system.rename(NULL, from_dir, from, to_dir, to);
+    if (error < 0 || !strstr(from, ".seg.tmp"))
+        return error;
+    int fd = openat(to_dir, to, O_RDWR | O_CLOEXEC);
+    off_t middle = lseek(fd, 0, SEEK_END) / 2;
+    assert_true(fd >= 0 && pread(fd, &byte, 1, middle) == 1);
+    byte ^= 1;
+    assert_true(pwrite(fd, &byte, 1, middle) == 1);
+    close(fd);
+    return 0;
+}
+
+/* The index cannot be led to a segment that is damaged: that is a failure, told as one, and nobody
+ * takes the segment for one that could be compacted again. All that was there still is. */
+static void what_cannot_be_patched_stays(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store t;
+    struct hl_compact what = {.everything = true};
+    t_store_init(&t);
+    t_store_watch(&t);
+    t.options.segment_size = 16 * 1024;
+    t_open(&t);
+    uint32_t a = t_session(&t, "a"), b = t_session(&t, "b");
+    for (unsigned i = 0; i < 8; i++) {
+        t_fill(&t, a, 60, 7, 100, &chance);
+        t_fill(&t, b, 60, 3, 100, &chance);
+    }
+    drop(&t, a, 400);
+    int (*rename)(void *, int, const char *, int, const char *) = t.io.io.rename;
+    t.io.io.rename = rename_and_damage;
+    assert_true(hl_compact(t.store, &what, NULL, NULL, &t.err) < 0);
+    assert_true(hl_compact(t.store, &what, NULL, NULL, &t.err) < 0);
+    t.io.io.rename = rename;
+    for (uint64_t seq = 401; seq <= 480; seq++) {
+        struct hl_record record;
+        assert_int_equal(hl_record_find(t.store, a, seq, &record), 0);
+        assert_int_equal(hl_record_find(t.store, b, seq, &record), 0);
+    }
+    t_crash(&t);
+    t_open(&t);
+    for (uint64_t seq = 1; seq <= 480; seq++) {
+        struct hl_record record;
+        assert_int_equal(hl_record_find(t.store, a, seq, &record), seq < 400 ? -ENOENT : 0);
+        assert_int_equal(hl_record_find(t.store, b, seq, &record), 0);
+    }
+    t_close(&t);
+    t_store_free(&t);
+}
+
 /* The last runs' files are kept; on a full disk the oldest make room. */
 static void backups_go_the_oldest_first(void **state)
 {
@@ -453,9 +511,13 @@ static void backups_go_the_oldest_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_dead_nothing_done),   cmocka_unit_test(what_is_dead_goes),
-        cmocka_unit_test(a_rebuild_shows_the_same),    cmocka_unit_test(of_one_session),
-        cmocka_unit_test(a_crash_at_every_call),       cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(nothing_dead_nothing_done),
+        cmocka_unit_test(what_is_dead_goes),
+        cmocka_unit_test(a_rebuild_shows_the_same),
+        cmocka_unit_test(of_one_session),
+        cmocka_unit_test(a_crash_at_every_call),
+        cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(what_cannot_be_patched_stays),
         cmocka_unit_test(backups_go_the_oldest_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

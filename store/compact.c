@@ -18,11 +18,6 @@
 #include "reserve.h"
 #include "scheduler.h"
 
-#define DEAD_SHARE 4U /* a segment is worth it when one part in so many is dead */
-#define SMALL_SHARE \
-    4U /* and its neighbours come along when they are as small a part of a segment */
-#define SOURCE_BYTES 2U /* segments' worth that one run reads at most: its frames are in memory */
-
 /* One hl_compact(). */
 struct compaction {
     struct hl_store *store;
@@ -319,74 +314,7 @@ static int compact_run_whole(struct compaction *compaction, size_t begin, size_t
     return error;
 }
 
-/* ---- which ---- */
-
-struct choice {
-    size_t begin, end; /* of the plan */
-};
-
-static bool may_join(const struct compaction *compaction, const struct choice *choice, size_t i,
-                     uint64_t live, uint64_t size)
-{
-    const struct compact_plan *plan = &compaction->plan;
-    uint64_t whole = compaction->store->options.segment_size;
-    const struct compact_segment *segment = &plan->segments[i];
-    const struct compact_segment *beside =
-        &plan->segments[i < choice->begin ? choice->begin : choice->end - 1];
-    bool neighbours =
-        i < choice->begin ? segment->last + 1 == beside->first : beside->last + 1 == segment->first;
-    return neighbours && !segment->done && choice->end - choice->begin < COMPACT_SOURCES_MAX &&
-           (segment->eligible || segment->size <= whole / SMALL_SHARE) &&
-           live + segment->live <= whole && size + segment->size <= SOURCE_BYTES * whole;
-}
-
-/* The neighbours that come along. */
-static void extend(const struct compaction *compaction, struct choice *choice)
-{
-    const struct compact_plan *plan = &compaction->plan;
-    uint64_t live = plan->segments[choice->begin].live, size = plan->segments[choice->begin].size;
-    for (;;) {
-        if (choice->end < plan->count && may_join(compaction, choice, choice->end, live, size)) {
-            live += plan->segments[choice->end].live;
-            size += plan->segments[choice->end++].size;
-        } else if (choice->begin > 0 &&
-                   may_join(compaction, choice, choice->begin - 1, live, size)) {
-            live += plan->segments[--choice->begin].live;
-            size += plan->segments[choice->begin].size;
-        } else {
-            return;
-        }
-    }
-}
-
-static void mark_eligible(struct compaction *compaction, uint64_t *total)
-{
-    const struct hl_compact *what = compaction->what;
-    uint64_t threshold = compaction->store->options.compact_threshold;
-    for (size_t i = 0; i < compaction->plan.count; i++) {
-        struct compact_segment *segment = &compaction->plan.segments[i];
-        segment->eligible = segment->dead > 0 &&
-                            (what->everything || (segment->dead >= segment->size / DEAD_SHARE &&
-                                                  segment->dead >= threshold));
-        if (segment->eligible)
-            *total += segment->size;
-    }
-}
-
-/* The one with the largest dead share of those that are left. */
-static struct compact_segment *worst(const struct compact_plan *plan)
-{
-    struct compact_segment *found = NULL;
-    for (size_t i = 0; i < plan->count; i++) {
-        struct compact_segment *segment = &plan->segments[i];
-        if (!segment->eligible || segment->done)
-            continue;
-        if (!found || (double)segment->dead / (double)segment->size >
-                          (double)found->dead / (double)found->size)
-            found = segment;
-    }
-    return found;
-}
+/* ---- in room ---- */
 
 static int patch_again(struct hl_store *store);
 
@@ -424,15 +352,15 @@ static int compact_one(struct compaction *compaction, size_t seed)
 {
     struct hl_store *store = compaction->store;
     struct compact_plan *plan = &compaction->plan;
-    struct choice choice = {.begin = seed, .end = seed + 1};
+    struct compact_choice choice = {.begin = seed, .end = seed + 1};
     if (!compaction->what->session) /* else the neighbours may have nothing of it */
-        extend(compaction, &choice);
+        compact_plan_extend(plan, store->options.segment_size, &choice);
     pthread_mutex_lock(&store->reindex_lock);
     int error = compact_in_room(compaction, choice.begin, choice.end);
     /* Damage in what was read, that is; what was made and cannot be patched ends the command. */
     bool passable = error == -EBADMSG && !store->unpatched;
     if (passable && choice.end - choice.begin > 1) {
-        choice = (struct choice){.begin = seed, .end = seed + 1};
+        choice = (struct compact_choice){.begin = seed, .end = seed + 1};
         error = compact_in_room(compaction, choice.begin, choice.end);
         passable = error == -EBADMSG && !store->unpatched;
     }
@@ -532,12 +460,12 @@ static int compact_all(struct compaction *compaction, struct hl_error *err)
     struct compact_plan *plan = &compaction->plan;
     struct compact_segment *seed;
     uint64_t total = 0, dead = plan->dead;
-    mark_eligible(compaction, &total);
+    total = compact_plan_mark(plan, compaction->what->everything, store->options.compact_threshold);
     atomic_store(&store->dead_bytes, dead);
     if (compaction->progress)
         atomic_store(&compaction->progress->total, total);
     int error = 0;
-    while (error == 0 && (seed = worst(plan)) != NULL) {
+    while (error == 0 && (seed = compact_plan_worst(plan)) != NULL) {
         error = compact_one(compaction, (size_t)(seed - plan->segments));
         if (compaction->progress && atomic_load(&compaction->progress->cancel))
             error = -EINTR;

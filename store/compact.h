@@ -153,4 +153,18 @@ int compact_plan_make(struct hl_store *store, bool time_is_sound, uint32_t backu
                       struct compact_plan *plan);
 void compact_plan_free(struct compact_plan *plan);
 
+/* Segments of a plan that a run takes, the last not included. */
+struct compact_choice {
+    size_t begin, end;
+};
+
+/* Says which are worth it: those with anything dead in them, or with so much of it; returns their
+ * bytes. */
+uint64_t compact_plan_mark(struct compact_plan *plan, bool everything, uint64_t threshold);
+/* The one with the largest dead share of those that are left; NULL: there is none. */
+struct compact_segment *compact_plan_worst(const struct compact_plan *plan);
+/* Takes the neighbours that come along. whole: bytes of a segment. */
+void compact_plan_extend(const struct compact_plan *plan, uint64_t whole,
+                         struct compact_choice *choice);
+
 #endif

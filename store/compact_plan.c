@@ -215,3 +215,68 @@ void compact_plan_free(struct compact_plan *plan)
     free(plan->segments);
     *plan = (struct compact_plan){.segments = NULL};
 }
+
+/* ---- which ---- */
+
+#define DEAD_SHARE 4U   /* a segment is worth it when one part in so many is dead */
+#define SMALL_SHARE 4U  /* its neighbours come along when they are as small a part of a segment */
+#define SOURCE_BYTES 2U /* segments' worth that a run reads at most: its frames are in memory */
+
+uint64_t compact_plan_mark(struct compact_plan *plan, bool everything, uint64_t threshold)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        struct compact_segment *segment = &plan->segments[i];
+        segment->eligible =
+            segment->dead > 0 && (everything || (segment->dead >= segment->size / DEAD_SHARE &&
+                                                 segment->dead >= threshold));
+        if (segment->eligible)
+            total += segment->size;
+    }
+    return total;
+}
+
+struct compact_segment *compact_plan_worst(const struct compact_plan *plan)
+{
+    struct compact_segment *found = NULL;
+    for (size_t i = 0; i < plan->count; i++) {
+        struct compact_segment *segment = &plan->segments[i];
+        if (!segment->eligible || segment->done)
+            continue;
+        if (!found || (double)segment->dead / (double)segment->size >
+                          (double)found->dead / (double)found->size)
+            found = segment;
+    }
+    return found;
+}
+
+static bool may_join(const struct compact_plan *plan, uint64_t whole,
+                     const struct compact_choice *choice, size_t i, uint64_t live, uint64_t size)
+{
+    const struct compact_segment *segment = &plan->segments[i];
+    const struct compact_segment *beside =
+        &plan->segments[i < choice->begin ? choice->begin : choice->end - 1];
+    bool neighbours =
+        i < choice->begin ? segment->last + 1 == beside->first : beside->last + 1 == segment->first;
+    return neighbours && !segment->done && choice->end - choice->begin < COMPACT_SOURCES_MAX &&
+           (segment->eligible || segment->size <= whole / SMALL_SHARE) &&
+           live + segment->live <= whole && size + segment->size <= SOURCE_BYTES * whole;
+}
+
+void compact_plan_extend(const struct compact_plan *plan, uint64_t whole,
+                         struct compact_choice *choice)
+{
+    uint64_t live = plan->segments[choice->begin].live, size = plan->segments[choice->begin].size;
+    for (;;) {
+        if (choice->end < plan->count && may_join(plan, whole, choice, choice->end, live, size)) {
+            live += plan->segments[choice->end].live;
+            size += plan->segments[choice->end++].size;
+        } else if (choice->begin > 0 &&
+                   may_join(plan, whole, choice, choice->begin - 1, live, size)) {
+            live += plan->segments[--choice->begin].live;
+            size += plan->segments[choice->begin].size;
+        } else {
+            return;
+        }
+    }
+}

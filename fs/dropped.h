@@ -23,8 +23,8 @@ void dropped_free(struct dropped *dropped);
  * no memory to remember it. */
 bool dropped_add(struct dropped *dropped, uint32_t session, uint64_t bytes);
 /*
- * For a mount beside a writer, which gets news of some drops only: `gone` bytes were dropped from
- * the session ever, as its row says now. A rise is taken for the news, if the session was given to
+ * For a mount beside a writer, which gets no news of drops: `gone` bytes were dropped from the
+ * session ever, as its row says now. A rise is taken for the news, if the session was given to
  * dropped_watch() before.
  */
 bool dropped_watch(struct dropped *dropped, uint32_t session, uint64_t gone); /* false: no memory */

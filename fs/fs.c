@@ -206,11 +206,9 @@ void fs_news(void *context, const struct hl_news *news)
 
     if (!fs)
         return;
-    /* Beside a writer that is seen by looking (dropped_seen()), and must not be counted twice. */
-    bool seen = fs->options->read_only && news->session != 0;
     if (news->deleted)
         dropped_forget(fs->dropped, news->session);
-    else if (news->dropped_records > 0 && !seen &&
+    else if (news->dropped_records > 0 &&
              !dropped_add(fs->dropped, news->session, news->dropped_bytes))
         fs_log(HL_ERROR, "no memory to remember that records were dropped: open logs of their "
                          "session may be read from a wrong place");

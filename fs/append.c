@@ -475,7 +475,7 @@ static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, con
         tell(fs, handle, &err);
     }
     if (result == 0 && stored && parked) {
-        parked_sync(parked, (ssize_t)len);
+        parked_sync_write(parked, len);
         return;
     }
     parked_drop(parked);

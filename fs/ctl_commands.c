@@ -182,6 +182,12 @@ int command_run(struct fs *fs, const struct command *command, struct hl_progress
     if (atomic_load(&progress->cancel))
         return hl_fail(err, EINTR, "interrupted before it began");
     int result = command->type->run(fs, command->text + command->arguments, progress, members, err);
+    /* As any write, then: what it changed is on the disk when it returns. */
+    if (result == 0 && fs->options->sync && !fs->options->read_only) {
+        result = hl_sync(fs->store);
+        if (result < 0)
+            return hl_fail(err, -result, "the disk failed: %s", strerror(-result));
+    }
     if (result == -EINTR && !strchr(err->text, ';')) /* it does not say what was done */
         return hl_fail(err, EINTR, "interrupted; nothing was changed");
     return result;

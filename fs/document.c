@@ -189,7 +189,7 @@ static void document_write(struct fs *fs, struct handle *base, fuse_req_t req, c
         tell(fs, draft, &err);
     drafts_unlock(fs, draft->session);
     if (stored && parked) {
-        parked_sync(parked, (ssize_t)len);
+        parked_sync_write(parked, len);
         return;
     }
     parked_drop(parked);

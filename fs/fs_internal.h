@@ -252,13 +252,16 @@ int fs_errno(int result);
 
 /*
  * A request that waits for the disk. parked_new() before the work whose answer depends on it, so
- * that nothing can fail after it; then parked_sync(), which answers from the commit thread: with
- * the count of a write, or 0 if count is negative; or parked_drop(), which leaves the request to
- * the caller.
+ * that nothing can fail after it; then one of parked_sync…(), which answers from the commit thread:
+ * with nothing, the count of a write, an entry (a look-up that is counted), or attributes; or
+ * parked_drop(), which leaves the request to the caller.
  */
 struct parked;
 struct parked *parked_new(struct fs *fs, fuse_req_t req);
-void parked_sync(struct parked *parked, ssize_t count);
+void parked_sync(struct parked *parked);
+void parked_sync_write(struct parked *parked, size_t count);
+void parked_sync_entry(struct parked *parked, const struct fuse_entry_param *entry);
+void parked_sync_attributes(struct parked *parked, const struct stat *attr, double keep);
 void parked_drop(struct parked *parked);
 void parked_wait_all(struct fs *fs); /* until none is left */
 

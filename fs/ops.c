@@ -82,14 +82,43 @@ void reply_node(fuse_req_t req, struct node *node)
     reply_entry(req, result, &entry);
 }
 
-/* handle: the open file by which it is asked, or NULL. Who writes a file sees what he wrote. */
-static void reply_attr(fuse_req_t req, const struct node *node, struct handle *handle)
+bool park_change(fuse_req_t req, struct parked **parked)
+{
+    const struct fs_options *options = fs_of(req)->options;
+
+    *parked = NULL;
+    if (!options->sync || options->read_only)
+        return true;
+    *parked = parked_new(fs_of(req), req);
+    if (!*parked)
+        fuse_reply_err(req, ENOMEM);
+    return *parked != NULL;
+}
+
+void reply_made(fuse_req_t req, struct node *node, struct parked *parked)
+{
+    struct fuse_entry_param entry;
+
+    int result = find_entry(fs_of(req), node, &entry);
+    if (result == 0 && parked) {
+        parked_sync_entry(parked, &entry);
+        return;
+    }
+    parked_drop(parked);
+    reply_entry(req, result, &entry);
+}
+
+/* handle: the open file by which it is asked, or NULL. Who writes a file sees what he wrote.
+ * parked: it is answered when that is on the disk; or NULL. */
+static void reply_attr(fuse_req_t req, const struct node *node, struct handle *handle,
+                       struct parked *parked)
 {
     struct fs *fs = fs_of(req);
     struct fs_attr attr;
 
     int result = fs_attr(fs, node, &attr);
     if (result < 0) {
+        parked_drop(parked);
         reply_result(req, of_id(node, result));
         return;
     }
@@ -97,7 +126,10 @@ static void reply_attr(fuse_req_t req, const struct node *node, struct handle *h
         handle->type->attr(fs, handle, &attr);
     else
         document_own_attr(fs, node, fuse_req_ctx(req)->pid, &attr);
-    fuse_reply_attr(req, &attr.st, attr.attr_keep);
+    if (parked)
+        parked_sync_attributes(parked, &attr.st, attr.attr_keep);
+    else
+        fuse_reply_attr(req, &attr.st, attr.attr_keep);
 }
 
 /* ---- the connection ---------------------------------------------------------------------------
@@ -185,7 +217,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     else if (announcer_sent(fs_of(req)->announcer, req))
         announced_getattr(req, &node);
     else
-        reply_attr(req, &node, fi ? handle_of(fi) : NULL);
+        reply_attr(req, &node, fi ? handle_of(fi) : NULL, NULL);
 }
 
 /* Truncations; all other files that take writes ignore them. */
@@ -204,17 +236,22 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int 
 {
     struct fs *fs = fs_of(req);
     struct handle *handle = fi ? handle_of(fi) : NULL;
+    struct parked *parked;
     struct node node;
 
+    if (!park_change(req, &parked))
+        return;
     int result = fs_node(fs, ino, &node);
     if (result == 0)
         result = node_change(fs, &node, wanted, flags);
     if (result == 0 && (flags & FUSE_SET_ATTR_SIZE))
         result = resize(fs, &node, handle, wanted->st_size, sender_of(req));
-    if (result < 0)
+    if (result < 0) {
+        parked_drop(parked);
         reply_result(req, result);
-    else
-        reply_attr(req, &node, handle);
+    } else {
+        reply_attr(req, &node, handle, parked);
+    }
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -274,7 +311,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
     int result = fs_node(fs, ino, &node);
     if (result == 0)
         result = node_xattr_set(fs, &node, name, value, size, flags);
-    reply_result(req, result);
+    reply_changed(req, result);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -285,7 +322,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
     int result = fs_node(fs, ino, &node);
     if (result == 0)
         result = node_xattr_remove(fs, &node, name);
-    reply_result(req, result);
+    reply_changed(req, result);
 }
 
 /* ---- open files -------------------------------------------------------------------------------
@@ -385,9 +422,17 @@ void reply_synced(fuse_req_t req)
     struct parked *parked = fs->options->read_only ? NULL : parked_new(fs, req);
 
     if (parked)
-        parked_sync(parked, -1);
+        parked_sync(parked);
     else
         fuse_reply_err(req, fs->options->read_only ? 0 : ENOMEM);
+}
+
+void reply_changed(fuse_req_t req, int result)
+{
+    if (result == 0 && fs_of(req)->options->sync)
+        reply_synced(req);
+    else
+        reply_result(req, result);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -31,6 +31,13 @@ int entry_from_attr(struct fs *fs, const struct node *node, const struct fs_attr
 void reply_node(fuse_req_t req, struct node *node);
 /* Answers 0 when what was appended so far is on the disk. */
 void reply_synced(fuse_req_t req);
+/* Answers the result of a change; with -o sync a success when the change is on the disk. */
+void reply_changed(fuse_req_t req, int result);
+/* Before a change whose answer says more: with -o sync what that waits with, otherwise NULL. False:
+ * there is no memory, and that was answered. */
+bool park_change(fuse_req_t req, struct parked **parked);
+/* Gives the kernel what a change made, when it is on the disk if parked is given. */
+void reply_made(fuse_req_t req, struct node *node, struct parked *parked);
 
 /* What the announcing thread asks. Nothing is changed. */
 void announced_lookup(fuse_req_t req, const struct node *directory); /* in a state/ */

@@ -14,15 +14,6 @@ static void refuse(fuse_req_t req)
     fuse_reply_err(req, fs_of(req)->options->read_only ? EROFS : EPERM);
 }
 
-/* Answers what changed documents, if the result is 0 and such a change is to be on the disk. */
-static void reply_changed(fuse_req_t req, int result)
-{
-    if (result == 0 && fs_of(req)->options->sync)
-        reply_synced(req);
-    else
-        reply_result(req, result);
-}
-
 /* ---- directories ------------------------------------------------------------------------------
  */
 
@@ -32,22 +23,27 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
     const struct fuse_ctx *context = fuse_req_ctx(req);
     struct node directory, node;
     struct hl_session session;
+    struct parked *parked;
 
     int result = fs_node(fs, parent, &directory);
     if (result == 0 && announcer_sent(fs->announcer, req)) {
         announced_mkdir(req, &directory, name);
         return;
     }
+    if (!park_change(req, &parked))
+        return;
     if (result == 0 && directory.kind == NODE_ARCHIVES) {
         result = archive_make(fs, &directory, name, &node);
     } else if (result == 0) {
         result = session_make(fs, &directory, name, context->uid, context->gid, mode, &session);
         node = (struct node){.kind = NODE_SESSION, .session = session.number};
     }
-    if (result < 0)
+    if (result < 0) {
+        parked_drop(parked);
         reply_result(req, result);
-    else
-        reply_node(req, &node);
+    } else {
+        reply_made(req, &node, parked);
+    }
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -47,12 +47,27 @@ read_only()
     py load crowd_again
 }
 
-# What was set, renamed or deleted is on the disk when the call returns.
+# What was made, set, renamed, deleted or changed is on the disk when the call returns.
 synced()
 {
     local s=$MNT/sessions/synced/state
     is_synced() { jq -e '.position == .synced' "$MNT/.status" >/dev/null; }
     mkdir "$MNT/sessions/synced"
+    is_synced
+    mkdir "$MNT/sessions/synced/archive/a"
+    is_synced
+    rmdir "$MNT/sessions/synced/archive/a"
+    is_synced
+    chmod 700 "$MNT/sessions/synced"
+    is_synced
+    t_eq "$(stat -c %a "$MNT/sessions/synced")" 700
+    setfattr -n user.a -v 1 "$MNT/sessions/synced"
+    is_synced
+    setfattr -x user.a "$MNT/sessions/synced"
+    is_synced
+    mkdir "$MNT/sessions/empty"
+    rmdir "$MNT/sessions/empty"
+    is_synced
     printf '[1]\n' >"$s/a"
     is_synced
     printf '[2]' >"$s/a"
@@ -64,6 +79,16 @@ synced()
     is_synced
     rm "$s/b"
     is_synced
+    echo 'undo synced' >"$MNT/.ctl"
+    is_synced
+    rm "$s/b"
+    echo event >"$MNT/sessions/synced/append"
+    echo 'trim synced 1000' >"$MNT/.ctl"
+    is_synced
+    echo 'delete synced' >"$MNT/.ctl"
+    is_synced
+    mkdir "$MNT/sessions/synced"
+    printf '[3]\n' >"$s/c"
     t_eq "$(ls "$s"; cat "$s/c")" $'c\n[3]'
     t_errno EINVAL write "$s/c" "bad" TRUNC
     is_synced

@@ -208,7 +208,7 @@ static int attr_fixed(struct fs *fs, const struct node *node, struct fs_attr *at
     case NODE_STATUS:
     case NODE_METRICS:
         fs_attr_begin(attr, node, S_IFREG | 0444, fs->uid, fs->gid, fs_now_ms());
-        result = text_make(fs, node, &text);
+        result = text_make(fs, node, true, &text);
         size = text.len;
         text_free(&text);
         break;
@@ -333,7 +333,7 @@ int fs_attr_file(struct fs *fs, const struct node *node, const struct hl_session
             set_time(&attr->st, session->created_ms);
         /* fall through */
     case NODE_META:
-        result = text_make(fs, node, &text);
+        result = text_make(fs, node, true, &text);
         fs_attr_size(attr, text.len);
         text_free(&text);
         break;

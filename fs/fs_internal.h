@@ -315,13 +315,20 @@ int node_xattr_remove(struct fs *fs, const struct node *node, const char *name);
 /* ---- status.c ---------------------------------------------------------------------------------
  */
 
-/* Writes the contents of .status, meta or last_error as they are now. */
-int text_make(struct fs *fs, const struct node *node, struct text *text);
+/* Whether a user sees all of .status and .metrics: names that sessions of others gave are for root
+ * and the mount's owner alone. */
+bool text_whole_for(struct fs *fs, uid_t uid);
+/* Writes the contents of .status, .metrics, meta or last_error as they are now; whole: with such
+ * names. */
+int text_make(struct fs *fs, const struct node *node, bool whole, struct text *text);
+/* The size of .status and .metrics as this user reads them, in place of the whole's. */
+void text_attr_for(struct fs *fs, const struct node *node, uid_t uid, struct fs_attr *attr);
 const char *fs_errno_name(int code); /* "EINVAL" */
 /* .metrics (metrics.c). */
-int metrics_make(struct fs *fs, struct text *text);
-/* Writes "sums", what the events of a session come to; 0: of all (sums.c). */
-int sums_write(struct fs *fs, uint32_t session, struct json_writer *writer);
+int metrics_make(struct fs *fs, bool whole, struct text *text);
+/* Writes "sums", what the events of a session come to; 0: of all; whole: by kind and tool (sums.c).
+ */
+int sums_write(struct fs *fs, uint32_t session, bool whole, struct json_writer *writer);
 
 /* ---- last_error.c -----------------------------------------------------------------------------
  */

@@ -201,24 +201,34 @@ static void write_tokens(struct text *text, const struct hl_usage *usage)
         labelled(text, "tokens", "type", tokens[i].type, strlen(tokens[i].type), tokens[i].count);
 }
 
-/* No counters: a session that is deleted is taken out of them. */
-static void write_sums(struct text *text, const struct hl_sums *sums)
+static void write_tools(struct text *text, const struct hl_sums *sums)
 {
-    write_names(text, "events", "kind", "Events ever appended to the sessions there are, by kind.",
-                sums->kinds, sums->kind_count, EVENTS);
-    gauge(text, "event_errors", NULL, "Events of kind Error among them.", sums->total.errors);
-    gauge(text, "calls", NULL, "Calls of tools, each tool_call_id of a session once.",
-          sums->total.calls);
     write_names(text, "tool_events", "tool", "Events that name a tool.", sums->tools,
                 sums->tool_count, EVENTS);
     write_names(text, "tool_calls", "tool", "Calls by tool.", sums->tools, sums->tool_count, CALLS);
     write_names(text, "tool_errors", "tool", "Events of kind Error by tool.", sums->tools,
                 sums->tool_count, ERRORS);
+}
+
+/* No counters: a session that is deleted is taken out of them. */
+static void write_sums(struct text *text, const struct hl_sums *sums, bool whole)
+{
+    const char *events = "Events ever appended to the sessions there are, by kind.";
+
+    if (whole)
+        write_names(text, "events", "kind", events, sums->kinds, sums->kind_count, EVENTS);
+    else
+        gauge(text, "events", NULL, events, sums->total.events);
+    gauge(text, "event_errors", NULL, "Events of kind Error among them.", sums->total.errors);
+    gauge(text, "calls", NULL, "Calls of tools, each tool_call_id of a session once.",
+          sums->total.calls);
+    if (whole)
+        write_tools(text, sums);
     write_tokens(text, &sums->total);
     write_cost(text, sums->total.cost_usd_e6);
 }
 
-int metrics_make(struct fs *fs, struct text *text)
+int metrics_make(struct fs *fs, bool whole, struct text *text)
 {
     struct hl_status status;
     struct hl_sums *sums;
@@ -233,7 +243,7 @@ int metrics_make(struct fs *fs, struct text *text)
     write_mount(fs, text);
     write_store(text, &status);
     write_compaction(text, &status);
-    write_sums(text, sums);
+    write_sums(text, sums, whole);
     free(sums);
     text_format(text, "# EOF\n");
     return 0;

@@ -126,6 +126,7 @@ static void reply_attr(fuse_req_t req, const struct node *node, struct handle *h
         handle->type->attr(fs, handle, &attr);
     else
         document_own_attr(fs, node, fuse_req_ctx(req)->pid, &attr);
+    text_attr_for(fs, node, fuse_req_ctx(req)->uid, &attr);
     if (parked)
         parked_sync_attributes(parked, &attr.st, attr.attr_keep);
     else

@@ -117,7 +117,7 @@ static void write_store(struct json_writer *writer, const struct hl_status *stat
     json_number(writer, "recovery_ms", status->recovery_ms);
 }
 
-static int make_status(struct fs *fs, struct json_writer *writer)
+static int make_status(struct fs *fs, bool whole, struct json_writer *writer)
 {
     struct hl_status status;
     struct last_error error;
@@ -138,11 +138,11 @@ static int make_status(struct fs *fs, struct json_writer *writer)
     json_number(writer, "table_nodes", table_size(fs->table));
     announcer_status(fs->announcer, writer);
     json_number(writer, "followers", follow_count(fs->follow));
-    result = sums_write(fs, 0, writer);
+    result = sums_write(fs, 0, whole, writer);
     if (result < 0)
         return result;
     ctl_running(fs->ctl, writer);
-    if (last_errors_get(fs->last_errors, 0, &error)) {
+    if (whole && last_errors_get(fs->last_errors, 0, &error)) {
         json_open(writer, "last_error", '{');
         write_error_members(writer, &error);
         json_close(writer, '}');
@@ -225,7 +225,7 @@ static int make_meta(struct fs *fs, uint32_t number, struct json_writer *writer)
     json_number(writer, "documents", session.documents);
     json_number(writer, "operations", session.operations);
     json_number(writer, "history_from", session.history_from);
-    result = sums_write(fs, number, writer);
+    result = sums_write(fs, number, true, writer);
     if (result == 0)
         result = write_attributes(fs, number, writer);
     json_close(writer, '}');
@@ -248,15 +248,20 @@ static int make_last_error(struct fs *fs, uint32_t number, struct json_writer *w
     return 0;
 }
 
-int text_make(struct fs *fs, const struct node *node, struct text *text)
+bool text_whole_for(struct fs *fs, uid_t uid)
+{
+    return !fs->options->allow_other || uid == 0 || uid == fs->uid;
+}
+
+int text_make(struct fs *fs, const struct node *node, bool whole, struct text *text)
 {
     struct json_writer writer = {.pretty = node->kind != NODE_LAST_ERROR};
     int result;
 
     if (node->kind == NODE_METRICS)
-        result = metrics_make(fs, &writer.text);
+        result = metrics_make(fs, whole, &writer.text);
     else if (node->kind == NODE_STATUS)
-        result = make_status(fs, &writer);
+        result = make_status(fs, whole, &writer);
     else if (node->kind == NODE_META)
         result = make_meta(fs, node->session, &writer);
     else
@@ -269,6 +274,17 @@ int text_make(struct fs *fs, const struct node *node, struct text *text)
     }
     *text = writer.text;
     return 0;
+}
+
+void text_attr_for(struct fs *fs, const struct node *node, uid_t uid, struct fs_attr *attr)
+{
+    struct text text;
+
+    if ((node->kind != NODE_STATUS && node->kind != NODE_METRICS) || text_whole_for(fs, uid) ||
+        text_make(fs, node, false, &text) < 0)
+        return;
+    fs_attr_size(attr, text.len);
+    text_free(&text);
 }
 
 /* ---- open files of these ----------------------------------------------------------------------
@@ -311,7 +327,7 @@ int text_open(struct fs *fs, const struct node *node, uid_t uid, struct handle *
     if (result < 0)
         return result;
     struct text *text = &((struct text_handle *)*handle)->text;
-    result = text_make(fs, node, text);
+    result = text_make(fs, node, text_whole_for(fs, uid), text);
     if (result == 0 && share_take(fs, (*handle)->user, SHARE_TEXTS, text->capacity) != TAKEN) {
         text_free(text);
         result = -ENOBUFS;

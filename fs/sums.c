@@ -42,7 +42,7 @@ static void write_names(struct json_writer *writer, const char *key,
     json_close(writer, '}');
 }
 
-int sums_write(struct fs *fs, uint32_t session, struct json_writer *writer)
+int sums_write(struct fs *fs, uint32_t session, bool whole, struct json_writer *writer)
 {
     struct hl_sums *sums;
     int result = hl_sums(fs->store, session, &sums);
@@ -57,8 +57,13 @@ int sums_write(struct fs *fs, uint32_t session, struct json_writer *writer)
         json_null(writer, "first_ts_ms");
         json_null(writer, "last_ts_ms");
     }
-    write_names(writer, "by_kind", sums->kinds, sums->kind_count);
-    write_names(writer, "by_tool", sums->tools, sums->tool_count);
+    if (whole) {
+        write_names(writer, "by_kind", sums->kinds, sums->kind_count);
+        write_names(writer, "by_tool", sums->tools, sums->tool_count);
+    } else {
+        json_null(writer, "by_kind");
+        json_null(writer, "by_tool");
+    }
     json_close(writer, '}');
     free(sums);
     return 0;

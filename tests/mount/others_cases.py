@@ -263,6 +263,38 @@ def root_files(mount, one, other):
 
 
 @case
+def what_all_may_read(mount, one, other):
+    """Totals are for all; names that a closed session gave are for root and the mount's owner."""
+    a, b = users(one, other)
+    path = session_of(b, mount, "b-quiet")
+
+    def fill():
+        hl.append(path, b'{"kind":"Whisper","tool":"secret-tool","tokens_in":7}\n')
+
+    b.does(fill)
+    with fails(errno.EINVAL):
+        hl.append(mount, b'{"session_id":"b-quiet","secret-field"}\n')
+    with open(f"{mount}/.ctl", "w", encoding="ascii") as file:
+        file.write("sync\n")  # from now on nothing changes by itself
+    assert "Whisper" in status(mount)["sums"]["by_kind"] and "secret-tool" in read(f"{mount}/.metrics").decode()
+    assert status(mount)["last_error"]
+
+    def look():
+        for _ in range(2):  # the second time the kernel has a size
+            seen = json.loads(read(f"{mount}/.status"))
+            metrics = read(f"{mount}/.metrics").decode()
+            for text in (json.dumps(seen), metrics):
+                assert "Whisper" not in text and "secret" not in text, text
+            assert seen["sums"]["tokens_in"] >= 7 and seen["sums"]["events"] >= 1
+            assert seen["sums"]["by_kind"] is None and seen["sums"]["by_tool"] is None and seen["last_error"] is None
+            assert f"\nhotlogfs_events {seen['sums']['events']}\n" in metrics and metrics.endswith("# EOF\n")
+            assert os.stat(f"{mount}/.metrics").st_size == len(metrics.encode())
+
+    a.does(look)
+    assert os.stat(f"{mount}/.metrics").st_size == len(read(f"{mount}/.metrics"))
+
+
+@case
 def root_append(mount, one, other):
     """Who may open it by a capability alone appends only where the bits let him."""
     a, b = users(one, other)

@@ -64,6 +64,7 @@ t_test "one that may be read cannot be changed" py readable_session
 t_test "groups" py groups
 t_test "owners and modes" py owners
 t_test ".ctl and the root's files" py root_files
+t_test "what all may read tells totals, and no names" py what_all_may_read
 t_test "root append into another's session" py root_append
 t_test "descriptors that were kept, and /proc/self/fd" py descriptors
 t_test "attributes" py attributes

@@ -48,6 +48,19 @@ assert size == "500" and grown["own memory at its peak, MiB"] > 0, result["growt
 PY
 }
 
+# Its figures go into the page that compares, and leave the rest of it as it is.
+into_the_page()
+{
+    cp "$T_ROOT/docs/comparison.md" "$T_DIR/page.md"
+    python3 -B "$T_ROOT/tests/bench/page.py" "$T_DIR/result.json" "$T_DIR/page.md"
+    t_match "$(grep '^| append, held handle' "$T_DIR/page.md")" '^[^|]*\|[^|]*\| [0-9,.]+ \([^|]*\| NORMAL: [0-9][^|]*\|[^|]*\| [0-9]'
+    t_match "$(grep '^| bytes on the disk' "$T_DIR/page.md")" '500 records \| [0-9]'
+    t_eq "$(sed '/^<!-- figures/,/^<!-- end/d' "$T_DIR/page.md")" "$(sed '/^<!-- figures/,/^<!-- end/d' "$T_ROOT/docs/comparison.md")"
+    cp "$T_DIR/page.md" "$T_DIR/again.md"
+    python3 -B "$T_ROOT/tests/bench/page.py" "$T_DIR/result.json" "$T_DIR/again.md"
+    t_same "$T_DIR/page.md" "$T_DIR/again.md"
+}
+
 some_rows()
 {
     bench --rounds 1 --only "held handle" --json "$T_DIR/result.json" >"$T_DIR/table"
@@ -71,5 +84,6 @@ ended()
 }
 
 t_test "every row is measured" every_row
+t_test "its figures go into docs/comparison.md" into_the_page
 t_test "only some" some_rows
 t_test "one that is ended leaves nothing" ended

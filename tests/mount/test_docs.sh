@@ -190,10 +190,13 @@ page()
     PATH=$T_HOME/bin:$PATH python3 "$T_HERE/doc_blocks.py" "$T_ROOT/docs/$1.md" "${@:2}"
     t_wait t_page_ended "$T_HOME/work"
 }
-# Ends what a page that went wrong leaves: its mounts, and so their daemons.
+# Ends what a page that went wrong leaves: its mounts, and so their daemons, and what wrote its pid to a file.
 t_abandon_page()
 {
-    local mount
+    local mount pid
+    for pid in "$1"/*.pid; do
+        [ ! -e "$pid" ] || kill "$(cat "$pid")"
+    done
     while read -r mount; do
         umount -l "$mount"
     done < <(awk -v d="$1/" 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo)
@@ -225,6 +228,31 @@ t_test "recipe: questions of a year" recipe "Asking questions of a year"
 t_test "recipe: keep only the newest" recipe "Keep only the newest"
 t_test "recipe: metrics" recipe "Metrics for Prometheus"
 t_test "recipe: backup" recipe "Backup"
+
+# What the page gives DuckDB, by the package that npm has of it.
+duckdb_recipe()
+{
+    t_use recipe-duckdb
+    t_mount
+    mkdir "$T_HOME/npm"
+    cd "$T_HOME/npm"
+    npm install --silent --no-audit --no-fund @duckdb/node-api@1.5.6-r.1
+    sed -n '/^```sql file=cost.sql$/,/^```$/{/^```/!p}' "$T_ROOT/docs/recipes.md" | sed "s,/run/hotlogfs/main,$MNT," >cost.sql
+    [ -s cost.sql ] || t_fail "no question in docs/recipes.md"
+    printf '{"session_id":"%s","kind":"Cost","cost_usd_e6":%s}\n' a1 1500000 a2 250000 a1 30000 >"$MNT/append"
+    echo '{"session_id":"a2","kind":"Message","cost_usd_e6":null,"payload":{"deep":[1]}}' >"$MNT/append"
+    cat >ask.mjs <<'END'
+import { readFileSync } from "node:fs";
+import { DuckDBInstance } from "@duckdb/node-api";
+const connection = await (await DuckDBInstance.create(":memory:")).connect();
+const answer = await connection.runAndReadAll(readFileSync("cost.sql", "utf8"));
+console.log(JSON.stringify(answer.getRowsJson()));
+END
+    t_eq "$(node ask.mjs)" '[["a1",1.53],["a2",0.25]]' "DuckDB's answer"
+    cd /
+    t_unmount
+}
+t_test "recipe: questions of a year, to DuckDB" duckdb_recipe
 
 # Every recipe that has commands is among these.
 recipes_are_tested()

@@ -24,6 +24,19 @@ END
 }
 t_test ".metrics is OpenMetrics and says what .status says" says_what_status_says
 
+# promtool knows the older format, in which a counter's help would stand under its name with _total; else it has
+# nothing to say.
+by_promtool()
+{
+    t_run promtool check metrics <"$MNT/.metrics"
+    [ "$T_STATUS" = 0 ] || [ "$T_STATUS" = 3 ] || t_fail "promtool cannot read it: $T_OUT"
+    t_eq "$(grep -vE '^hotlogfs_[a-z_]+_total no help text$' <<<"$T_OUT" || true)" "" "what promtool says"
+    # It reads what is given to it.
+    t_run promtool check metrics <<<'hotlogfs_appends_total many'
+    t_eq "$T_STATUS" 1 "promtool on nonsense"
+}
+t_test "promtool reads it" by_promtool
+
 for_scrapers()
 {
     t_eq "$(stat -c %a "$MNT/.metrics")" 444

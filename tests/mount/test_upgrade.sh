@@ -5,26 +5,37 @@
 . "$(dirname "$0")/lib.sh"
 export PYTHONDONTWRITEBYTECODE=1
 
-# A store of the sample's segments and nothing else.
+# A store of the sample's segments, its rules if it has some, and nothing else.
 copy_sample()
 {
     mkdir -p "$DIR/log"
     cp "$1"/log/*.seg "$DIR/log/"
     chmod 600 "$DIR"/log/*
+    [ ! -e "$1/retain" ] || install -m 600 "$1/retain" "$DIR/retain"
 }
 
 # shows SAMPLE: the mount has the records and sessions of the sample, perhaps with more records behind.
 shows()
 {
-    local sample=$1 size id name
+    local sample=$1 size id name first
     size=$(stat -c %s "$sample/expected/log")
     head -c "$size" "$MNT/log" | cmp - "$sample/expected/log"
-    while read -r id; do
+    # What was dropped stays in the root's log until its segment is rewritten.
+    while read -r first id; do
         name=$(jq -rn --arg id "$id" '$id | gsub("%"; "%25") | gsub("/"; "%2F")')
-        jq -c --arg id "$id" 'select(.session_id == $id) | .payload' "$sample/expected/log" >"$T_HOME/want"
+        jq -c --arg id "$id" --argjson first "$first" 'select(.session_id == $id and .seq >= $first) | .payload' \
+            "$sample/expected/log" >"$T_HOME/want"
         head -n "$(wc -l <"$T_HOME/want")" "$MNT/sessions/$name/log" | jq -c .payload | cmp - "$T_HOME/want"
-    done < <(jq -r '.[].session_id' "$sample/expected/sessions.json")
+    done < <(jq -r '.[] | "\(.first_seq // 0) \(.session_id)"' "$sample/expected/sessions.json")
     t_eq "$(ls "$MNT/sessions" | wc -l)" "$(jq length "$sample/expected/sessions.json")" "sessions"
+}
+
+# has_documents SAMPLE: state/, archive/, history/ and the rules of retain are those of the sample, if it tells of them.
+has_documents()
+{
+    [ -e "$1/expected/documents" ] || return 0
+    "$T_ROOT/tests/data/show-documents" "$MNT" >"$T_HOME/documents"
+    diff "$1/expected/documents" "$T_HOME/documents"
 }
 
 no_damage()
@@ -45,6 +56,7 @@ opens()
     cat "$MNT/sessions"/*/meta | jq -S --slurp --slurpfile expected "$sample/expected/sessions.json" \
         '[., $expected[0]] | transpose | map(.[1] as $e | .[0] // {} | with_entries(select(.key | in($e))))' |
         diff "$sample/expected/sessions.json" -
+    has_documents "$sample"
     no_damage
     t_unmount
 }
@@ -65,10 +77,12 @@ goes_on()
     echo rotate >"$MNT/.ctl"
     echo reindex >"$MNT/.ctl"
     shows "$sample"
+    has_documents "$sample"
     no_damage
     t_kill9
     t_mount
     shows "$sample"
+    has_documents "$sample"
     for session in "$MNT/sessions"/*; do
         t_match "$(tail -n 1 "$session/log")" '"written later"'
     done
@@ -82,6 +96,11 @@ read_only()
     copy_sample "$sample"
     t_mount -o ro
     shows "$sample"
+    # The rules are asked for by commands, which write.
+    if [ -e "$sample/expected/documents" ]; then
+        "$T_ROOT/tests/data/show-documents" "$MNT" 2>"$T_HOME/said" >"$T_HOME/documents" || true
+        diff <(grep -v '^== retain' "$sample/expected/documents") <(grep -v '^== retain' "$T_HOME/documents")
+    fi
     t_unmount
     diff -r "$DIR/log" "$sample/log"
 }
@@ -93,19 +112,35 @@ for sample in "$T_ROOT"/tests/data/format-*; do
     t_test "${sample##*/}: opens read-only" read_only "$sample"
 done
 
-# The present version has a sample, and what makes it makes it still.
+# present KIND NAME: the present version has that sample, and what makes it makes it still.
 present()
 {
-    local version
+    local version sample
     version=$(sed -n 's/^#define SEGMENT_VERSION \([0-9]*\)U*/\1/p' "$T_ROOT/store/format.h")
-    [ -d "$T_ROOT/tests/data/format-$version" ] || t_fail "there is no sample of format $version"
-    mkdir "$T_DIR/made"
-    "$T_ROOT/tests/data/make-format-sample" "$HOTLOGFS" "$T_DIR/made/again"
+    sample=$T_ROOT/tests/data/format-$version$2
+    [ -d "$sample" ] || t_fail "there is no sample of format $version"
+    mkdir -p "$T_DIR/made"
+    "$T_ROOT/tests/data/make-format-sample" "$HOTLOGFS" "$T_DIR/made/$1" "$1"
     # But for times, ids and salts it is the same again.
-    diff <(jq -c .payload "$T_DIR/made/again/expected/log") <(jq -c .payload "$T_ROOT/tests/data/format-$version/expected/log")
-    opens "$T_DIR/made/again"
+    diff <(without_times "$T_DIR/made/$1/expected/log") <(without_times "$sample/expected/log")
+    opens "$T_DIR/made/$1"
 }
-t_test "the sample of this version can be made again" present
+without_times() { jq -c 'del(.ts_ms)' "$1"; }
+t_test "the sample of this version can be made again" present fresh ""
+t_test "the one in which much was dropped, too" present lived -lived
+
+# What the second sample is for is in it.
+much_was_dropped()
+{
+    local log=$T_ROOT/tests/data/format-1-lived/log what
+    [ -e "$log/00000001-00000001.1.seg" ] || t_fail "no compacted segment"
+    for what in '"drop":"trim"' '"drop":"delete"' '"sums":' '"op":"archive"' '"op":"undo"' '"op":"checkpoint"'; do
+        grep -qaF "$what" "$log"/*.seg || t_fail "no $what in it"
+    done
+    t_eq "$(jq -c '.[] | select(.session_id == "agent") | [.records, .sums.events, .sums.calls]' \
+        "$T_ROOT/tests/data/format-1-lived/expected/sessions.json")" '[62,211,70]' "records left, events, calls"
+}
+t_test "it has what drops and compaction leave" much_was_dropped
 
 # ---- what later versions write ------------------------------------------------------------------
 

@@ -15,6 +15,9 @@
  * offered at each look, the processors are wanted elsewhere, and the next tries are put off, twice
  * as long each time.
  *
+ * A thread that got a large request hands the device on before it answers, if another program asks,
+ * too: that one need not wait for the ticker.
+ *
  * The loop begins shared and goes on alone after a few requests. It goes back to sharing
  *
  *   - when requests of several programs wait for each other's long answers;
@@ -57,6 +60,8 @@
 #define SHARE_FEW 16U          /* requests, before one thread is tried alone */
 #define SHARE_MANY 1024U       /* likewise, when several are known to be of use */
 #define TAKEN_NS 15000         /* a look that takes this long: another thread ran */
+#define LARGE_BYTES 65536      /* a request of this size takes long to answer */
+#define MIXED_WITHIN 16U       /* requests: so lately another program asked, too */
 #define CPUS_AGE_NS 1000000000 /* after which the processors are counted again */
 
 struct worker {
@@ -88,11 +93,13 @@ struct loop {
     unsigned untried;  /* requests since the last try */
     bool at_once;      /* a request was there before the last was answered */
     uint32_t sender;   /* of the last request */
+    unsigned alike;    /* requests of the same sender in a row, at most MIXED_WITHIN */
     uint64_t least_ns; /* what an answer takes at least, of late */
 
     pthread_mutex_t lock; /* guards all below; a leaf */
     pthread_cond_t shared;
-    unsigned waiting; /* threads that wait until it is shared */
+    unsigned waiting; /* threads that wait until it is shared, or handed on to one of them */
+    unsigned wanted;  /* of these, to attend */
     bool ending;
     unsigned count;
     struct worker workers[WORKERS_MAX];
@@ -152,9 +159,23 @@ static void wait_until_shared(struct loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
     loop->waiting++;
-    while (atomic_load(&loop->alone) && !loop->ending)
+    while (atomic_load(&loop->alone) && loop->wanted == 0 && !loop->ending)
         pthread_cond_wait(&loop->shared, &loop->lock);
     loop->waiting--;
+    loop->wanted = 0;
+    pthread_mutex_unlock(&loop->lock);
+}
+
+/* Another thread is to attend, alone, while this one is at work. */
+static void hand_on(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    if (loop->waiting > 0) {
+        loop->wanted = 1;
+        pthread_cond_signal(&loop->shared);
+    } else if (loop->count < WORKERS_MAX && !loop->ending) {
+        start_worker(loop);
+    }
     pthread_mutex_unlock(&loop->lock);
 }
 
@@ -241,20 +262,29 @@ static int receive(struct worker *worker, struct fuse_buf *buffer)
     return got;
 }
 
-/* Whether this request had to wait while that of another program got a long answer. */
-static bool is_crowded(struct loop *loop, const struct fuse_buf *buffer, int got)
+/* Notes who sent the request. */
+static void note_sender(struct loop *loop, const struct fuse_buf *buffer, int got)
 {
     struct fuse_in_header header;
     if ((size_t)got < sizeof header)
-        return false;
+        return;
     memcpy(&header, buffer->mem, sizeof header);
-    bool other = header.pid != loop->sender;
+    if (header.pid != loop->sender)
+        loop->alike = 0;
+    else if (loop->alike < MIXED_WITHIN)
+        loop->alike++;
     loop->sender = header.pid;
-    return loop->at_once && other && loop->least_ns >= LONG_NS;
 }
 
-/* One request by the thread that attends; it gives the device up before it answers. */
-static int receive_alone(struct worker *worker, struct fuse_buf *buffer)
+/* Whether this request had to wait while that of another program got a long answer. */
+static bool is_crowded(const struct loop *loop)
+{
+    return loop->at_once && loop->alike == 0 && loop->least_ns >= LONG_NS;
+}
+
+/* One request by the thread that attends; it gives the device up before it answers. *long_one:
+ * the answer takes long, and another program asks, too. */
+static int receive_alone(struct worker *worker, struct fuse_buf *buffer, bool *long_one)
 {
     struct loop *loop = worker->loop;
     loop->at_once = loop->least_ns >= LONG_NS && is_ready(loop);
@@ -263,7 +293,11 @@ static int receive_alone(struct worker *worker, struct fuse_buf *buffer)
     atomic_store(&loop->asleep, true);
     int got = receive(worker, buffer);
     atomic_store(&loop->asleep, false);
-    if (got > 0 && is_crowded(loop, buffer, got))
+    if (got <= 0)
+        return got;
+    note_sender(loop, buffer, got);
+    *long_one = got >= LARGE_BYTES && loop->alike < MIXED_WITHIN;
+    if (is_crowded(loop))
         share(loop, SHARE_MANY);
     return got;
 }
@@ -291,7 +325,7 @@ static void serve(struct worker *worker)
     struct fuse_buf buffer = {.mem = NULL};
     uint64_t took = 0;
     while (!fuse_session_exited(loop->session)) {
-        bool alone = atomic_load(&loop->alone);
+        bool alone = atomic_load(&loop->alone), long_one = false;
         int got;
         if (!alone && is_to_claim(loop)) {
             claim(loop, worker);
@@ -305,9 +339,11 @@ static void serve(struct worker *worker)
         } else {
             if (took > 0)
                 note_time(loop, took);
-            got = receive_alone(worker, &buffer);
+            got = receive_alone(worker, &buffer, &long_one);
             atomic_store(&loop->attended, false);
         }
+        if (long_one)
+            hand_on(loop);
         took = 0;
         if (got == -EINTR || got == -EAGAIN)
             continue;

@@ -1,7 +1,8 @@
 /*
  * append.c - hl_append(): the lines of one write become one batch of frames.
  *
- * First every line is checked, with no lock held. Then, with append_lock held, each line gets its
+ * First every line is checked, with no lock held; frames of large writes are made then (see
+ * batch_ahead.c). Then, with append_lock held, each line gets its
  * seq and is stamped and framed into a buffer, which goes to the file whenever it is full; the flag
  * that ends the batch is in the last frame, so what was written before it counts for nothing until
  * that is there. Only when all is written do the entries go into the memtable, all at once, and
@@ -116,6 +117,10 @@ static int check_lines(struct batch *batch, size_t *count, struct blamed *blamed
             check_line(request, batch->store->options.max_record, text, len, line, batch->err);
         if (error < 0)
             return blame(blamed, &lines, text, len, batch->err, error);
+        if (batch->ahead && line == &spare)
+            batch_ahead_drop(batch);
+        else if (batch->ahead)
+            batch_ahead_line(batch, line);
         ++*count;
     }
     return 0;
@@ -278,8 +283,13 @@ static int run_batch(struct batch *batch, struct blamed *blamed)
     const struct hl_append *request = batch->request;
     for (size_t i = 0; error == 0 && i < request->expectation_count; i++)
         error = fold_expect(store, request->session, &request->expectations[i], batch->err);
-    if (error == 0)
+    bool placed = false;
+    if (error == 0 && batch->ahead)
+        error = batch_ahead_place(batch, &placed);
+    if (error == 0 && !placed) {
+        batch_ahead_drop(batch);
         error = add_lines(batch, blamed);
+    }
     if (error == 0)
         error = make_receipts(batch);
     if (error == 0)
@@ -313,19 +323,21 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
 {
     struct batch batch = {.store = store, .request = request, .err = err};
     struct blamed blamed = {NULL, 0};
+    struct ahead ahead;
     size_t count;
     if (err)
         *err = (struct hl_error){0};
     int error = store_writable(store, err);
     if (error < 0)
         return error;
-    batch.memory = batch_memory_take(store);
+    batch.memory = batch_memory_take(store, request->len);
     if (!batch.memory)
         return hl_fail(err, ENOMEM, "out of memory");
     batch.placed = (struct placed_list){
         .at = batch.memory->placed,
         .capacity = batch.memory->placed_capacity,
     };
+    batch_ahead_begin(&batch, &ahead);
     error = check_lines(&batch, &count, &blamed);
     if (error == 0 && count > 0) {
         pthread_mutex_lock(&store->append_lock);

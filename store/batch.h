@@ -1,8 +1,8 @@
 /*
  * batch.h - one batch under way: the frames of one hl_append(), from its lines to the file.
  *
- * Used by append.c alone, which holds append_lock from batch_add_line() on. Nothing that stands
- * here is seen by readers until append.c publishes it.
+ * Used by append.c alone, which holds append_lock but for batch_ahead_line() and what comes before
+ * it. Nothing that stands here is seen by readers until append.c publishes it.
  */
 #ifndef HL_BATCH_H
 #define HL_BATCH_H
@@ -10,9 +10,11 @@
 #include "core.h"
 #include "line.h"
 #include "placed.h"
+#include "sums_batch.h"
 
-/* What a batch is put together in. One is kept by the store for the next append: to give the memory
- * of a large batch back to the system and have it given again costs as much as filling it. */
+/* What a batch is put together in. The store keeps one for the next small append and one for the
+ * next large one: to give the memory of a large batch back to the system and have it given again
+ * costs as much as filling it. */
 struct batch_memory {
     struct line *lines; /* parsed */
     size_t line_capacity;
@@ -24,6 +26,18 @@ struct batch_memory {
     size_t touched_capacity;
     struct told *told;
     size_t told_capacity;
+    bool large; /* which of the two of the store it is */
+};
+
+/* What is assumed of a batch whose frames are made before append_lock is taken (batch_ahead.c). */
+struct ahead {
+    struct hl_session session; /* as it was then */
+    uint64_t first_seq, ts_ms;
+    char id_json[JSON_ESCAPE_MAX(HL_ID_MAX)];
+    size_t id_json_len;
+    bool grouped; /* the sums are in groups; if not, each line is to be counted */
+    struct sums_groups groups;
+    size_t yield_at; /* bytes of the request */
 };
 
 struct batch {
@@ -31,6 +45,7 @@ struct batch {
     const struct hl_append *request;
     struct hl_error *err;
     struct batch_memory *memory;
+    struct ahead *ahead; /* NULL: no frame is made before its time */
 
     size_t used;   /* of the buffer */
     uint64_t base; /* file offset of the buffer's first byte */
@@ -56,8 +71,9 @@ struct told {
     char id[HL_ID_MAX];
 };
 
-/* Takes what the store keeps, or an empty one; NULL: out of memory. */
-struct batch_memory *batch_memory_take(struct hl_store *store);
+/* Takes what the store keeps for a request of so many bytes, or an empty one; NULL: out of memory.
+ */
+struct batch_memory *batch_memory_take(struct hl_store *store, size_t bytes);
 /* Gives it to the store, or frees it if it is larger than is worth keeping. */
 void batch_memory_put(struct hl_store *store, struct batch_memory *memory);
 void batch_memory_free(struct batch_memory *memory); /* NULL is fine */
@@ -67,8 +83,21 @@ int batch_touch(struct batch *batch, struct mem_session *session);
 /* Resolves the line's session, gives it its seq, stamps and frames it. */
 int batch_add_line(struct batch *batch, const struct line *line);
 
-/* batch_frame.c: room for a frame whose body is at most `bound` bytes; returns where the body goes.
- */
+/* batch_ahead.c, with no lock held: the batch's frames are to be made ahead, if they can be. */
+void batch_ahead_begin(struct batch *batch, struct ahead *ahead);
+/* The frame of the next line, which stays in memory->lines. Where that cannot be, nothing is ahead
+ * any more. */
+void batch_ahead_line(struct batch *batch, const struct line *line);
+void batch_ahead_drop(struct batch *batch); /* forgets what was made */
+/* With append_lock held, the batch begun and its session touched: puts what was made ahead into the
+ * file, if all that was assumed came true (*done). */
+int batch_ahead_place(struct batch *batch, bool *done);
+
+/* batch_frame.c: room in the buffer for so many bytes behind what is used. */
+int batch_frame_room(struct batch *batch, size_t size);
+/* 0, or an error: so much more does not fit into the segment. */
+int batch_frame_fits(const struct batch *batch, uint64_t size);
+/* Room for a frame whose body is at most `bound` bytes; returns where the body goes. */
 int batch_frame_begin(struct batch *batch, size_t bound, char **body);
 /* The body stands; returns the frame's offset in the file. */
 uint64_t batch_frame_end(struct batch *batch, const struct mem_session *session, uint16_t type,

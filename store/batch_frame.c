@@ -39,29 +39,44 @@ static int write_out(struct batch *batch)
     return 0;
 }
 
+int batch_frame_room(struct batch *batch, size_t size)
+{
+    struct batch_memory *memory = batch->memory;
+    if (batch->used + size <= memory->buffer_capacity)
+        return 0;
+    size_t capacity = BUFFER_SMALL;
+    while (capacity < batch->used + size)
+        capacity = capacity < BUFFER_BYTES ? BUFFER_BYTES : capacity * 2;
+    uint8_t *buffer = realloc(memory->buffer, capacity);
+    if (!buffer)
+        return hl_fail(batch->err, ENOMEM, "out of memory");
+    memory->buffer = buffer;
+    memory->buffer_capacity = capacity;
+    return 0;
+}
+
+int batch_frame_fits(const struct batch *batch, uint64_t size)
+{
+    if (batch->base + batch->used + size > UINT32_MAX - SEGMENT_ROOM)
+        return hl_fail(batch->err, EMSGSIZE, "the batch is too large for one segment");
+    return 0;
+}
+
 int batch_frame_begin(struct batch *batch, size_t bound, char **body)
 {
     if (bound >= FRAME_BODY_LIMIT)
         return hl_fail(batch->err, EMSGSIZE, "the line is too long to be stored");
     size_t size = (size_t)frame_size((uint32_t)bound);
     finish_open(batch, 0);
-    if (batch->used > 0 && batch->used + size > BUFFER_BYTES) {
-        int error = write_out(batch);
-        if (error < 0)
-            return error;
-    }
-    if (batch->base + batch->used + size > UINT32_MAX - SEGMENT_ROOM)
-        return hl_fail(batch->err, EMSGSIZE, "the batch is too large for one segment");
-    if (batch->used + size > batch->memory->buffer_capacity) {
-        size_t capacity = batch->used + size;
-        if (capacity < BUFFER_BYTES)
-            capacity = capacity < BUFFER_SMALL ? BUFFER_SMALL : BUFFER_BYTES;
-        uint8_t *buffer = realloc(batch->memory->buffer, capacity);
-        if (!buffer)
-            return hl_fail(batch->err, ENOMEM, "out of memory");
-        batch->memory->buffer = buffer;
-        batch->memory->buffer_capacity = capacity;
-    }
+    int error = 0;
+    if (batch->used > 0 && batch->used + size > BUFFER_BYTES)
+        error = write_out(batch);
+    if (error == 0)
+        error = batch_frame_fits(batch, size);
+    if (error == 0)
+        error = batch_frame_room(batch, size);
+    if (error < 0)
+        return error;
     *body = (char *)batch->memory->buffer + batch->used + FRAME_HEADER_SIZE;
     return 0;
 }

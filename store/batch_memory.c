@@ -3,13 +3,19 @@
 
 #include "batch.h"
 
-/* More than this of one kind goes back to the system. */
-#define KEPT_BYTES ((size_t)1 << 20)
+/* More than this of one kind goes back to the system: what a write of 1 MiB takes is less. */
+#define KEPT_BYTES ((size_t)2 << 20)
+#define LARGE_BYTES ((size_t)64 << 10) /* a batch of so many bytes takes the large one */
 
-struct batch_memory *batch_memory_take(struct hl_store *store)
+struct batch_memory *batch_memory_take(struct hl_store *store, size_t bytes)
 {
-    struct batch_memory *memory = atomic_exchange(&store->batch_memory, NULL);
-    return memory ? memory : calloc(1, sizeof *memory);
+    bool large = bytes >= LARGE_BYTES;
+    struct batch_memory *memory = atomic_exchange(&store->batch_memory[large], NULL);
+    if (!memory)
+        memory = calloc(1, sizeof *memory);
+    if (memory)
+        memory->large = large;
+    return memory;
 }
 
 static void *keep(void *at, size_t *capacity, size_t size)
@@ -29,7 +35,7 @@ void batch_memory_put(struct hl_store *store, struct batch_memory *memory)
     memory->touched = keep(memory->touched, &memory->touched_capacity, sizeof(*memory->touched));
     memory->told = keep(memory->told, &memory->told_capacity, sizeof *memory->told);
     /* Two appends at once leave two: the newer stays. */
-    batch_memory_free(atomic_exchange(&store->batch_memory, memory));
+    batch_memory_free(atomic_exchange(&store->batch_memory[memory->large], memory));
 }
 
 void batch_memory_free(struct batch_memory *memory)

@@ -180,7 +180,8 @@ struct hl_store {
     struct unmended *unmended; /* what recovery had no room to do to the tail; NULL: nothing */
     int flush_error;           /* of the last flush: 0, or why the memtable stays full */
 
-    struct batch_memory *_Atomic batch_memory; /* for the next append to take; or NULL */
+    /* For the next small, and the next large, append to take; or NULL. */
+    struct batch_memory *_Atomic batch_memory[2];
 
     _Atomic uint64_t position; /* of the published tail */
     _Atomic uint64_t synced;   /* everything below is on the disk; written under sync_lock */

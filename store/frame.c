@@ -69,7 +69,7 @@ enum frame_result frame_parse(const uint8_t *bytes, size_t available, uint32_t s
     return FRAME_GOOD;
 }
 
-uint64_t frame_finish(uint8_t *bytes, uint32_t salt, uint64_t offset, struct frame *frame)
+uint64_t frame_fill(uint8_t *bytes, const struct frame *frame)
 {
     uint64_t size = frame_size(frame->length);
     struct frame_header header = {
@@ -83,10 +83,35 @@ uint64_t frame_finish(uint8_t *bytes, uint32_t salt, uint64_t offset, struct fra
     memcpy(bytes, &header, sizeof header);
     uint64_t end = sizeof header + (uint64_t)frame->length;
     memset(bytes + end, 0, size - end);
-    frame->crc32 = frame_crc(bytes, size, salt, offset);
-    frame->body = (const char *)bytes + sizeof header;
-    uint32_t stored = htole32(frame->crc32);
+    return size;
+}
+
+/* Sets the checksum. */
+static uint32_t sum_up(uint8_t *bytes, uint64_t size, uint32_t salt, uint64_t offset)
+{
+    uint32_t crc = frame_crc(bytes, size, salt, offset), stored = htole32(crc);
     memcpy(bytes, &stored, sizeof stored);
+    return crc;
+}
+
+uint64_t frame_place(uint8_t *bytes, uint16_t flags, uint64_t recorded_ms, uint32_t salt,
+                     uint64_t offset)
+{
+    struct frame_header header;
+    memcpy(&header, bytes, sizeof header);
+    header.recorded_ms = htole64(recorded_ms);
+    header.flags = htole16(flags);
+    memcpy(bytes, &header, sizeof header);
+    uint64_t size = frame_size(le32toh(header.length));
+    sum_up(bytes, size, salt, offset);
+    return size;
+}
+
+uint64_t frame_finish(uint8_t *bytes, uint32_t salt, uint64_t offset, struct frame *frame)
+{
+    uint64_t size = frame_fill(bytes, frame);
+    frame->crc32 = sum_up(bytes, size, salt, offset);
+    frame->body = (const char *)bytes + FRAME_HEADER_SIZE;
     return size;
 }
 

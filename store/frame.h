@@ -51,6 +51,15 @@ bool frame_plausible(const uint8_t header[FRAME_HEADER_SIZE]);
  */
 uint64_t frame_finish(uint8_t *bytes, uint32_t salt, uint64_t offset, struct frame *frame);
 
+/*
+ * The same in two steps, for a frame that is made before it is known where it goes, and when:
+ * frame_fill() does all but the checksum, of which the flags and recorded_ms may be changed by
+ * frame_place(), which sets it. Both return the frame's size.
+ */
+uint64_t frame_fill(uint8_t *bytes, const struct frame *frame);
+uint64_t frame_place(uint8_t *bytes, uint16_t flags, uint64_t recorded_ms, uint32_t salt,
+                     uint64_t offset);
+
 /* Writes and checks a segment header. header_parse: 0, -EBADMSG (not one, or damaged), or -ENOTSUP
  * with *unknown set to the version or incompatible bits that are not known. */
 void header_finish(struct segment_header *header); /* fills magic, version, sizes, checksum */

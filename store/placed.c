@@ -25,17 +25,33 @@ static uint32_t choose_jump(const struct placed_list *list, uint32_t previous)
     return near_span == far_span ? far : previous;
 }
 
+static int make_room(struct placed_list *list)
+{
+    if (list->count < list->capacity)
+        return 0;
+    size_t capacity = list->capacity ? list->capacity * 2 : 64;
+    struct placed *at = realloc(list->at, capacity * sizeof *at);
+    if (!at)
+        return -ENOMEM;
+    list->at = at;
+    list->capacity = capacity;
+    return 0;
+}
+
+int placed_add_apart(struct placed_list *list, const struct index_entry *entry)
+{
+    int error = make_room(list);
+    if (error == 0)
+        list->at[list->count++] = (struct placed){.entry = *entry};
+    return error;
+}
+
 int placed_add(struct placed_list *list, struct mem_session *session,
                const struct index_entry *entry)
 {
-    if (list->count == list->capacity) {
-        size_t capacity = list->capacity ? list->capacity * 2 : 64;
-        struct placed *at = realloc(list->at, capacity * sizeof *at);
-        if (!at)
-            return -ENOMEM;
-        list->at = at;
-        list->capacity = capacity;
-    }
+    int error = make_room(list);
+    if (error < 0)
+        return error;
     uint32_t previous = session->newest_placed;
     list->at[list->count++] = (struct placed){.session = session,
                                               .entry = *entry,

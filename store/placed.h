@@ -29,6 +29,10 @@ struct placed_list {
 int placed_add(struct placed_list *list, struct mem_session *session,
                const struct index_entry *entry);
 
+/* Adds a record that is never looked for, of a session that is not known yet: only its entry is
+ * set. -ENOMEM. */
+int placed_add_apart(struct placed_list *list, const struct index_entry *entry);
+
 /* The record of this seq; NULL: there is none in the list. */
 const struct index_entry *placed_find(const struct placed_list *list,
                                       const struct mem_session *session, uint64_t seq);

@@ -179,7 +179,8 @@ void store_free(struct hl_store *store)
     free(store->voids);
     memtable_free(store->table);
     memtable_free(store->frozen);
-    batch_memory_free(atomic_load(&store->batch_memory));
+    for (int large = 0; large < 2; large++)
+        batch_memory_free(atomic_load(&store->batch_memory[large]));
     flush_target_free(&store->target);
     sums_clear(&store->sums);
     sums_stages_free(&store->stages);

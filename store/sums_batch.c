@@ -225,6 +225,22 @@ static int note_call(struct hl_store *store, struct mem_session *session, uint64
 
 /* ---- staging ---- */
 
+static int stage_names(struct hl_store *store, struct sums_stage *stage,
+                       const struct sums_event *event, const struct hl_usage *usage)
+{
+    struct mem_session *session = stage->session;
+    struct sums *sums = session->sums;
+    int error = add_part(
+        &stage->kinds,
+        place_name(store, session, &sums->kinds, SUMS_KINDS, event->kind, event->kind_len), usage);
+    if (error == 0 && event->tool_len > 0)
+        error = add_part(
+            &stage->tools,
+            place_name(store, session, &sums->tools, SUMS_TOOLS, event->tool, event->tool_len),
+            usage);
+    return error;
+}
+
 int sums_stage(struct hl_store *store, struct mem_session *session, enum sums_whom whom,
                uint64_t seq, const struct sums_event *event)
 {
@@ -237,15 +253,26 @@ int sums_stage(struct hl_store *store, struct mem_session *session, enum sums_wh
         return error;
     struct hl_usage usage = sums_event_usage(event, call);
     add_total(stage, &usage, event->ts_ms, event->ts_ms);
-    struct sums *sums = session->sums;
-    error = add_part(
-        &stage->kinds,
-        place_name(store, session, &sums->kinds, SUMS_KINDS, event->kind, event->kind_len), &usage);
-    if (error == 0 && event->tool_len > 0)
-        error = add_part(
-            &stage->tools,
-            place_name(store, session, &sums->tools, SUMS_TOOLS, event->tool, event->tool_len),
-            &usage);
+    return stage_names(store, stage, event, &usage);
+}
+
+int sums_stage_groups(struct hl_store *store, struct mem_session *session,
+                      const struct sums_groups *groups)
+{
+    struct sums_stage *stage;
+    int error = find_stage(store, session, SUMS_FOR_SESSION, &stage);
+    for (uint32_t i = 0; i < groups->count && error == 0; i++) {
+        const struct sums_group *group = &groups->at[i];
+        struct sums_event event;
+        sums_event_from(&group->first, &event);
+        struct hl_usage usage = sums_event_usage(&event, sums_is_call(&event));
+        bool errors = usage.errors > 0, calls = usage.calls > 0;
+        usage = group->usage;
+        usage.errors = errors ? usage.events : 0;
+        usage.calls = calls ? usage.events : 0;
+        add_total(stage, &usage, group->first_ts_ms, group->last_ts_ms);
+        error = stage_names(store, stage, &event, &usage);
+    }
     return error;
 }
 

@@ -14,6 +14,25 @@
  * what the store's do not yet. */
 enum sums_whom { SUMS_FOR_SESSION, SUMS_FOR_STORE_ONLY };
 
+/*
+ * Events that say the same kind and tool, none of which has a tool_call_id, added up while no lock
+ * is held. In order of first appearance, so that names get their places as if each event had been
+ * staged by itself.
+ */
+#define SUMS_GROUPS 8U
+struct sums_group {
+    struct line_usage first; /* of which the names count */
+    struct hl_usage usage;   /* but for errors and calls */
+    uint64_t first_ts_ms, last_ts_ms;
+};
+struct sums_groups {
+    struct sums_group at[SUMS_GROUPS];
+    uint32_t count;
+};
+/* Adds an event whose ts_ms is set. False: it must be staged by itself, as all that come with it.
+ */
+bool sums_groups_add(struct sums_groups *groups, const struct line_usage *usage);
+
 /* A batch begins; nothing is staged. */
 void sums_begin(struct hl_store *store);
 /* Whom an event at this position counts for. */
@@ -21,6 +40,9 @@ enum sums_whom sums_whom(const struct mem_session *session, uint64_t position);
 /* Stages an event. -ENOMEM, or what a look into the index gives. */
 int sums_stage(struct hl_store *store, struct mem_session *session, enum sums_whom whom,
                uint64_t seq, const struct sums_event *event);
+/* The same for events of one session that were put into groups before. */
+int sums_stage_groups(struct hl_store *store, struct mem_session *session,
+                      const struct sums_groups *groups);
 /* The same for what a session frame carries. */
 int sums_stage_carried(struct hl_store *store, struct mem_session *session, enum sums_whom whom,
                        const struct sums *carried);

@@ -1,0 +1,160 @@
+/*
+ * batch_ahead.c - the frames of a large write, made before append_lock is taken; see batch.h.
+ *
+ * To stamp thousands of lines takes milliseconds, in which no other writer could append. So it is
+ * done with the seqs that the lines will have if nobody else appends to the session meanwhile, and
+ * with the time of now. With the lock held it is seen whether that came true; then only the
+ * checksums, which cover the place in the file, and the moment of the append are still to be set.
+ * If not, all is made again, as for any other batch.
+ *
+ * This is for lines that say nothing of what the store decides under the lock: events of one
+ * session without a seq of their own.
+ */
+#include <sched.h>
+#include <string.h>
+
+#include "batch.h"
+
+#define AHEAD_FROM ((size_t)2 << 10)   /* bytes of a write for which it is worth it */
+#define AHEAD_FRAMES ((size_t)2 << 20) /* bytes of frames at most: what batch memory keeps */
+#define YIELD_EVERY ((size_t)64 << 10) /* bytes of lines */
+
+void batch_ahead_begin(struct batch *batch, struct ahead *ahead)
+{
+    const struct hl_append *request = batch->request;
+    if (request->session == 0 || request->expectation_count > 0 || request->len < AHEAD_FROM ||
+        hl_session_by_number(batch->store, request->session, &ahead->session) < 0)
+        return;
+    const struct hl_session *session = &ahead->session;
+    ahead->first_seq = session->has_seq ? session->last_seq + 1 : 1;
+    ahead->ts_ms = store_now_ms(batch->store);
+    ahead->id_json_len = json_escape(session->id, session->id_len, ahead->id_json);
+    ahead->grouped = true;
+    ahead->groups.count = 0;
+    ahead->yield_at = YIELD_EVERY;
+    batch->ahead = ahead;
+}
+
+void batch_ahead_drop(struct batch *batch)
+{
+    batch->ahead = NULL;
+    batch->used = 0;
+    batch->placed.count = 0;
+}
+
+static bool is_own_session(const struct ahead *ahead, const struct line *line)
+{
+    char id[HL_ID_MAX];
+    if (!(line->given & 1U << LINE_SESSION_ID))
+        return true;
+    size_t len = json_unescape(line->session_id.at, line->session_id.len, id, sizeof id);
+    return len == ahead->session.id_len && memcmp(id, ahead->session.id, len) == 0;
+}
+
+static bool add(struct batch *batch, const struct line *line)
+{
+    struct ahead *ahead = batch->ahead;
+    uint64_t seq = ahead->first_seq + batch->placed.count;
+    size_t bound = line_stamp_bound(line, ahead->id_json_len);
+    size_t room = bound < AHEAD_FRAMES ? (size_t)frame_size((uint32_t)bound) : SIZE_MAX;
+    if (line->kind == LINE_OPERATION || line->given & 1U << LINE_SEQ || seq > HL_SEQ_MAX ||
+        !is_own_session(ahead, line) || room > AHEAD_FRAMES - batch->used ||
+        batch_frame_room(batch, room) < 0)
+        return false;
+    struct line_stamp stamp = {
+        .id_json = ahead->id_json,
+        .id_json_len = ahead->id_json_len,
+        .seq = seq,
+        .ts_ms = ahead->ts_ms,
+    };
+    uint8_t *at = batch->memory->buffer + batch->used;
+    size_t length = line_stamp(line, &stamp, (char *)at + FRAME_HEADER_SIZE);
+    struct frame frame = {
+        .length = (uint32_t)length,
+        .seq = seq,
+        .session = ahead->session.number,
+        .type = FRAME_EVENT,
+    };
+    struct index_entry entry = {.seq = seq, .position = batch->used, .length = (uint32_t)length};
+    if (placed_add_apart(&batch->placed, &entry) < 0)
+        return false;
+    batch->used += (size_t)frame_fill(at, &frame);
+    if (ahead->grouped) {
+        struct line_usage usage = line->usage;
+        usage.ts_ms = line->given & 1U << LINE_TS_MS ? line->ts_ms : ahead->ts_ms;
+        ahead->grouped = sums_groups_add(&ahead->groups, &usage);
+    }
+    return true;
+}
+
+void batch_ahead_line(struct batch *batch, const struct line *line)
+{
+    if (!add(batch, line)) {
+        batch_ahead_drop(batch);
+        return;
+    }
+    struct ahead *ahead = batch->ahead;
+    if ((size_t)(line->text.at - batch->request->data) >= ahead->yield_at) {
+        ahead->yield_at += YIELD_EVERY;
+        sched_yield(); /* who waits for a processor to append one line need not wait for them all */
+    }
+}
+
+/* Whether what was assumed came true. ts_ms does not go back within a session. */
+static bool came_true(const struct batch *batch, const struct mem_session *session)
+{
+    const struct ahead *ahead = batch->ahead;
+    uint64_t seq = session->batch_has_seq ? session->batch_last_seq + 1 : 1;
+    return seq == ahead->first_seq && ahead->ts_ms <= batch->recorded_ms &&
+           (session->row.records == 0 || ahead->ts_ms >= session->row.changed_ms);
+}
+
+/* Stages the sums, of each line by itself if need be. */
+static int count(struct batch *batch, struct mem_session *session)
+{
+    const struct ahead *ahead = batch->ahead;
+    if (ahead->grouped)
+        return sums_stage_groups(batch->store, session, &ahead->groups);
+    int error = 0;
+    for (size_t i = 0; i < batch->placed.count && error == 0; i++) {
+        const struct line *line = &batch->memory->lines[i];
+        struct line_usage usage = line->usage;
+        struct sums_event event;
+        usage.ts_ms = line->given & 1U << LINE_TS_MS ? line->ts_ms : ahead->ts_ms;
+        sums_event_from(&usage, &event);
+        error = sums_stage(batch->store, session, SUMS_FOR_SESSION, batch->placed.at[i].entry.seq,
+                           &event);
+    }
+    return error;
+}
+
+int batch_ahead_place(struct batch *batch, bool *done)
+{
+    struct mem_session *session = batch->memory->touched[0];
+    struct segment *active = batch->store->active;
+    size_t records = batch->placed.count;
+    *done = false;
+    if (!came_true(batch, session) || batch_frame_fits(batch, 0) < 0)
+        return 0;
+    *done = true;
+    int error = count(batch, session);
+    if (error < 0)
+        return hl_fail(batch->err, -error, "cannot count the events: %s", strerror(-error));
+    for (size_t i = 0; i < records; i++) {
+        struct placed *placed = &batch->placed.at[i];
+        uint64_t offset = batch->base + placed->entry.position;
+        unsigned flags =
+            (i == 0 ? FRAME_FIRST_OF_BATCH : 0) | (i + 1 == records ? FRAME_LAST_OF_BATCH : 0);
+        frame_place(batch->memory->buffer + placed->entry.position, (uint16_t)flags,
+                    batch->recorded_ms, active->salt, offset);
+        placed->session = session;
+        placed->entry.position = position_make(active->first, offset);
+    }
+    uint64_t first = batch->ahead->first_seq, last = first + records - 1;
+    session->batch_has_seq = true;
+    session->batch_last_seq = last;
+    session->receipt_first = session->new_first = first;
+    session->receipt_last = session->new_last = last;
+    session->receipt_records = session->new_records = records;
+    return batch_finish(batch);
+}

@@ -221,6 +221,8 @@ def watched(mount):
     events = watch.until(lambda event: event[0] == in_session and event[2] == str(wanted))
     assert [name for who, _, name in events if who == in_session] == [str(n + 1) for n in range(wanted)]
     got = [(mask, name) for who, mask, name in events if who == in_state]
+    # Of two changes (O_TRUNC, then write) the kernel makes one unless a record's event came between them.
+    got = [event for at, event in enumerate(got) if at == 0 or event[0] != MODIFY or event != got[at - 1]]
     assert got == [(CREATE, "K"), (MODIFY, "K"), (CLOSE_WRITE, "K"),
                    (MODIFY, "K"), (CLOSE_WRITE, "K"),
                    (MOVED_FROM, "K"), (MOVED_TO, "L"),

@@ -302,7 +302,9 @@ static bool make_state(struct state *state, enum kind kind, uint64_t number)
         return false;
     damage_bytes(&model, &state->damage, state->file, begin, end);
     damage_settle(&model, &state->damage);
-    state->damage.clean = kind == CUT && ends_well(&model, state->file, state->offset);
+    /* Zeros up to the end are what a segment holds where nothing was written yet. */
+    if (kind == CUT || (kind == ZEROS && state->offset + state->length == file->size))
+        state->damage.clean = ends_well(&model, state->file, begin);
     return true;
 }
 

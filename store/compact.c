@@ -243,7 +243,7 @@ static int note_overhead(const struct compact_run *run)
     if (error < 0)
         return error;
     error = index_segment_next(view, segment->first - 1, &listed);
-    lookup_view_end(store, view);
+    error = lookup_view_end(store, view, error);
     if (error < 0 || listed.first != segment->first)
         return error;
     listed.overhead = segment->size - run->table.record_bytes;

@@ -376,7 +376,7 @@ static int mark_records(struct compact_run *run)
             error = mark_session(run, view, &table->sessions[i], &marking);
             done++;
         }
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
         if (error == 0 && run->progress && atomic_load(&run->progress->cancel))
             error = -EINTR;
         if (error < 0)

@@ -33,7 +33,7 @@ int compact_needed_of(struct hl_store *store, uint32_t session, uint64_t bound, 
     int error = lookup_view(store, &view);
     if (error == 0) {
         error = compact_needed_find(needed, view, session, bound, backup);
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     }
     return error;
 }

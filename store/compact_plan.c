@@ -69,7 +69,7 @@ static int count_some(struct hl_store *store, struct counting *counting, uint32_
         *from = counting->enough ? counting->next : 0;
         *after = counting->enough ? row.number - 1 : row.number;
     }
-    lookup_view_end(store, view);
+    error = lookup_view_end(store, view, error);
     *more = error == 0;
     return error == -ENOENT ? 0 : error;
 }
@@ -123,7 +123,7 @@ static int subtract_session(struct hl_store *store, const struct hl_session *ses
     error = lookup_view(store, &view);
     if (error == 0) {
         error = index_each_from(view, session->number, 0, subtract_entry, &subtracting);
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     }
     compact_needed_free(&needed);
     return error;
@@ -182,7 +182,7 @@ static int take_overheads(struct hl_store *store, struct compact_plan *plan)
         if (segment && segment->generation == listed.generation)
             segment->live += listed.overhead;
     }
-    lookup_view_end(store, view);
+    error = lookup_view_end(store, view, error);
     return error == -ENOENT ? 0 : error;
 }
 

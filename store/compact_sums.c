@@ -24,7 +24,7 @@ static int open_view(struct gathering *gathering)
 {
     struct hl_store *store = gathering->run->store;
     if (gathering->view && gathering->lines >= VIEW_LINES) {
-        lookup_view_end(store, gathering->view);
+        lookup_view_end(store, gathering->view, 0);
         gathering->view = NULL;
     }
     if (gathering->view)
@@ -39,7 +39,7 @@ static int open_view(struct gathering *gathering)
 static void close_view(struct gathering *gathering)
 {
     if (gathering->view)
-        lookup_view_end(gathering->run->store, gathering->view);
+        lookup_view_end(gathering->run->store, gathering->view, 0);
     gathering->view = NULL;
 }
 

@@ -373,7 +373,9 @@ ssize_t lookup_entries(struct hl_store *store, uint32_t session, uint64_t from,
 int lookup_view(struct hl_store *store, struct index_view **view);
 /* The same, to look for something of a session; also -ENOENT: it is deleted. */
 int lookup_view_of(struct hl_store *store, uint32_t session, struct index_view **view);
-void lookup_view_end(struct hl_store *store, struct index_view *view);
+/* error: what came of it, which is handed back. What is damaged in the index is noted, so that the
+ * next opening examines it. */
+int lookup_view_end(struct hl_store *store, struct index_view *view, int error);
 /* Whether a session of this number is known to have been deleted: 1, 0, or an error. */
 int lookup_removed(struct hl_store *store, uint32_t number);
 

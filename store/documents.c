@@ -70,7 +70,7 @@ int documents_state(struct hl_store *store, const struct document_query *query,
         if (error == 0)
             error = index_version_at(view, query->session, state->number, query->limit,
                                      &state->version);
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     }
     state->has_version = error == 0;
     return error == -ENOENT && state->number ? 0 : error;
@@ -106,8 +106,7 @@ int documents_name(struct hl_store *store, uint32_t session, uint64_t number, ui
         *key_len = slot.key_len;
         memcpy(key, slot.key, slot.key_len);
     }
-    lookup_view_end(store, view);
-    return error;
+    return lookup_view_end(store, view, error);
 }
 
 int documents_operation(struct hl_store *store, uint32_t session, uint64_t seq,
@@ -132,8 +131,7 @@ int documents_operation(struct hl_store *store, uint32_t session, uint64_t seq,
     if (error < 0)
         return error;
     error = index_operation_get(view, session, seq, operation);
-    lookup_view_end(store, view);
-    return error;
+    return lookup_view_end(store, view, error);
 }
 
 /* ---- lists ---- */
@@ -261,7 +259,7 @@ static int list_documents(struct hl_store *store, struct list *list)
                                          list);
             if (error == 0)
                 list_gathered(list, UINT64_MAX);
-            lookup_view_end(store, view);
+            error = lookup_view_end(store, view, error);
         } else if (error == -ENOENT) { /* no index */
             list_gathered(list, UINT64_MAX);
             error = 0;

@@ -64,7 +64,7 @@ static bool is_left_behind(struct hl_store *store)
     if (lookup_view(store, &view) < 0)
         return false;
     int error = index_get_meta(view, &meta);
-    lookup_view_end(store, view);
+    error = lookup_view_end(store, view, error);
     return error == 0 && position_segment(meta.watermark) > store->active->last;
 }
 
@@ -319,7 +319,7 @@ void follow_drops(struct hl_store *store, uint32_t session)
         error = index_session_by_number(view, session, &row);
         row.id = NULL;
         row.attributes = NULL;
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     }
     if (error == 0) {
         pthread_rwlock_wrlock(&store->mem_lock);

@@ -114,7 +114,7 @@ static int next_slots(struct hl_store *store, uint32_t session, uint64_t after, 
             take_slot(slots, slot.number, slot.area, slot.key, slot.key_len);
     }
     if (open)
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     if (error < 0 && error != -ENOENT)
         return error;
     if (error == -ENOENT)
@@ -202,7 +202,7 @@ static int version_from(struct hl_store *store, uint32_t session, uint64_t numbe
     int error = lookup_view_of(store, session, &view);
     if (error == 0) {
         error = index_version_from(view, session, number, from, &indexed);
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     }
     if (error == 0 && (!found || indexed.seq < version->seq))
         *version = indexed;

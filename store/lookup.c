@@ -67,14 +67,25 @@ int lookup_removed(struct hl_store *store, uint32_t number)
         return deleted ? 1 : error == -ENOENT ? 0 : error;
     }
     error = index_session_removed(view, number);
-    lookup_view_end(store, view);
+    return lookup_view_end(store, view, error);
+}
+
+/* What is damaged in an index that was trusted would be met again after each start: so there is no
+ * mark of a clean end then, and the next start examines it. */
+static int doubt(struct hl_store *store, int error)
+{
+    if (error == -EBADMSG && !atomic_exchange(&store->doubted, true))
+        store_report(store, HL_ERROR,
+                     "the index is damaged: what it does not show comes back with the command "
+                     "`reindex`, or at the next start");
     return error;
 }
 
-void lookup_view_end(struct hl_store *store, struct index_view *view)
+int lookup_view_end(struct hl_store *store, struct index_view *view, int error)
 {
     index_view_end(view);
     pthread_rwlock_unlock(&store->env_lock);
+    return doubt(store, error);
 }
 
 void session_from_row(struct hl_session *session, const struct index_row *row)
@@ -99,17 +110,6 @@ void session_from_row(struct hl_session *session, const struct index_row *row)
     };
     memcpy(session->id, row->id, row->id_len);
     session->id[row->id_len] = 0;
-}
-
-/* What is damaged in an index that was trusted would be met again after each start: so there is no
- * mark of a clean end then, and the next start examines it. */
-static int doubt(struct hl_store *store, int error)
-{
-    if (error == -EBADMSG && !atomic_exchange(&store->doubted, true))
-        store_report(store, HL_ERROR,
-                     "the index is damaged: what it does not show comes back with the command "
-                     "`reindex`, or at the next start");
-    return error;
 }
 
 int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t id_len,
@@ -143,8 +143,7 @@ int lookup_row(struct hl_store *store, uint32_t number, const char *id, size_t i
     }
     if (error == 0)
         error = use(context, &row);
-    lookup_view_end(store, view);
-    return doubt(store, error);
+    return lookup_view_end(store, view, error);
 }
 
 static int use_session(void *context, const struct index_row *row)
@@ -185,10 +184,10 @@ static int next_number(struct hl_store *store, uint32_t after, uint32_t *number)
         error = index_session_next(view, after, &row);
         if (error == 0 && (!best || row.number < best))
             best = row.number;
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     }
     if (error < 0 && error != -ENOENT)
-        return doubt(store, error);
+        return error;
     *number = best;
     return best ? 0 : -ENOENT;
 }
@@ -241,8 +240,7 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
         if (error == 0)
             error = sums_of_index(view, row.number, &sums);
         if (error < 0) {
-            lookup_view_end(store, view);
-            return doubt(store, error);
+            return lookup_view_end(store, view, error);
         }
     }
     pthread_rwlock_wrlock(&store->mem_lock);
@@ -253,7 +251,7 @@ int lookup_for_append(struct hl_store *store, uint32_t number, const char *id, s
         sums_free(sums);
     pthread_rwlock_unlock(&store->mem_lock);
     if (view)
-        lookup_view_end(store, view);
+        lookup_view_end(store, view, 0);
     return *session ? 0 : -ENOMEM;
 }
 
@@ -277,7 +275,7 @@ int lookup_count_sessions(struct hl_store *store, uint64_t *count)
         error = error == -ENOENT ? 0 : error;
     }
     if (view)
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     pthread_mutex_unlock(&store->append_lock);
     return error;
 }
@@ -336,8 +334,7 @@ static int ask_once(struct hl_store *store, struct question *question, in_part *
     error = check_base(store, view, question);
     if (error == 0)
         error = ask_index(view, question);
-    lookup_view_end(store, view);
-    return doubt(store, error);
+    return lookup_view_end(store, view, error);
 }
 
 static int ask(struct hl_store *store, struct question *question, in_part *ask_part,
@@ -476,10 +473,10 @@ ssize_t lookup_entries(struct hl_store *store, uint32_t session, uint64_t from,
         int error = lookup_view(store, &view);
         if (error == 0) {
             error = index_each_from(view, session, next, collect, &collecting);
-            lookup_view_end(store, view);
+            error = lookup_view_end(store, view, error);
         }
         if (error < 0 && error != -ENOENT) /* that: no index */
-            return doubt(store, error);
+            return error;
         progress = collecting.count > before;
         next = seq_after(&collecting, next);
         /* All below the tables' part was in the index. Seqs may be missing between the two: those

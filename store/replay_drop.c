@@ -45,7 +45,7 @@ static int look_into_index(struct hl_store *store, struct replay_frame *frame)
     frame->is_indexed = error == 0;
     frame->indexed.id = NULL; /* lives no longer than the view */
     frame->indexed.attributes = NULL;
-    lookup_view_end(store, view);
+    error = lookup_view_end(store, view, error);
     return error == -ENOENT ? 0 : error;
 }
 

@@ -71,7 +71,7 @@ int root_find_point(struct hl_store *store, const struct segment *segment, uint6
             *line_bytes = lines;
             *file_offset = file;
         }
-        lookup_view_end(store, view);
+        error = lookup_view_end(store, view, error);
     }
     if (error < 0 && error != -ENOENT)
         return error;

@@ -191,8 +191,7 @@ static int find_call(struct hl_store *store, const struct mem_session *session, 
     if (error < 0)
         return error;
     error = index_call_get(view, session->row.number, hash, call);
-    lookup_view_end(store, view);
-    return error;
+    return lookup_view_end(store, view, error);
 }
 
 /* Notes that an event of this seq has the id. *counts: it is the first that has. */

@@ -75,7 +75,7 @@ static int from_index(struct hl_store *store, uint32_t session, struct hl_sums *
         if (error == -ENOENT)
             error = 0;
     }
-    lookup_view_end(store, view);
+    error = lookup_view_end(store, view, error);
     if (error == 0)
         error = show(&sums, shown);
     sums_clear(&sums);

@@ -7,6 +7,7 @@
  */
 #include "support.h"
 
+#include <endian.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -293,9 +294,105 @@ static void test_checkpoint_of_damage(void **state)
     t_store_free(&t);
 }
 
+/* ---- documents ---- */
+
+#define MADE_MS UINT64_C(1700000000001)
+#define SET_MS UINT64_C(1700000123456) /* stands in the index with versions of documents alone */
+
+static uint64_t now(void *context)
+{
+    return *(const uint64_t *)context;
+}
+
+/* Flips a bit of each place in the index that holds these bytes; how many there were. */
+static unsigned spoil(const struct t_store *t, const void *bytes, size_t size)
+{
+    char path[T_PATH];
+    size_t len;
+    unsigned count = 0;
+    t_path(path, t->dir, "index/data.mdb");
+    char *content = t_file_read(path, &len);
+    const char *end = content + len, *at = content;
+    while ((at = memmem(at, (size_t)(end - at), bytes, size)) != NULL) {
+        t_file_flip(path, (uint64_t)(at - content), 1);
+        at += size;
+        count++;
+    }
+    free(content);
+    return count;
+}
+
+static bool ignore(void *context, const struct hl_document *document)
+{
+    (void)document;
+    ++*(unsigned *)context;
+    return true;
+}
+
+static int find_document(struct hl_store *store)
+{
+    struct hl_document document;
+    return hl_document_find(store, 1, HL_AREA_STATE, "a-key-of-its-own", 16, &document);
+}
+
+static int find_history(struct hl_store *store)
+{
+    uint64_t number, size, changed;
+    return hl_history_find(store, 1, "a-key-of-its-own", 16, &number, &size, &changed);
+}
+
+static int list_state(struct hl_store *store)
+{
+    unsigned count = 0;
+    return hl_document_list(store, 1, HL_AREA_STATE, 0, ignore, &count);
+}
+
+static int list_history(struct hl_store *store)
+{
+    unsigned count = 0;
+    return hl_history_list(store, 1, 0, ignore, &count);
+}
+
+static int list_at(struct hl_store *store)
+{
+    unsigned count = 0;
+    return hl_document_list_at(store, 1, 2, 0, ignore, &count);
+}
+
+/* A look that meets damage leaves no mark of a clean end: the next start makes the index anew. */
+static void test_documents(void **state)
+{
+    (void)state;
+    static int (*const looks[])(struct hl_store * store) = {find_document, find_history, list_state,
+                                                            list_history, list_at};
+    for (size_t i = 0; i < sizeof looks / sizeof looks[0]; i++) {
+        struct t_store t;
+        uint64_t time = MADE_MS, set_ms = htole64(SET_MS);
+        t_store_init(&t);
+        t.options.clock = now;
+        t.options.clock_context = &time;
+        t_open(&t);
+        uint32_t s = t_session(&t, "s");
+        time = SET_MS;
+        t_append(&t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":1}\n");
+        t_append(&t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":2}\n");
+        time = SET_MS + 1000;
+        t_append(&t, s, "{}\n");
+        t_reopen(&t); /* the index is believed */
+        assert_true(spoil(&t, &set_ms, sizeof set_ms) > 0);
+        assert_int_equal(looks[i](t.store), -EBADMSG);
+        assert_int_equal(t.errors, 1);
+        t_reopen(&t);
+        assert_int_equal(looks[i](t.store), 0);
+        t_close(&t);
+        t_store_free(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_documents),
         cmocka_unit_test(test_closed),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_checkpoint_of_damage),

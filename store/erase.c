@@ -180,6 +180,11 @@ static int renew_index(struct hl_store *store, struct hl_progress *progress, str
     int error = hl_reindex(store, progress, err);
     if (error < 0)
         return error;
+    error = recover_remove_dir(store, "index.old"); /* if that failed, it was only reported */
+    if (error == 0)
+        error = hl_io_fsync(store->io, store->dirfd);
+    if (error < 0)
+        return hl_fail(err, -error, "cannot remove the old index: %s", strerror(-error));
     pthread_mutex_lock(&store->flush_lock);
     error = checkpoint_remove(store, true);
     pthread_mutex_unlock(&store->flush_lock);

@@ -97,14 +97,12 @@ static int settle(struct hl_store *store, struct unmended *tail)
     int error = make_own(store, tail);
     if (error == 0 && !tail->untouched)
         error = rewrite(store, tail->segment, tail->from, tail->end);
-    /* Also when nothing was replayed: whoever made the file and its names may have died before it
-     * synced them, and an append is acknowledged by a sync of the file's data alone. */
+    /* Also when nothing was replayed: whoever made the file may have died before it synced it and
+     * its name, and an append is acknowledged by a sync of the file's data alone. */
     if (error == 0)
         error = hl_io_fsync(store->io, tail->segment->fd);
     if (error == 0)
         error = hl_io_fsync(store->io, store->logfd);
-    if (error == 0)
-        error = hl_io_fsync(store->io, store->dirfd);
     tail->settled = error == 0;
     return error;
 }

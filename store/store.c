@@ -226,7 +226,8 @@ static int look_at_name(void *context, const char *name)
     return 0;
 }
 
-static int open_directory(struct hl_store *store, struct hl_error *err)
+/* *young: there is nothing in it yet, or log/ alone. */
+static int open_directory(struct hl_store *store, bool *young, struct hl_error *err)
 {
     const char *path = store->path;
     struct contents contents = {0};
@@ -257,6 +258,7 @@ static int open_directory(struct hl_store *store, struct hl_error *err)
     struct statvfs st;
     if (store->io->fstatvfs(store->io->context, store->dirfd, &st) == 0)
         store->medium_read_only = (st.f_flag & ST_RDONLY) != 0;
+    *young = !contents.other;
     return 0;
 }
 
@@ -415,13 +417,28 @@ static int take_lock(struct hl_store *store, bool check, struct hl_holder *holde
     return 0;
 }
 
-static int open_log(struct hl_store *store, struct hl_error *err)
+static int note_name(void *context, const char *name)
 {
-    bool made = false;
+    (void)name;
+    *(bool *)context = false;
+    return 0;
+}
+
+/* The name of log/ is on the disk before anything else is made: whoever made it may have died
+ * before that. */
+static int sync_young(struct hl_store *store)
+{
+    bool empty = true;
+    int error = store->io->list(store->io->context, store->logfd, note_name, &empty);
+    return error == 0 && empty ? hl_io_fsync(store->io, store->dirfd) : error;
+}
+
+static int open_log(struct hl_store *store, bool young, struct hl_error *err)
+{
     bool writer = !store->options.read_only;
-    int error = store->logfd = hl_io_open_dir(store->io, store->dirfd, "log", writer, &made);
+    int error = store->logfd = hl_io_open_dir(store->io, store->dirfd, "log", writer, NULL);
     if (error >= 0)
-        error = made ? hl_io_fsync(store->io, store->dirfd) : 0;
+        error = young && writer ? sync_young(store) : 0;
     if (error < 0)
         return hl_fail(err, -error, "cannot open log/: %s", strerror(-error));
     segment_set_init(&store->segments, store->io, store->logfd, writer);
@@ -430,10 +447,11 @@ static int open_log(struct hl_store *store, struct hl_error *err)
 
 int store_begin(struct hl_store *store, bool check, struct hl_holder *holder, struct hl_error *err)
 {
-    int error = open_directory(store, err);
+    bool young = false;
+    int error = open_directory(store, &young, err);
     if (error == 0)
         error = take_lock(store, check, holder, err);
-    return error == 0 ? open_log(store, err) : error;
+    return error == 0 ? open_log(store, young, err) : error;
 }
 
 /* ---- opening and closing ---- */

@@ -84,3 +84,26 @@ const char *aside_missing(const struct aside *aside, const struct tree *tree)
     }
     return NULL;
 }
+
+static const char *holding(const struct tree *tree, uint32_t at, const char *text)
+{
+    const struct node *directory = &tree->nodes[at];
+    for (size_t i = 0; i < directory->count; i++) {
+        const struct name *name = &directory->names[i];
+        const struct node *node = &tree->nodes[name->node];
+        const char *found = NULL;
+        if (node->directory)
+            found = holding(tree, name->node, text);
+        else if (node->content &&
+                 memmem(node->content->at, node->content->size, text, strlen(text)))
+            found = name->text;
+        if (found)
+            return found;
+    }
+    return NULL;
+}
+
+const char *tree_holding(const struct tree *tree, const char *text)
+{
+    return holding(tree, 0, text);
+}

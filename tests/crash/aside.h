@@ -22,4 +22,7 @@ void aside_free(struct aside *aside);
 /* NULL, or the segment of bytes that are gone from the tree. */
 const char *aside_missing(const struct aside *aside, const struct tree *tree);
 
+/* The name of a file of the tree that holds these bytes; NULL: none does. */
+const char *tree_holding(const struct tree *tree, const char *text);
+
 #endif

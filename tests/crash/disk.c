@@ -323,8 +323,10 @@ static struct bytes *own(struct tree *tree, uint32_t file, size_t size, bool exa
         return old;
     }
     struct bytes *new = bytes_new(want);
-    if (old)
+    if (old) {
         memcpy(new->at, old->at, had < want ? had : want);
+        new->written_ns = old->written_ns;
+    }
     tree_fill(tree, file, new);
     return new;
 }
@@ -342,6 +344,8 @@ static void write_part(struct tree *tree, const struct call *call, const struct 
         return;
     struct bytes *content =
         own(tree, call->node, (size_t)call->offset + (sized ? data->size : to), false);
+    if (data->written_ns) /* its time may have come, whatever did not */
+        content->written_ns = data->written_ns;
     if (fate->kind != FATE_SECTORS) {
         memcpy(content->at + call->offset + from, data->at + from, to - from);
         return;

@@ -263,8 +263,8 @@ static bool explore_cuts(struct explorer *explorer, const struct cuttable *cutta
 
 /*
  * Recovers from the state that is in the directory, appends, and recovers again: at once, after the
- * first recovery alone, or after an orderly end, as chance has it. The recording of it is kept in
- * the record, and the timeline that goes with it.
+ * first recovery alone, or with an orderly end before or after it, as chance has it. The recording
+ * of it is kept in the record, and the timeline that goes with it.
  */
 static bool recover_state(struct explorer *explorer, struct actor *actor, const char *name,
                           const struct moment *moment, unsigned flavour)
@@ -289,6 +289,10 @@ static bool recover_state(struct explorer *explorer, struct actor *actor, const 
             return false;
         if (again.records != records)
             return failed(explorer, name, "a second recovery has other records");
+    }
+    if (flavour == 3) { /* ended at once */
+        actor_close(actor);
+        actor_open(actor);
     }
     static const char *const ids[] = {"after", "after"};
     actor_root(actor, ids, 2);
@@ -381,6 +385,23 @@ struct walk {
     uint64_t most, done;    /* no more than so many states are run */
 };
 
+/* Nothing is left of a session whose erasure was acknowledged. */
+static bool check_erased(struct explorer *explorer, const struct tree *tree, const char *name,
+                         const struct set *must)
+{
+    const struct history *history = &explorer->history;
+    for (size_t i = 0; i < history->batch_count; i++) {
+        const struct batch *batch = &history->batches[i];
+        if (!batch->erased || !set_has(must, i))
+            continue;
+        const char *id = history->sessions[batch->drops - 1].id;
+        const char *file = tree_holding(tree, id);
+        if (file)
+            return failed(explorer, name, "%s was erased, and is in %s", id, file);
+    }
+    return true;
+}
+
 static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, unsigned index)
 {
     char name[128];
@@ -417,7 +438,9 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
             second = SECOND_LEAST;
         const char *missing = aside_missing(&cuttable->aside, &tree);
         good = missing ? failed(explorer, name, "what was set aside of %s is lost", missing)
-                       : run_state(explorer, &tree, name, cuttable, walk->position, hash, second);
+                       : cuttable->outer || index >= INDEX_PREVIOUS ||
+                             check_erased(explorer, &tree, name, &moment->must);
+        good = good && run_state(explorer, &tree, name, cuttable, walk->position, hash, second);
     }
     tree_free(&tree);
     return good;
@@ -446,7 +469,9 @@ static bool walk_cuts(struct explorer *explorer, struct walk *walk)
             disk_do(&walk->disk, &cuttable->calls[walk->position - 1]);
             note_version(&walk->versions, &walk->disk.synced);
         }
-        good = visit_position(explorer, walk);
+        bool damaged = !cuttable->outer && walk->position > explorer->history.damaged &&
+                       walk->position < explorer->history.mended;
+        good = damaged || visit_position(explorer, walk);
     }
     disk_free(&walk->disk);
     versions_free(&walk->versions);

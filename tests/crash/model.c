@@ -1,6 +1,8 @@
 /* model.c - histories, timelines, and the actor that makes them; see model.h. */
 #include "model.h"
 
+#include "../../store/format.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -585,6 +587,7 @@ static void drop(struct actor *actor, const struct session *session, uint64_t be
     batch->drops = (size_t)(session - actor->history->sessions) + 1;
     batch->below = below;
     batch->whole = how != TRIM;
+    batch->erased = how == ERASE;
     enter(actor);
     int error = how == TRIM     ? hl_trim(actor->store, session->number, below, NULL, &actor->err)
                 : how == DELETE ? hl_delete(actor->store, session->number, NULL, &actor->err)
@@ -678,4 +681,46 @@ void actor_link(struct actor *actor)
     hl_io_close(io, dir);
     if (error < 0 && error != -EEXIST)
         actor_fail(actor, "cannot link segment %s: %s", last.name, strerror(-error));
+}
+
+static void spoil(struct actor *actor, enum damage damage)
+{
+    const struct hl_io *io = &actor->record->io;
+    uint64_t size, at;
+    uint8_t byte;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int fd = hl_io_open(io, dir, "log/00000001-00000001.0.seg", O_RDWR, 0);
+    int error = fd < 0 ? fd : hl_io_size(io, fd, &size);
+    if (error == 0) {
+        at = damage == DAMAGE_HEADER ? SEGMENT_HEADER_SECOND + 37
+             : damage == DAMAGE_SEAL ? size - 12
+                                     : SEGMENT_HEADER_REGION + (size - SEGMENT_HEADER_REGION) / 2;
+        error = hl_io_read(io, fd, &byte, 1, at) == 1 ? 0 : -EIO;
+        byte ^= 4;
+    }
+    if (error == 0)
+        error = hl_io_write(io, fd, &byte, 1, at);
+    if (error == 0)
+        error = hl_io_fsync(io, fd);
+    hl_io_close(io, fd);
+    hl_io_close(io, dir);
+    if (error < 0)
+        actor_fail(actor, "cannot damage a segment: %s", strerror(-error));
+}
+
+void actor_mend(struct actor *actor, enum damage damage)
+{
+    struct hl_check_report report = {.mended = 0};
+    struct hl_check check = {
+        .mend = HL_MEND_ALL, .restore = damage == DAMAGE_RECORD, .io = &actor->record->io};
+    actor->history->damaged = position(actor);
+    record_revive(actor->record);
+    spoil(actor, damage);
+    enter(actor);
+    int error = hl_check(actor->dir, &check, &report, NULL, &actor->err);
+    leave(actor);
+    if (did(actor, "mend", error) && (report.problems == 0 || report.left > 0))
+        actor_fail(actor, "%u problems, %u are left", (unsigned)report.problems,
+                   (unsigned)report.left);
+    actor->history->mended = position(actor);
 }

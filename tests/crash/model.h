@@ -80,6 +80,7 @@ struct batch {
     size_t drops;
     uint64_t below;
     bool whole;
+    bool erased; /* whole, and gone from every file */
 };
 
 struct history {
@@ -89,7 +90,8 @@ struct history {
     size_t batch_count;
     struct snapshot snapshots[SNAPSHOTS_MAX];
     size_t snapshot_count;
-    uint32_t values; /* given so far */
+    uint32_t values;        /* given so far */
+    size_t damaged, mended; /* from which position to which the store was damaged by the workload */
 };
 
 void history_free(struct history *history);
@@ -150,6 +152,10 @@ void actor_compact(struct actor *actor);
 void actor_trim(struct actor *actor, const struct session *session); /* half of it */
 void actor_delete(struct actor *actor, const struct session *session);
 void actor_erase(struct actor *actor, const struct session *session);
+/* What can be done to the first segment of a store that is closed, and mended: */
+enum damage { DAMAGE_HEADER, DAMAGE_SEAL, DAMAGE_RECORD };
+/* Does it, and mends it; a record by the copy that a snapshot has. */
+void actor_mend(struct actor *actor, enum damage damage);
 /* Somebody links the segment that is appended to elsewhere, which then must not change. */
 void actor_link(struct actor *actor);
 void actor_fail(struct actor *actor, const char *format, ...) __attribute__((format(printf, 2, 3)));

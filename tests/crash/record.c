@@ -66,6 +66,19 @@ static uint32_t node_of(struct record *record, int fd)
 
 enum effect { READS, CHANGES };
 
+bool record_kills(struct record *record, const char *what)
+{
+    struct fault *fault = &record->fault;
+    bool counts = strstr(what, fault->names ? "directory" : "sync") ||
+                  (!fault->names && strstr(what, "commit"));
+    if (!fault->kill || !record->counting || !counts || ++fault->calls != fault->nth)
+        return false;
+    record->dead = true;
+    fault->fired++;
+    fault->what = what;
+    return true;
+}
+
 /*
  * Begins a call: the lock is held until end(). Returns 0, an error that the call must fail with
  * (*half: after half of its work), or 1: only half of the work is done, and told.
@@ -78,6 +91,8 @@ static int begin(struct record *record, enum effect effect, const char *what, bo
         return -EIO;
     struct fault *fault = &record->fault;
     if (!record->counting || record->dead)
+        return 0;
+    if (fault->kill) /* sync_file() */
         return 0;
     if (fault->error == 0 && !can_be_short)
         return 0;
@@ -110,8 +125,10 @@ static int rec_open(void *context, int dirfd, const char *name, int flags, mode_
             node = record_make(record, parent, last, false);
         else if (node != NO_NODE && (flags & O_TRUNC))
             record_add(record, &(struct call){.kind = CALL_TRUNCATE, .node = node});
-        if (fd < RECORD_FILES)
+        if (fd < RECORD_FILES) {
             record->file[fd] = node;
+            record->timed[fd] = last && strcmp(last, "data.mdb") == 0;
+        }
     }
     end(record);
     return fd;
@@ -159,11 +176,13 @@ static ssize_t rec_pwrite(void *context, int fd, const void *buffer, size_t len,
     if (error >= 0 || (half && !record->dead))
         n = hl_io_system.pwrite(NULL, fd, buffer, half ? len / 2 : len, offset);
     uint32_t node = node_of(record, fd);
-    if (n > 0 && node != NO_NODE)
-        record_add(record, &(struct call){.kind = CALL_WRITE,
-                                          .node = node,
-                                          .offset = offset,
-                                          .data = bytes_copy(buffer, (size_t)n)});
+    if (n > 0 && node != NO_NODE) {
+        struct bytes *data = bytes_copy(buffer, (size_t)n);
+        if (record->timed[fd])
+            data->written_ns = record_time(fd);
+        record_add(record, &(struct call){
+                               .kind = CALL_WRITE, .node = node, .offset = offset, .data = data});
+    }
     end(record);
     return error < 0 ? error : n;
 }
@@ -173,6 +192,9 @@ static int sync_file(struct record *record, int fd, const char *what,
 {
     int error = begin(record, CHANGES, what, false);
     uint32_t node = node_of(record, fd);
+    bool directory = node != NO_NODE && record->live.nodes[node].directory;
+    if (error == 0 && record_kills(record, directory ? "fsync of a directory" : what))
+        error = -EIO;
     if (error == 0)
         error = sync(NULL, fd);
     if (node != NO_NODE && !record->dead && error != -EINTR)
@@ -294,6 +316,8 @@ static int rec_link(void *context, int from_dir, const char *from, int to_dir, c
     uint32_t parent;
     const char *last;
     int error = begin(record, CHANGES, "link", false);
+    if (error == 0 && record->no_links)
+        error = -EPERM;
     call.node = locate(record, from_dir, from, &parent, &last);
     (void)locate(record, to_dir, to, &call.directory, &call.name);
     if (error == 0)

@@ -25,6 +25,8 @@ struct fault {
     uint64_t memory; /* likewise, of allocations by the store */
     int error;       /* negative errno; 0: reads and writes do half of what they should, and a call
                         that cannot is left alone */
+    bool kill;       /* the process dies instead, before the nth sync, */
+    bool names;      /* of a directory, that is */
     uint64_t calls;  /* counted so far */
     uint64_t allocations;
     unsigned fired;
@@ -37,6 +39,8 @@ struct record {
     pthread_mutex_t lock; /* guards all below */
     struct tree live;     /* names only */
     uint32_t file[RECORD_FILES];
+    bool timed[RECORD_FILES]; /* the time at which it was written counts: an index */
+    bool no_links;            /* the file system has none */
     struct call *calls;
     size_t count, capacity;
     bool dead; /* nothing is changed any more: every call that would fails */

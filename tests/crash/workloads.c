@@ -127,6 +127,7 @@ static void snapshots(struct actor *actor)
     struct session *b = actor_session(actor, "b", true);
     actor_append(actor, a, 3, 1500);
     actor_operate(actor, b, "sss");
+    actor->record->no_links = actor_chance(actor, 2);
     actor_snapshot(actor, "first");
     actor_append(actor, a, 2, 50);
     actor_operate(actor, b, "d");
@@ -191,6 +192,97 @@ static void failed_sync(struct actor *actor)
     }
 }
 
+/* The process dies in the middle of this, before one of its first syncs or behind it all. */
+static void die_in(struct actor *actor, void (*act)(struct actor *actor))
+{
+    bool names = actor_chance(actor, 2);
+    uint64_t nth = 1 + actor_chance(actor, names ? 3 : 12);
+    record_fault(actor->record, &(struct fault){.kill = true, .names = names, .nth = nth});
+    actor->lenient = true;
+    act(actor);
+    actor_die(actor);
+    actor->lenient = false;
+    record_fault(actor->record, &(struct fault){.nth = 0});
+}
+
+static void open_it(struct actor *actor)
+{
+    actor_open(actor);
+}
+
+static void close_it(struct actor *actor)
+{
+    actor_close(actor);
+}
+
+/*
+ * Processes die before their syncs, one after another, and the power fails only later: the next one
+ * finds names and bytes of which nobody knows whether they are on the disk, and what it
+ * acknowledges must be there all the same.
+ */
+static void killed(struct actor *actor)
+{
+    static void (*const acts[])(struct actor * actor) = {
+        close_it, actor_rotate, actor_checkpoint, actor_reindex, actor_compact,
+    };
+    static const unsigned deaths[] = {0, 1, 2, 2, 3};
+    for (unsigned left = deaths[actor_chance(actor, 5)]; left > 0; left--)
+        die_in(actor, open_it);
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_append(actor, a, 1, 100);
+    actor_sync(actor);
+    actor_append(actor, a, 2, 900);
+    die_in(actor, acts[actor_chance(actor, sizeof acts / sizeof acts[0])]);
+    if (actor_chance(actor, 2))
+        die_in(actor, open_it);
+    actor_open(actor);
+    actor_append(actor, a, 1, 100);
+    actor_sync(actor);
+}
+
+/* A clean end soon after something that makes an index, or a copy of one: what its mark vouches for
+ * must be on the disk. */
+static void ends(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_append(actor, a, 2, 700);
+    actor_operate(actor, a, "ssd");
+    if (actor_chance(actor, 2)) {
+        actor_close(actor);
+        actor_open(actor);
+        actor_append(actor, a, 1, 100);
+    }
+    unsigned kind = (unsigned)actor_chance(actor, 4);
+    if (kind == 0)
+        actor_snapshot(actor, "some");
+    else if (kind < 3)
+        actor_reindex(actor);
+    if (actor_chance(actor, 2))
+        actor_operate(actor, a, "s");
+    actor_close(actor);
+}
+
+/* A damaged segment is replaced by a mended one, or by a good copy. */
+static void mending(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_append(actor, a, 2, 300);
+    actor_operate(actor, a, "ss");
+    actor_rotate(actor);
+    actor_append(actor, a, 1, 300);
+    actor->record->no_links = true;
+    actor_snapshot(actor, "some");
+    actor_append(actor, a, 2, 50);
+    actor_close(actor);
+    actor_mend(actor, (enum damage)actor_chance(actor, 3));
+    actor_open(actor);
+    actor_append(actor, a, 1, 50);
+    actor_sync(actor);
+}
+
 /* The segment that is appended to has another link, as a backup by hand makes it. */
 static void linked(struct actor *actor)
 {
@@ -248,7 +340,7 @@ static void drops(struct actor *actor)
     actor_open(actor);
     struct session *a = actor_session(actor, "a", true);
     struct session *b = actor_session(actor, "b", true);
-    struct session *c = actor_session(actor, "c", false);
+    struct session *c = actor_session(actor, "to-be-erased", false);
     actor_append(actor, a, 6, 300);
     actor_append(actor, b, 4, 200);
     actor_operate(actor, a, "sds");
@@ -332,7 +424,10 @@ const struct workload workloads[] = {
     {"snapshots", snapshots},
     {"reindexing", reindexing},
     {"failed-sync", failed_sync},
+    {"killed", killed},
+    {"ends", ends},
     {"linked", linked},
+    {"mending", mending},
     {"compaction", compaction},
     {"drops", drops},
     {"mixed", mixed},

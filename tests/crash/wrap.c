@@ -75,7 +75,7 @@ static void unlock(struct record *record)
 static int fault_of(struct record *record, const char *what)
 {
     struct fault *fault = &record->fault;
-    if (record->dead)
+    if (record->dead || record_kills(record, what))
         return EIO;
     if (!record->counting || fault->error == 0 || fault->error == -EINTR ||
         ++fault->calls != fault->nth)
@@ -268,6 +268,16 @@ int __wrap_index_check_in_child(const char *path, unsigned flags, const uint8_t 
 
 /* ---- LMDB ---- */
 
+/* So that no two states of the file look alike by their time. */
+int64_t record_time(int fd)
+{
+    int64_t at = WRITTEN_BASE + (int64_t)atomic_fetch_add(&written, 1) * 1000;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000}};
+    futimens(fd, times);
+    return at;
+}
+
 static struct bytes *content_of(MDB_env *environment)
 {
     int fd;
@@ -277,12 +287,7 @@ static struct bytes *content_of(MDB_env *environment)
     struct bytes *content = bytes_new((size_t)st.st_size);
     if (pread(fd, content->at, content->size, 0) != (ssize_t)content->size)
         abort();
-    /* So that no two states of the file look alike by their time. */
-    content->written_ns = WRITTEN_BASE + (int64_t)atomic_fetch_add(&written, 1) * 1000;
-    struct timespec times[2] = {
-        {.tv_nsec = UTIME_OMIT},
-        {.tv_sec = content->written_ns / 1000000000, .tv_nsec = content->written_ns % 1000000000}};
-    futimens(fd, times);
+    content->written_ns = record_time(fd);
     return content;
 }
 

@@ -13,6 +13,8 @@ void wrap_leave(void);
 
 /* With the record's lock held. */
 void record_add(struct record *record, const struct call *call);
+int64_t record_time(int fd); /* gives the file a time of its own, in ns */
+bool record_kills(struct record *record, const char *what); /* the process is dead from now on */
 uint32_t record_make(struct record *record, uint32_t parent, const char *name, bool directory);
 
 #endif

@@ -359,25 +359,34 @@ static int list_at(struct hl_store *store)
     return hl_document_list_at(store, 1, 2, 0, ignore, &count);
 }
 
+static int (*const looks[])(struct hl_store *store) = {find_document, find_history, list_state,
+                                                       list_history, list_at};
+#define LOOKS (sizeof looks / sizeof looks[0])
+
+/* A store, open, with a document whose versions can be found in the file of the index. */
+static void make_documents(struct t_store *t, uint64_t *time)
+{
+    *time = MADE_MS;
+    t_store_init(t);
+    t->options.clock = now;
+    t->options.clock_context = time;
+    t_open(t);
+    uint32_t s = t_session(t, "s");
+    *time = SET_MS;
+    t_append(t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":1}\n");
+    t_append(t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":2}\n");
+    *time = SET_MS + 1000;
+    t_append(t, s, "{}\n");
+}
+
 /* A look that meets damage leaves no mark of a clean end: the next start makes the index anew. */
-static void test_documents(void **state)
+static void test_damage_is_noted(void **state)
 {
     (void)state;
-    static int (*const looks[])(struct hl_store * store) = {find_document, find_history, list_state,
-                                                            list_history, list_at};
-    for (size_t i = 0; i < sizeof looks / sizeof looks[0]; i++) {
+    for (size_t i = 0; i < LOOKS; i++) {
         struct t_store t;
-        uint64_t time = MADE_MS, set_ms = htole64(SET_MS);
-        t_store_init(&t);
-        t.options.clock = now;
-        t.options.clock_context = &time;
-        t_open(&t);
-        uint32_t s = t_session(&t, "s");
-        time = SET_MS;
-        t_append(&t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":1}\n");
-        t_append(&t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":2}\n");
-        time = SET_MS + 1000;
-        t_append(&t, s, "{}\n");
+        uint64_t time, set_ms = htole64(SET_MS);
+        make_documents(&t, &time);
         t_reopen(&t); /* the index is believed */
         assert_true(spoil(&t, &set_ms, sizeof set_ms) > 0);
         assert_int_equal(looks[i](t.store), -EBADMSG);
@@ -389,10 +398,27 @@ static void test_documents(void **state)
     }
 }
 
+/* The mark of a clean end counts for the file that it was made for. */
+static void test_changed_after_a_clean_end(void **state)
+{
+    (void)state;
+    struct t_store t;
+    uint64_t time, set_ms = htole64(SET_MS);
+    make_documents(&t, &time);
+    t_close(&t);
+    assert_true(spoil(&t, &set_ms, sizeof set_ms) > 0);
+    t_open(&t);
+    for (size_t i = 0; i < LOOKS; i++)
+        assert_int_equal(looks[i](t.store), 0);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_damage_is_noted),
+        cmocka_unit_test(test_changed_after_a_clean_end),
         cmocka_unit_test(test_closed),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_checkpoint_of_damage),

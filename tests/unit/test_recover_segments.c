@@ -432,9 +432,109 @@ static void test_many_segments(void **state)
     t_store_free(&t);
 }
 
+/* ---- a copy of the store that was written on, as it is when a backup is put to use ---- */
+
+static void begin_copy(struct t_store *t, struct t_store *copy)
+{
+    char dir[T_PATH];
+    t_store_init(t);
+    t_open(t);
+    uint32_t s = t_session(t, "s");
+    for (int i = 1; i <= 3; i++)
+        t_append_format(t, s, "{\"both\":%d}\n", i);
+    assert_int_equal(hl_rotate(t->store, &t->err), 0);
+    t_append(t, s, "{\"both\":4}\n");
+    t_close(t);
+    t_store_init(copy);
+    snprintf(dir, sizeof dir, "%s", copy->dir);
+    t_dir_remove(dir);
+    t_dir_copy(t->dir, dir);
+}
+
+static void take_segment(const struct t_store *to, const struct t_store *from, uint32_t number)
+{
+    char path[T_PATH];
+    size_t len;
+    t_segment_path(from, number, path);
+    char *bytes = t_file_read(path, &len);
+    t_segment_path(to, number, path);
+    t_file_write(path, bytes, len);
+    free(bytes);
+}
+
+/* The index was made of a segment of the same name and place, which was another one. */
+static void test_a_segment_of_the_copy(void **state)
+{
+    (void)state;
+    struct t_store t, copy;
+    struct t_image image;
+    begin_copy(&t, &copy);
+    t_open(&t);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    t_append(&t, 1, "{\"here\":5}\n{\"here\":6}\n");
+    t_close(&t);
+    t_open(&copy);
+    assert_int_equal(hl_rotate(copy.store, &copy.err), 0);
+    t_append(&copy, 1, "{\"there\":\"five\"}\n{\"there\":\"six\"}\n{\"there\":\"seven\"}\n");
+    t_image_take(copy.store, &image);
+    t_close(&copy);
+    take_segment(&t, &copy, 2);
+    take_segment(&t, &copy, 3);
+    t_open(&t);
+    t_shows(t.store, &image);
+    t_close(&t);
+    t_image_free(&image);
+    t_store_free(&copy);
+    t_store_free(&t);
+}
+
+/* Its seqs are below those of the segment before. */
+static void test_seqs_that_go_back(void **state)
+{
+    (void)state;
+    struct t_store t, copy;
+    struct hl_session session;
+    struct hl_status status;
+    char path[T_PATH];
+    begin_copy(&t, &copy);
+    t_open(&t);
+    for (int i = 5; i <= 8; i++)
+        t_append_format(&t, 1, "{\"here\":%d}\n", i);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    struct t_image image;
+    t_image_take(t.store, &image);
+    t_close(&t);
+    t_open(&copy);
+    assert_int_equal(hl_rotate(copy.store, &copy.err), 0);
+    t_append(&copy, 1, "{\"there\":5}\n{\"there\":6}\n");
+    t_close(&copy);
+    take_segment(&t, &copy, 3);
+    t_path(path, t.dir, "index");
+    t_dir_remove(path);
+    t_path(path, t.dir, "checkpoints");
+    t_dir_remove(path);
+    t_open(&t);
+    hl_store_status(t.store, &status);
+    assert_int_equal(status.damage_found, 2);
+    assert_int_equal(hl_session_by_number(t.store, 1, &session), 0);
+    assert_int_equal(session.records, 8);
+    assert_int_equal(session.last_seq, 8);
+    assert_int_equal(expect_part(&t, &image), 8);
+    t_append(&t, 1, "{\"here\":9}\n");
+    t_reopen(&t);
+    assert_int_equal(hl_session_by_number(t.store, 1, &session), 0);
+    assert_int_equal(session.last_seq, 9);
+    t_close(&t);
+    t_image_free(&image);
+    t_store_free(&copy);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_segment_of_the_copy),
+        cmocka_unit_test(test_seqs_that_go_back),
         cmocka_unit_test(test_one_of_two_headers_is_enough),
         cmocka_unit_test(test_both_headers_damaged),
         cmocka_unit_test(test_a_segment_missing),

@@ -42,6 +42,25 @@ static void rules_are_kept(void **state)
     t_store_free(&t);
 }
 
+/* A rule is on the disk when the call returns: its file, and the name. */
+static void rules_are_synced(void **state)
+{
+    (void)state;
+    struct t_store t;
+    t_store_init(&t);
+    t_store_watch(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a");
+    uint64_t before = t_io_count(&t.io, T_FSYNC);
+    assert_int_equal(hl_retain_set(t.store, a, &some, &t.err), 0);
+    assert_int_equal(t_io_count(&t.io, T_FSYNC), before + 2);
+    t_io_fail(&t.io, 1U << T_FSYNC, NULL, 2, 1, -EIO);
+    assert_int_equal(hl_retain_set(t.store, a, &none, &t.err), -EIO);
+    t_io_heal(&t.io);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 static void what_is_damaged_drops_nothing(void **state)
 {
     (void)state;
@@ -171,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_are_kept),
+        cmocka_unit_test(rules_are_synced),
         cmocka_unit_test(what_is_damaged_drops_nothing),
         cmocka_unit_test(every_call_fails_once),
         cmocka_unit_test(rules_drop_the_oldest_events),

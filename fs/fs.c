@@ -240,8 +240,8 @@ void fs_free(struct fs *fs)
     if (!fs)
         return;
     fs_stop(fs, true);
+    ctl_stop(fs->ctl); /* a command may be waiting for the notifier */
     notifier_free(fs->notifier);
-    ctl_stop(fs->ctl);
     parked_wait_all(fs);
     while (fs->handles)
         fs->handles->type->release(fs, fs->handles);

@@ -1,8 +1,11 @@
 """Commands that are interrupted: the parts of test_ctl.sh that a shell cannot do."""
+import ctypes
+import errno
 import json
 import os
 import signal
 import subprocess
+import threading
 
 import hl
 from hl import case, read
@@ -77,6 +80,32 @@ def interrupted_waiting(mount):
         if second.returncode == -signal.SIGINT:
             return
     raise AssertionError("none was interrupted while it waited")
+
+
+@case
+def ended(mount, daemon):
+    """Prints how an erase ends that is under way when the mount is asked to end: EINTR, or OK if it was through."""
+    for name in ("kept", "gone"):
+        fd = hl.appender(hl.new_session(mount, name))
+        for _ in range(40):
+            hl.write_all(fd, (b"x" * 16000 + b"\n") * 40)
+        os.close(fd)
+    outcome = []
+
+    def erase():
+        fd = os.open(f"{mount}/.ctl", os.O_WRONLY)
+        libc = ctypes.CDLL(None, use_errno=True)  # os.write() would try again
+        done = libc.write(fd, b"erase gone", 10)
+        outcome.append("OK" if done == 10 else errno.errorcode[ctypes.get_errno()])
+        os.close(fd)
+
+    thread = threading.Thread(target=erase)
+    thread.start()
+    while not outcome and not status(mount)["running"]:
+        pass
+    os.kill(int(daemon), signal.SIGTERM)
+    thread.join()
+    print(outcome[0])
 
 
 if __name__ == "__main__":

@@ -157,6 +157,20 @@ status_tells()
     t_ne "$(wc -l <"$status")" 1 "lines of pretty JSON"
 }
 
+ended_under_way()
+{
+    local how=OK
+    for ((round = 0; round < 30; round++)); do
+        t_use "ended-$round"
+        t_mount
+        how=$(python3 "$T_HERE/ctl_cases.py" ended "$MNT" "$DAEMON_PID")
+        t_wait_end 0
+        rm -rf "$DIR"
+        [ "$how" = OK ] || break
+    done
+    t_eq "$how" EINTR
+}
+
 t_mount
 mkdir "$MNT/sessions/s" "$MNT/sessions/t"
 seq 1 1000 >"$MNT/sessions/s/append"
@@ -174,3 +188,4 @@ t_test ".status" status_tells
 t_test "long commands can be interrupted" python3 "$T_HERE/ctl_cases.py" interrupted "$MNT"
 t_test "also while they wait for their turn" python3 "$T_HERE/ctl_cases.py" interrupted_waiting "$MNT"
 t_unmount
+t_test "the end of the mount ends the command under way" ended_under_way

@@ -84,7 +84,7 @@ void follow_news(struct follow *follow, uint32_t session)
         return;
     pthread_mutex_lock(&follow->lock);
     struct followed *followed = *follow_find(follow, session);
-    if (followed) {
+    if (followed && !follow->stopping) {
         followed->news++;
         if (followed->waiting + followed->polls > 0)
             follow_set_pending(follow, followed);
@@ -99,7 +99,7 @@ void follow_gone(struct follow *follow, uint32_t session)
     if (followed) {
         followed->gone = true;
         followed->news++;
-        if (followed->waiting + followed->polls > 0)
+        if (!follow->stopping && followed->waiting + followed->polls > 0)
             follow_set_pending(follow, followed);
     }
     pthread_mutex_unlock(&follow->lock);

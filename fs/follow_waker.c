@@ -212,11 +212,15 @@ static void *run(void *context)
         follow_set_told(follow, follow->first->follower);
         answer_one(follow, follow->first, NULL, 0);
     }
+    /* The list, which whoever closes his file meanwhile takes his session out of. */
     for (size_t i = 0; i < FOLLOW_BUCKETS; i++) {
-        for (struct followed *at = follow->buckets[i], *next; at; at = next) {
-            next = at->next;
-            notify_polls(follow, at);
-        }
+        for (struct followed *at = follow->buckets[i]; at; at = at->next)
+            follow_set_pending(follow, at);
+    }
+    while (follow->pending) {
+        struct followed *at = follow->pending;
+        follow_unset_pending(follow, at);
+        notify_polls(follow, at);
     }
     pthread_mutex_unlock(&follow->lock);
     return NULL;

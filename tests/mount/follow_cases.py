@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -375,6 +376,29 @@ def tails(mount):
         assert data == hl.log_of(path)
         process.terminate()
         assert process.communicate()[1] == b""
+
+
+@case
+def closed_at_the_end(mount, daemon):
+    """Of many that poll, the first who is told that the mount ends closes the only file of another session, of whose
+    followers the daemon keeps track in the same place: sessions 256 apart."""
+    most = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 4096)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    sessions = [hl.new_session(mount, f"s{n}") for n in range(257)]
+    first = os.open(f"{sessions[0]}/follow", os.O_RDONLY)
+    other = os.open(f"{sessions[256]}/follow", os.O_RDONLY)
+    rest = [os.open(f"{sessions[0]}/follow", os.O_RDONLY) for _ in range(most - 64)]
+    polls = {fd: select.epoll() for fd in (first, other, rest[-1])}
+    for fd, poll in polls.items():
+        poll.register(fd, select.EPOLLIN)
+    for fd in rest[:-1]:
+        polls[first].register(fd, select.EPOLLIN)
+    os.kill(int(daemon), signal.SIGTERM)
+    assert polls[rest[-1]].poll(60), "nobody told of the end"
+    polls[other].close()
+    os.close(other)
+    for fd in rest + [first]:
+        os.close(fd)
 
 
 if __name__ == "__main__":

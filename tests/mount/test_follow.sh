@@ -81,6 +81,14 @@ ended_by()
     t_unmount
 }
 
+closed_at_the_end()
+{
+    t_use closed
+    t_mount
+    py closed_at_the_end "$MNT" "$DAEMON_PID"
+    t_wait_end 0
+}
+
 busy_while_read()
 {
     local pid
@@ -149,6 +157,7 @@ t_test "less +F across rotate and checkpoint" py less "$MNT"
 t_test "SIGTERM gives end of file" ended_by term
 t_test "SIGINT gives end of file" ended_by int
 t_test "umount -l gives end of file" ended_by lazy
+t_test "who is told of the end closes other files meanwhile" closed_at_the_end
 t_test "a waiting reader keeps the mount busy" busy_while_read
 t_test "waiting costs nothing" idle_costs_nothing
 t_use main

@@ -200,12 +200,8 @@ void fs_attach(struct fs *fs, struct fuse_session *session)
     fs->session = session;
 }
 
-void fs_news(void *context, const struct hl_news *news)
+static void take_news(struct fs *fs, const struct hl_news *news)
 {
-    struct fs *fs = atomic_load(&((struct fs_relay *)context)->fs);
-
-    if (!fs)
-        return;
     if (news->deleted)
         dropped_forget(fs->dropped, news->session);
     else if (news->dropped_records > 0 &&
@@ -219,6 +215,23 @@ void fs_news(void *context, const struct hl_news *news)
     if (news->records > 0)
         follow_news(fs->follow, news->session);
     announcer_news(fs->announcer, news);
+}
+
+void fs_relay_to(struct fs_relay *relay, struct fs *fs)
+{
+    pthread_rwlock_wrlock(&relay->lock);
+    relay->fs = fs;
+    pthread_rwlock_unlock(&relay->lock);
+}
+
+void fs_news(void *context, const struct hl_news *news)
+{
+    struct fs_relay *relay = context;
+
+    pthread_rwlock_rdlock(&relay->lock);
+    if (relay->fs)
+        take_news(relay->fs, news);
+    pthread_rwlock_unlock(&relay->lock);
 }
 
 int fs_start(struct fs *fs, bool seen, dev_t device)

@@ -9,6 +9,7 @@
 
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,12 +55,15 @@ int fs_new(const struct fs_options *options, struct hl_store *store, struct fs *
  */
 void fs_attach(struct fs *fs, struct fuse_session *session);
 /*
- * The store's news finds its way to the mount by a relay, made (all zero) before the store is
- * opened and given with fs_news() to hl_options.news. It does nothing while .fs is NULL.
+ * The store's news finds its way to the mount by a relay, made (NULL) before the store is
+ * opened and given with fs_news() to hl_options.news. It does nothing until it is told of a mount,
+ * nor after it was told of NULL, which returns when no news is under way any more.
  */
 struct fs_relay {
-    struct fs *_Atomic fs;
+    pthread_rwlock_t lock; /* guards fs: held while it is told of news */
+    struct fs *fs;
 };
+void fs_relay_to(struct fs_relay *relay, struct fs *fs);
 void fs_news(void *relay, const struct hl_news *news);
 /* Requests are answered from now on. device: of the mount, if it is `seen` from here. */
 int fs_start(struct fs *fs, bool seen, dev_t device);

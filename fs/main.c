@@ -147,7 +147,7 @@ static int start(struct program *program, struct hl_error *err)
     result = fs_new(options, program->store, &program->fs);
     if (result != 0)
         return hl_fail(err, -result, "cannot start: %s", strerror(-result));
-    atomic_store(&program->relay.fs, program->fs);
+    fs_relay_to(&program->relay, program->fs);
     result = serve_new(&program->arguments, program->fs, &program->serve, err);
     if (result == 0)
         result = serve_mount(program->serve, err);
@@ -181,7 +181,8 @@ static int finish(struct program *program)
     if (program->store != NULL && !program->arguments.options.read_only)
         holder_note_closing(program->store);
     sd_notify(0, "STOPPING=1");
-    atomic_store(&program->relay.fs, NULL); /* whoever could still append is ended by fs_free() */
+    /* The store's own threads, which drop records by rules and compact, run until it is closed. */
+    fs_relay_to(&program->relay, NULL);
     fs_free(program->fs);
     serve_free(program->serve);
     if (program->store == NULL)
@@ -358,7 +359,7 @@ static int clear(struct program *program)
 
 int main(int argc, char *argv[])
 {
-    struct program program = {.ready_fd = -1};
+    struct program program = {.relay = {.lock = PTHREAD_RWLOCK_INITIALIZER}, .ready_fd = -1};
     int status = EXIT_FAILURE;
 
     if (!ensure_standard_descriptors())

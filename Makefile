@@ -91,6 +91,7 @@ BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/hotlogfs
+SCRIPTDIR ?= $(PREFIX)/share/hotlogfs
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 USERUNITDIR ?= $(PREFIX)/lib/systemd/user
@@ -115,7 +116,9 @@ INSTALLED = $(call to_directory,755,$(PROGRAM),$(BINDIR)) \
 	644:$(BUILD)/dist/hotlogfs@.service:$(UNITDIR)/hotlogfs@.service \
 	644:$(BUILD)/dist/hotlogfs@.user.service:$(USERUNITDIR)/hotlogfs@.service \
 	$(call to_directory,644,README.md $(wildcard CHANGELOG.md) $(sort $(wildcard docs/*.md docs/*.svg)),$(DOCDIR)) \
-	$(call to_directory,644,dist/example.conf,$(DOCDIR)/examples)
+	$(call to_directory,644,dist/example.conf,$(DOCDIR)/examples) \
+	$(call to_directory,755,$(sort $(wildcard scripts/import-*)),$(SCRIPTDIR)) \
+	$(call to_directory,644,$(sort $(wildcard scripts/lib/*.py)),$(SCRIPTDIR)/lib)
 
 # ---- targets ----
 
@@ -143,7 +146,7 @@ uninstall: ## remove what `make install` with the same variables installed
 		$(COMPLETIONDIR)/mount.hotlogfs $(addsuffix /mount.hotlogfs,$(HELPERDIR)); do \
 		rm -f "$(DESTDIR)$$file"; \
 	done
-	@for directory in $(DOCDIR)/examples $(DOCDIR); do \
+	@for directory in $(DOCDIR)/examples $(DOCDIR) $(SCRIPTDIR)/lib $(SCRIPTDIR); do \
 		[ ! -d "$(DESTDIR)$$directory" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$directory"; \
 	done
 

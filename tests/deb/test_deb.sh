@@ -37,6 +37,7 @@ contents()
     cd "$unpacked"
     for file in usr/share/bash-completion/completions/{hotlogfs,mount.hotlogfs} \
         usr/lib/systemd/{system,user}/hotlogfs@.service etc/hotlogfs \
+        usr/share/hotlogfs/import-{opslog,append-log,transcript} \
         usr/share/doc/hotlogfs/{copyright,changelog.gz,CHANGELOG.md.gz,README.md.gz,examples/example.conf}; do
         [ -e "$file" ] || [ -e "${file%.gz}" ] || t_fail "$file is not in the package"
     done

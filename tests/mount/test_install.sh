@@ -34,6 +34,7 @@ installs_all()
         usr/local/lib/systemd/{system,user}/hotlogfs@.service \
         usr/local/share/doc/hotlogfs/{README.md,CHANGELOG.md,watching.md,examples/example.conf} \
         usr/local/share/man/man1/hotlogfs.1 usr/local/share/man/man8/mount.hotlogfs.8 \
+        usr/local/share/hotlogfs/import-{opslog,append-log,transcript} \
         usr/local/share/man/man5/hotlogfs-{ctl,format}.5; do
         grep -qxF "./$file" "$T_DIR/installed" || t_fail "$file is not installed"
     done
@@ -43,6 +44,9 @@ installs_all()
     t_match "$(cat "$STAGE/usr/local/lib/systemd/system/hotlogfs@.service")" \
         'ExecStart=/usr/local/bin/hotlogfs -f'
     ! grep -rl '@[A-Z]*@' "$STAGE/usr/local/lib" || t_fail "a place was not filled in"
+    # They find what they share where they are installed, and leave nothing there.
+    t_match "$("$STAGE/usr/local/share/hotlogfs/import-append-log" - <<<'{"op":"SET","id":"k","data":1}')" '"op": ?"set"'
+    t_eq "$(files_below "$STAGE")" "$(cat "$T_DIR/installed")" "files after a script ran"
 }
 t_test "make install puts every file where it belongs, below DESTDIR" installs_all
 
@@ -61,6 +65,7 @@ uninstalls_all()
     make_install DESTDIR="$STAGE" uninstall
     t_eq "$(files_below "$STAGE")" ./usr/local/bin/other "what is left"
     t_absent "$STAGE/usr/local/share/doc/hotlogfs"
+    t_absent "$STAGE/usr/local/share/hotlogfs"
     make_install DESTDIR="$STAGE" uninstall
 }
 t_test "make uninstall removes what was installed, and nothing else" uninstalls_all

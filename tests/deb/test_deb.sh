@@ -152,6 +152,32 @@ systemctl start mnt.mount
 grep -q '"hi"' /mnt/sessions/s/1
 systemctl stop mnt.mount
 ! mountpoint -q /mnt
+# A user's own, under a manager of his own: nobody logs in here, which would start one.
+useradd --create-home tester
+uid=$(id -u tester)
+home=/home/tester
+mknod -m 666 /fuse c 10 229
+mount --bind /fuse /dev/fuse
+as_tester() { setpriv --reuid="$uid" --regid="$uid" --clear-groups env "HOME=$home" "XDG_RUNTIME_DIR=/run/user/$uid" "$@"; }
+install -d -o "$uid" -g "$uid" -m 700 "/run/user/$uid"
+as_tester mkdir -p "$home/.config/hotlogfs"
+printf 'DIR=%s/log\nMOUNTPOINT="%s/a mount"\n' "$home" "$home" | as_tester tee "$home/.config/hotlogfs/own.conf"
+systemd-run -q --unit=manager -p User=tester -p Type=notify -p Delegate=yes \
+    -p "Environment=HOME=$home XDG_RUNTIME_DIR=/run/user/$uid" /lib/systemd/systemd --user
+as_tester systemctl --user start hotlogfs@own || { journalctl --no-pager; exit 1; }
+as_tester mkdir "$home/a mount/sessions/s"
+as_tester sh -c 'echo mine >"$HOME/a mount/sessions/s/append"'
+[ "$(stat -c %U "/proc/$(as_tester systemctl --user show -p MainPID --value hotlogfs@own)")" = tester ]
+kill -9 "$(as_tester systemctl --user show -p MainPID --value hotlogfs@own)"
+own_restarted()
+{
+    [ "$(as_tester systemctl --user show -p NRestarts --value hotlogfs@own)" = 1 ] &&
+        as_tester systemctl --user -q is-active hotlogfs@own
+}
+until_true own_restarted
+as_tester cat "$home/a mount/sessions/s/1" | grep -q '"mine"'
+as_tester systemctl --user stop hotlogfs@own
+! mountpoint -q "$home/a mount"
 echo "all is well"
 END
     cat >"$units/probe.service" <<'END'
@@ -172,7 +198,7 @@ END
     t_eq "$(tail -n 1 "$MACHINE/probe.out")" "all is well" "the last line"
     grep -qx 'told of 1' "$MACHINE/probe.out" || t_fail "the watcher was told nothing"
 }
-t_test "systemd starts it, starts it again after a crash, and stops it" under_systemd
+t_test "systemd starts it, starts it again after a crash, and stops it, for the system and for a user" under_systemd
 
 goes()
 {

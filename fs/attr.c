@@ -228,7 +228,7 @@ static int attr_fixed(struct fs *fs, const struct node *node, struct fs_attr *at
     }
     fs_attr_size(attr, size);
     /* Its name can come to stand for another inode. */
-    attr->entry_keep = node->kind == NODE_ROOT_LOG ? 0 : fs->keep;
+    attr->entry_keep = node->kind == NODE_ROOT_LOG || node->kind == NODE_CTL ? 0 : fs->keep;
     return result;
 }
 
@@ -385,6 +385,8 @@ int fs_attr_now(struct fs *fs, struct node *node, struct fs_attr *attr)
     uint32_t generation;
     int result;
 
+    if (node->kind == NODE_CTL)
+        node->generation = ctl_generation(fs->ctl);
     if (!node_has_generation(node->kind))
         return fs_attr(fs, node, attr);
     do {

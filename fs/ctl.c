@@ -54,6 +54,7 @@ struct job {
 
 struct ctl {
     struct fs *fs;
+    _Atomic uint32_t generation;
     pthread_mutex_t lock;     /* guards all below, and what changes in jobs; a leaf */
     pthread_cond_t wake;      /* of the command thread */
     struct job *first, *last; /* in line */
@@ -95,6 +96,11 @@ static int list_results(struct ctl *ctl, struct text *list)
     }
     pthread_mutex_unlock(&ctl->lock);
     return list->failed ? -ENOMEM : 0;
+}
+
+uint32_t ctl_generation(struct ctl *ctl)
+{
+    return atomic_fetch_add(&ctl->generation, 1) & NODE_GENERATION_MAX;
 }
 
 uint64_t ctl_size(struct ctl *ctl)

@@ -375,6 +375,10 @@ struct ctl *ctl_new(struct fs *fs);
 void ctl_stop(
     struct ctl *ctl); /* cancels what runs, answers what waits; no command is taken after it */
 void ctl_free(struct ctl *ctl);
+/* Another one each time. The kernel holds the lock of an inode throughout a write to it, and
+ * whoever waits for that can be killed by nothing: so each open of .ctl is of an inode of its own.
+ */
+uint32_t ctl_generation(struct ctl *ctl);
 uint64_t ctl_size(struct ctl *ctl); /* bytes of the results that an open of .ctl would show */
 /* The members "command", "done" and "total" of what runs now, or null. */
 void ctl_running(struct ctl *ctl, struct json_writer *writer);

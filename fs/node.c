@@ -11,7 +11,6 @@
 #define SESSION_BITS 24
 #define LOW_MASK ((UINT64_C(1) << SESSION_SHIFT) - 1)
 #define WHICH_BITS 8
-#define GENERATION_MAX ((UINT64_C(1) << (SESSION_SHIFT - WHICH_BITS)) - 1)
 
 enum id_kind {
     ID_FIXED = 0,
@@ -90,10 +89,10 @@ bool node_has_generation(enum node_kind kind)
            kind == NODE_HISTORY_KEY;
 }
 
-/* Of these, those whose generation has a place in their id. */
-static bool is_log(enum node_kind kind)
+/* Those whose generation has a place in their id. */
+static bool has_place(enum node_kind kind)
 {
-    return kind == NODE_LOG || kind == NODE_ROOT_LOG;
+    return kind == NODE_LOG || kind == NODE_ROOT_LOG || kind == NODE_CTL;
 }
 
 bool node_to_id(const struct node *node, uint64_t *id)
@@ -108,7 +107,8 @@ bool node_to_id(const struct node *node, uint64_t *id)
         *id = make_id(numbered[i].id, node->session, node->a);
         return true;
     }
-    if (node->generation > GENERATION_MAX || !(is_fixed(node->kind) || is_session_file(node->kind)))
+    if (node->generation > NODE_GENERATION_MAX ||
+        !(is_fixed(node->kind) || is_session_file(node->kind)))
         return false;
     *id = make_id(is_fixed(node->kind) ? ID_FIXED : ID_SESSION, node->session,
                   (uint64_t)node->generation << WHICH_BITS | (uint64_t)node->kind);
@@ -143,7 +143,7 @@ bool node_from_id(uint64_t id, struct node *node)
     default:
         return false;
     }
-    if (generation != 0 && !is_log(kind))
+    if (generation != 0 && !has_place(kind))
         return false;
     node->kind = kind;
     node->generation = (uint32_t)generation;
@@ -170,8 +170,9 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 
 uint64_t node_inode(const struct node *node)
 {
+    const struct node ctl = {.kind = NODE_CTL};
     uint64_t id;
-    if (node_to_id(node, &id))
+    if (node_to_id(node->kind == NODE_CTL ? &ctl : node, &id))
         return id;
     uint64_t hash = mix(mix(mix(0, node->a), node->b), node->session);
     hash = mix(hash, (uint64_t)node->kind << 1 | node->open);

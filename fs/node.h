@@ -15,8 +15,9 @@
  *     kind 15  an entry of the table (table.h), for what does not fit above, for ranges and `at/`
  *
  * In kinds 0 and 1 the low 8 bits say which, and the 28 above them are the generation of a `log`,
- * which becomes another inode when records of it were dropped (dropped.h). A history of which
- * something was dropped is in the table. Kinds 7 to 14 are free.
+ * which becomes another inode when records of it were dropped (dropped.h), or of `.ctl`, which is
+ * another one at each look-up (ctl_generation()). A history of which something was dropped is in
+ * the table. Kinds 7 to 14 are free.
  */
 #ifndef HL_NODE_H
 #define HL_NODE_H
@@ -28,7 +29,8 @@
 #include "../store/store.h"
 
 #define NODE_ROOT_ID UINT64_C(1)
-#define NODE_NAME_MAX 255 /* bytes of a file name */
+#define NODE_NAME_MAX 255                             /* bytes of a file name */
+#define NODE_GENERATION_MAX ((UINT32_C(1) << 28) - 1) /* of those that have a place in an id */
 
 /* The values of kinds 0 and 1 stand in node ids: they must not change while a mount lives. */
 enum node_kind {
@@ -69,7 +71,7 @@ struct node {
     uint64_t b;       /* a range's last, HL_SEQ_MAX and `open` if it has no end; the number of a
                          document in `at/SEQ` */
     bool open;        /* the range is written `A-` */
-    uint32_t generation; /* of what node_has_generation(), else 0 */
+    uint32_t generation; /* of what node_has_generation() and of .ctl, else 0 */
 };
 
 /* Whether it shows records one after another, and so becomes another inode when some of them are
@@ -91,7 +93,7 @@ uint64_t node_table_id(uint64_t number);
 /*
  * The inode number that stat and readdir show: the computed id, or, for what is in the table, a
  * hash of what it names that looks like a table's id. So it is the same whether the kernel was
- * given an id or not.
+ * given an id or not. That of `.ctl` is always the same.
  */
 uint64_t node_inode(const struct node *node);
 

@@ -65,21 +65,42 @@ def interrupted(mount):
 
 @case
 def interrupted_waiting(mount):
-    """One that waits for its turn ends as well, and the one before it goes on."""
+    """One that waits for its turn is in line, ends as well, and at once, also by SIGKILL; the one before it goes on."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        assert any(interrupted_in_line(mount, number) for _ in range(100)), "none was interrupted while it waited"
+
+
+def interrupted_in_line(mount, number):
+    first = command(mount, "reindex")
+    while first.poll() is None and not status(mount)["running"]:
+        pass
+    second = command(mount, "rotate")
+    while first.poll() is None and second.poll() is None and not status(mount)["waiting"]:
+        pass
+    waited = status(mount)["waiting"] == 1
+    second.send_signal(number)
+    second.wait(30)
+    before = first.poll() is None
+    first.wait(30)
+    assert first.returncode == 0, first.returncode
+    return waited and before and second.returncode == -number
+
+
+@case
+def sync_beside(mount):
+    """A sync waits for no command, and .ctl can be read, beside one that is under way."""
     for _ in range(100):
-        first = command(mount, "verify")
+        first = command(mount, "reindex")
         while first.poll() is None and not status(mount)["running"]:
             pass
         second = command(mount, "sync")
-        while first.poll() is None and second.poll() is None and not status(mount)["waiting"]:
-            pass
-        second.send_signal(signal.SIGINT)
-        second.wait(30)
-        first.wait(30)
-        assert first.returncode == 0, first.returncode
-        if second.returncode == -signal.SIGINT:
+        assert second.wait(30) == 0
+        read(f"{mount}/.ctl")
+        before = first.poll() is None
+        assert first.wait(30) == 0
+        if before:
             return
-    raise AssertionError("none was interrupted while it waited")
+    raise AssertionError("no sync was through before the command that was under way")
 
 
 @case

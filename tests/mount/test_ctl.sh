@@ -187,5 +187,6 @@ t_test "each handle reads its own result" own_results
 t_test ".status" status_tells
 t_test "long commands can be interrupted" python3 "$T_HERE/ctl_cases.py" interrupted "$MNT"
 t_test "also while they wait for their turn" python3 "$T_HERE/ctl_cases.py" interrupted_waiting "$MNT"
+t_test "a sync waits for none" python3 "$T_HERE/ctl_cases.py" sync_beside "$MNT"
 t_unmount
 t_test "the end of the mount ends the command under way" ended_under_way

@@ -202,8 +202,8 @@ static void damage_settle(const struct log_model *model, struct damage *damage)
     }
 }
 
-/* Whether a log that is cut there, or zero from there on, ends well: behind a whole batch of the last segment; or
- * where a crash could leave a segment that is being made. */
+/* Whether a log that is cut there, or zero from there on, ends well: behind a whole batch of the
+ * last segment; or where a crash could leave a segment that is being made. */
 static bool ends_well(const struct log_model *model, unsigned file, uint64_t offset)
 {
     if (model->files[file].sealed)

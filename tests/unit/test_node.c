@@ -93,6 +93,23 @@ static void test_ids_are_distinct(void **state)
     }
 }
 
+/* .ctl is another node each time, and looks the same. */
+static void test_ctl(void **state)
+{
+    (void)state;
+    const struct node last = {.kind = NODE_CTL, .generation = NODE_GENERATION_MAX};
+    const struct node over = {.kind = NODE_CTL, .generation = NODE_GENERATION_MAX + 1};
+    struct node again;
+    uint64_t first = round_trip((struct node){.kind = NODE_CTL}), id;
+
+    assert_true(node_to_id(&last, &id));
+    assert_int_not_equal(id, first);
+    assert_true(node_from_id(id, &again));
+    assert_true(node_equal(&again, &last));
+    assert_int_equal(node_inode(&last), first);
+    assert_false(node_to_id(&over, &id));
+}
+
 static void test_what_does_not_fit(void **state)
 {
     (void)state;
@@ -352,6 +369,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_root_is_one),
         cmocka_unit_test(test_ids_are_distinct),
+        cmocka_unit_test(test_ctl),
         cmocka_unit_test(test_what_does_not_fit),
         cmocka_unit_test(test_any_id),
         cmocka_unit_test(test_entries),

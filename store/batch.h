@@ -37,7 +37,6 @@ struct ahead {
     size_t id_json_len;
     bool grouped; /* the sums are in groups; if not, each line is to be counted */
     struct sums_groups groups;
-    size_t yield_at; /* bytes of the request */
 };
 
 struct batch {

@@ -10,14 +10,12 @@
  * This is for lines that say nothing of what the store decides under the lock: events of one
  * session without a seq of their own.
  */
-#include <sched.h>
 #include <string.h>
 
 #include "batch.h"
 
 #define AHEAD_FROM ((size_t)2 << 10)   /* bytes of a write for which it is worth it */
 #define AHEAD_FRAMES ((size_t)2 << 20) /* bytes of frames at most: what batch memory keeps */
-#define YIELD_EVERY ((size_t)64 << 10) /* bytes of lines */
 
 void batch_ahead_begin(struct batch *batch, struct ahead *ahead)
 {
@@ -31,7 +29,6 @@ void batch_ahead_begin(struct batch *batch, struct ahead *ahead)
     ahead->id_json_len = json_escape(session->id, session->id_len, ahead->id_json);
     ahead->grouped = true;
     ahead->groups.count = 0;
-    ahead->yield_at = YIELD_EVERY;
     batch->ahead = ahead;
 }
 
@@ -89,15 +86,8 @@ static bool add(struct batch *batch, const struct line *line)
 
 void batch_ahead_line(struct batch *batch, const struct line *line)
 {
-    if (!add(batch, line)) {
+    if (!add(batch, line))
         batch_ahead_drop(batch);
-        return;
-    }
-    struct ahead *ahead = batch->ahead;
-    if ((size_t)(line->text.at - batch->request->data) >= ahead->yield_at) {
-        ahead->yield_at += YIELD_EVERY;
-        sched_yield(); /* who waits for a processor to append one line need not wait for them all */
-    }
 }
 
 /* Whether what was assumed came true. ts_ms does not go back within a session. */

@@ -133,6 +133,16 @@ chmod 700 "$m/sessions/s"
 ! setpriv --reuid=65534 --regid=65534 --clear-groups cat "$m/sessions/s/1"
 chown 65534 "$m/sessions/s"
 setpriv --reuid=65534 --regid=65534 --clear-groups cat "$m/sessions/s/1"
+# Of a session that is another's and closed watchers are told by two capabilities: one to make names in it, one to set
+# the time of its log.
+chmod 500 "$m/sessions/s"
+inotifywait -q -m -e create,modify --format '%e %f' "$m/sessions/s" >/told 2>/watching & watcher=$!
+until_true grep -qs inotify "/proc/$watcher/fdinfo/3"
+echo 'of another' >"$m/sessions/s/append"
+until_true grep -qx 'CREATE 2' /told
+until_true grep -qx 'MODIFY log' /told
+kill "$watcher"
+chmod 700 "$m/sessions/s"
 echo checkpoint >"$m/.ctl"
 echo verify >"$m/.ctl"
 # A crash: the dead mount goes, and it comes back.
@@ -140,7 +150,7 @@ kill -9 "$pid"
 restarted() { [ "$(systemctl show -p NRestarts --value hotlogfs@main)" = 1 ] && systemctl -q is-active hotlogfs@main; }
 until_true restarted
 echo two >"$m/sessions/s/append"
-[ "$(wc -l <"$m/sessions/s/log")" = 2 ]
+[ "$(wc -l <"$m/sessions/s/log")" = 3 ]
 systemctl stop hotlogfs@main
 [ "$(systemctl show -p Result --value hotlogfs@main)" = success ]
 ! mountpoint -q "$m"

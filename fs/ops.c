@@ -236,11 +236,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int 
                        struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
+    /* Setting times, by which watchers are told, changes nothing. */
+    const int changes =
+        FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_SIZE;
     struct handle *handle = fi ? handle_of(fi) : NULL;
-    struct parked *parked;
+    struct parked *parked = NULL;
     struct node node;
 
-    if (!park_change(req, &parked))
+    if ((flags & changes) && !park_change(req, &parked))
         return;
     int result = fs_node(fs, ino, &node);
     if (result == 0)

@@ -392,7 +392,8 @@ int fs_attr_now(struct fs *fs, struct node *node, struct fs_attr *attr)
     do {
         node->generation = generation = dropped_generation(fs->dropped, node->session);
         result = fs_attr(fs, node, attr);
-    } while (result == -ESTALE && dropped_generation(fs->dropped, node->session) != generation);
+    } while ((result == 0 || result == -ESTALE) &&
+             dropped_generation(fs->dropped, node->session) != generation);
     return result;
 }
 

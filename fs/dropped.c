@@ -188,11 +188,12 @@ void dropped_close(struct dropped *dropped, struct dropped_file *file)
         free(file);
 }
 
-void dropped_read_to(struct dropped_file *file, uint64_t offset)
+bool dropped_read_to(struct dropped_file *file, uint64_t offset)
 {
     uint64_t before = atomic_load(&file->read_to);
     while (before < offset && !atomic_compare_exchange_weak(&file->read_to, &before, offset))
         ;
+    return before <= offset;
 }
 
 bool dropped_size(struct dropped *dropped, const struct node *node, uint64_t *size)

@@ -23,8 +23,8 @@ void dropped_free(struct dropped *dropped);
  * no memory to remember it. */
 bool dropped_add(struct dropped *dropped, uint32_t session, uint64_t bytes);
 /*
- * For a mount beside a writer, which gets no news of drops: `gone` bytes were dropped from the
- * session ever, as its row says now. A rise is taken for the news, if the session was given to
+ * For a mount beside a writer, which gets news of some drops only: `gone` bytes were dropped from
+ * the session ever, as its row says now. A rise is taken for the news, if the session was given to
  * dropped_watch() before.
  */
 bool dropped_watch(struct dropped *dropped, uint32_t session, uint64_t gone); /* false: no memory */
@@ -40,8 +40,9 @@ bool dropped_is_old(struct dropped *dropped, const struct node *node);
 /* The node is opened; each open has a close. NULL: no memory. */
 struct dropped_file *dropped_open(struct dropped *dropped, const struct node *node);
 void dropped_close(struct dropped *dropped, struct dropped_file *file);
-/* It was read up to there. */
-void dropped_read_to(struct dropped_file *file, uint64_t offset);
+/* It was read up to there. False: it was read further already, so this offset is none of what its
+ * readers see: a drop is just being made. */
+bool dropped_read_to(struct dropped_file *file, uint64_t offset);
 
 /*
  * Makes of the bytes that there are now the size that the node is to show: with what went since its

@@ -202,9 +202,11 @@ void fs_attach(struct fs *fs, struct fuse_session *session)
 
 static void take_news(struct fs *fs, const struct hl_news *news)
 {
+    /* Beside a writer that is seen by looking (dropped_seen()), and must not be counted twice. */
+    bool seen = fs->options->read_only && news->session != 0;
     if (news->deleted)
         dropped_forget(fs->dropped, news->session);
-    else if (news->dropped_records > 0 &&
+    else if (news->dropped_records > 0 && !seen &&
              !dropped_add(fs->dropped, news->session, news->dropped_bytes))
         fs_log(HL_ERROR, "no memory to remember that records were dropped: open logs of their "
                          "session may be read from a wrong place");

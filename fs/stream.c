@@ -119,8 +119,12 @@ static bool find_end(struct fs *fs, const struct stream_handle *handle, struct h
 {
     struct hl_session session;
 
-    if (handle->node.kind != NODE_LOG || dropped_is_old(fs->dropped, &handle->node) ||
+    if (handle->node.kind != NODE_LOG ||
         hl_session_by_number(fs->store, handle->node.session, &session) < 0)
+        return false;
+    if (fs->options->read_only)
+        dropped_seen(fs->dropped, session.number, session.gone);
+    if (dropped_is_old(fs->dropped, &handle->node)) /* asked last: it may be so only now */
         return false;
     *end = (struct hl_cursor){.end = session.bytes,
                               .offset = session.bytes,
@@ -143,12 +147,15 @@ static int look(struct fs *fs, uint32_t number, bool watch)
     return result;
 }
 
-static void mark_end(struct stream_handle *handle, const struct hl_cursor *end)
+/* False: that is not where the file ends to its readers. */
+static bool mark_end(struct stream_handle *handle, const struct hl_cursor *end)
 {
+    if (!dropped_read_to(handle->file, end->end))
+        return false;
     pthread_mutex_lock(&handle->lock);
     handle->at_end = *end;
     pthread_mutex_unlock(&handle->lock);
-    dropped_read_to(handle->file, end->end);
+    return true;
 }
 
 /* Whether the session was deleted: then its log does not end, it is not there. */
@@ -194,7 +201,7 @@ static ssize_t stream_read(struct fs *fs, struct handle *base, char *buffer, siz
     } else if (got == 0 && is_gone(fs, handle->node.session)) {
         return -ESTALE;
     } else if (got == 0 && bound && find_end(fs, handle, &end) && end.end == offset) {
-        mark_end(handle, &end);
+        (void)mark_end(handle, &end);
     }
     return got;
 }
@@ -206,15 +213,11 @@ static void stream_attr(struct fs *fs, struct handle *base, struct fs_attr *attr
     struct hl_cursor end;
     uint64_t size;
 
-    if (handle->root && !dropped_is_old(fs->dropped, &handle->node) &&
-        hl_root_reader_end(handle->root, &size) == 0) {
+    if (handle->root && hl_root_reader_end(handle->root, &size) == 0 &&
+        !dropped_is_old(fs->dropped, &handle->node) && dropped_read_to(handle->file, size))
         fs_attr_size(attr, size);
-        dropped_read_to(handle->file, size);
-    }
-    if (!find_end(fs, handle, &end))
-        return;
-    fs_attr_size(attr, end.end);
-    mark_end(handle, &end);
+    if (find_end(fs, handle, &end) && mark_end(handle, &end))
+        fs_attr_size(attr, end.end);
 }
 
 /* ---- open files -------------------------------------------------------------------------------

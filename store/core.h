@@ -168,9 +168,11 @@ struct hl_store {
     /* append_lock; read-only: a compaction of the writer put other segments in the place of some,
      * and even of the one that was read up to. */
     bool segments_old, left_behind;
-    bool index_old;    /* read-only: another index took the place of ours, with drops that ours
-                          does not have */
-    uint64_t clock_ms; /* the highest recorded_ms given */
+    uint64_t index_txn; /* read-only: the index's last commit when its list of segments was last
+                           held against those that are read */
+    bool index_old;     /* read-only: another index took the place of ours, with drops that ours
+                           does not have */
+    uint64_t clock_ms;  /* the highest recorded_ms given */
     uint32_t next_session;
     uint64_t batch;            /* counts batches, so that leftovers of one are known as such */
     struct sums_stages stages; /* of the batch under way */

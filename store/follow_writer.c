@@ -68,6 +68,41 @@ static bool is_left_behind(struct hl_store *store)
     return error == 0 && position_segment(meta.watermark) > store->active->last;
 }
 
+/* Whether the writer's index lists another segment than the one that is read. It does so from the
+ * commit on that ends the move from the one to the other, positions of records and all. */
+static bool lists_others(struct hl_store *store)
+{
+    struct index_view *view;
+    struct index_segment listed;
+    uint32_t after = 0;
+    bool others = false;
+    int error = lookup_view(store, &view);
+    if (error < 0)
+        return false;
+    while (!others && (error = index_segment_next(view, after, &listed)) == 0 &&
+           listed.first <= store->active->last) {
+        const struct segment *ours = recover_find_live(store, listed.first);
+        others = !ours || ours->salt != listed.salt;
+        after = listed.first;
+    }
+    (void)lookup_view_end(store, view, error); /* what is damaged in it is noted there */
+    return others;
+}
+
+/* Notices what a compaction has put in the place of segments: those who read the root's log read
+ * the files that it replaced, and never meet anything that is not where it was. */
+static void look_at_index(struct hl_store *store)
+{
+    if (!store->index || store->segments_old)
+        return;
+    uint64_t txn = index_txn_id(store->index);
+    if (index_is_replaced(store->index))
+        store->segments_old = true;
+    else if (txn != store->index_txn)
+        store->segments_old = lists_others(store);
+    store->index_txn = txn;
+}
+
 /* After a seal: goes on to the next segment, if the writer has made it. */
 static int go_on(struct hl_store *store, bool *moved)
 {
@@ -116,8 +151,36 @@ static int current_index(struct hl_store *store, struct hl_store *shadow)
     return recover_open_index(shadow);
 }
 
+/* What root log loses when the shadow's segments take the place of ours. Of one in which there is
+ * what was not read yet it cannot be told how much of ours is left: then all of it counts as lost,
+ * since a size that is too large does readers no harm. */
+static struct hl_news find_lost(struct hl_store *store, const struct hl_store *shadow)
+{
+    struct hl_news news = {.session = 0};
+    for (size_t i = 0; i < shadow->segments.count; i++) {
+        const struct segment *now = shadow->segments.at[i];
+        const struct segment *ours = recover_find_live(store, now->first);
+        uint64_t bytes = 0, records = 0;
+        if (!ours || ours->salt == now->salt)
+            continue;
+        for (size_t k = 0; k < store->segments.count; k++) {
+            const struct segment *old = store->segments.at[k];
+            bool inside = old->first >= now->first && old->last <= now->last;
+            bytes += inside ? old->line_bytes : 0;
+            records += inside ? old->records : 0;
+        }
+        bool known =
+            now->last <= store->active->last && now->line_bytes <= bytes && now->records <= records;
+        news.dropped_bytes += bytes - (known ? now->line_bytes : 0);
+        news.dropped_records += records - (known ? now->records : 0);
+    }
+    return news;
+}
+
 static void hand_over(struct hl_store *store, struct hl_store *shadow)
 {
+    const struct hl_options *options = &store->options;
+    struct hl_news lost = find_lost(store, shadow);
     pthread_rwlock_wrlock(&store->env_lock);
     store->index_old = false;
     if (shadow->index != store->index) {
@@ -129,6 +192,11 @@ static void hand_over(struct hl_store *store, struct hl_store *shadow)
     }
     recover_hand_over(store, shadow);
     pthread_rwlock_unlock(&store->env_lock);
+    /* The index that lists the new ones has nothing in the old ones; who looked before looks again.
+     */
+    segment_set_forget_replaced(&store->segments);
+    if (lost.dropped_records > 0 && options->news)
+        options->news(options->news_context, &lost);
 }
 
 /* Goes on where the index ends: what stands before that was not read, and there is no news of it.
@@ -261,6 +329,7 @@ void follow_writer(struct hl_store *store)
             error = read_all(store, &blocked);
         }
         report_error(store, error);
+        look_at_index(store);
         bool wanted =
             store->unindexed_bytes >= REBASE_BYTES || store->index_old || store->segments_old;
         again = wanted && rebase(store) && error == 0;

@@ -399,6 +399,13 @@ uint64_t index_txn_id(struct index *index)
     return error == 0 ? info.me_last_txnid : 0;
 }
 
+bool index_is_replaced(const struct index *index)
+{
+    int fd;
+    struct stat st;
+    return mdb_env_get_fd(index->env, &fd) == 0 && fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
 int index_reader_check(struct index *index)
 {
     int dead;

@@ -158,6 +158,8 @@ void index_close(struct index *index); /* NULL is fine; no view or transaction m
 int index_sync(struct index *index);
 /* Which file is open, whatever has its name now. */
 int index_file(struct index *index, dev_t *device, ino_t *inode);
+/* Whether the file has no name any more: a writer put another index in its place. */
+bool index_is_replaced(const struct index *index);
 uint64_t index_bytes(struct index *index); /* in use on disk */
 uint64_t
 index_txn_id(struct index *index); /* of the last commit, any process's; 0 if it cannot be told */

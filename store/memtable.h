@@ -48,6 +48,8 @@ struct mem_session {
     uint64_t trim_below;  /* of what is older the events below this seq are to go; 0: none are */
     bool base_has_seq;    /* where this table's part begins: */
     uint64_t base_last_seq, base_bytes, base_records, base_operations, base_gone;
+    /* Of a reader's table: bytes that trims took from this part, the last one at a log position. */
+    uint64_t part_gone, part_gone_at;
     struct mem_chunk **chunks;
     uint32_t chunk_count, chunk_capacity;
     struct mem_documents *documents; /* mem_documents.h; NULL: no operation since it was begun */
@@ -145,7 +147,8 @@ void memtable_take_back(struct memtable *table, struct mem_session *session,
 /*
  * For a table that a reader keeps beside a writer: what is older than the session's part is now as
  * `indexed` says (its totals, last_seq, documents, and `indexed` itself, up to where it has the
- * session's entries: these leave the table).
+ * session's entries: these leave the table). What trims took from the part is in the index's `gone`
+ * only when it has come as far as the trim.
  */
 void memtable_rebase(struct memtable *table, struct mem_session *session,
                      const struct index_row *indexed);

@@ -123,7 +123,10 @@ void memtable_rebase(struct memtable *table, struct mem_session *session,
     session->base_bytes = indexed->bytes;
     session->base_records = indexed->records;
     session->base_operations = indexed->documents.operations;
-    session->base_gone = row->gone = indexed->gone;
+    if (indexed->indexed > session->part_gone_at)
+        session->part_gone = 0;
+    session->base_gone = indexed->gone;
+    row->gone = indexed->gone + session->part_gone;
     row->records = indexed->records + records;
     row->bytes = indexed->bytes + bytes;
     row->first_seq = indexed->records > 0 ? indexed->first_seq : first_of_part(session);

@@ -90,9 +90,17 @@ int replay_drop_prepare(struct replay *replay, struct replay_frame *frame)
 void replay_drop_apply(struct replay *replay, struct replay_frame *frame)
 {
     struct hl_store *store = replay->store;
-    drop_apply(store, frame->target, &frame->drop, &frame->dropped);
-    if (store->options.read_only && frame->is_indexed && frame->drop.kind == DROP_TRIM)
-        memtable_rebase(store->table, frame->target, &frame->indexed);
+    struct mem_session *target = frame->target;
+    bool rebased = store->options.read_only && frame->is_indexed && frame->drop.kind == DROP_TRIM;
+    /* First, so that of what the part loses nothing was counted by the index already. */
+    if (rebased)
+        memtable_rebase(store->table, target, &frame->indexed);
+    uint64_t gone = target->row.gone;
+    drop_apply(store, target, &frame->drop, &frame->dropped);
+    target->part_gone += target->row.gone - gone;
+    target->part_gone_at = position_make(replay->segment->first, frame->offset);
+    if (rebased)
+        target->trim_below = 0; /* the index has it */
 }
 
 void replay_drop_tell(const struct replay *replay, const struct replay_frame *frame)

@@ -10,10 +10,13 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "rootlog.h"
 
-#define TRIES 16 /* as often a segment may be rewritten between two looks */
+#define TRIES 16              /* as often a segment may be rewritten between two looks */
+#define TRIES_AT_ONCE 2       /* beside a writer: then there is a pause before each, since */
+#define TRY_PAUSE_NS 20000000 /* it may be about to lead its index to what it made */
 
 /* Where a reader stands. */
 struct root_place {
@@ -61,6 +64,21 @@ static int stand_in(struct hl_store *store, struct root_place *place, const stru
     place->generation = segment->generation;
     place->salt = segment->salt;
     return 0;
+}
+
+/* Whether to try again after an error: a segment was not there under its name. Beside a writer it
+ * may have no name at all any more (which a file that is to be opened tells as -EIO). */
+static bool try_again(struct hl_store *store, int error, int *tries)
+{
+    const struct timespec pause = {.tv_nsec = TRY_PAUSE_NS};
+    bool beside = store->options.read_only;
+    if ((error != -EAGAIN && !(beside && error == -EIO)) || ++*tries >= TRIES)
+        return false;
+    if (beside && *tries > TRIES_AT_ONCE)
+        nanosleep(&pause, NULL);
+    if (beside)
+        follow_compaction(store);
+    return true;
 }
 
 /* ---- a place in a file that was rewritten -------------------------------------------------------
@@ -298,16 +316,14 @@ static ssize_t go_on(struct hl_root_reader *reader, void *buffer, size_t size)
     struct root_place *place = &reader->place;
     struct root_read read = {.store = reader->store, .out = buffer, .size = size};
     bool more = true;
-    int error = 0;
+    int error = 0, tries = 0;
 
-    for (int tries = 0; tries < TRIES && more && read.filled < size; tries++) {
+    while (more && read.filled < size) {
         error = read_on(reader->store, place, &read, &more);
         if (error == 0)
             tries = 0;
-        else if (error == -EAGAIN)
-            more = true;
         else
-            break;
+            more = try_again(reader->store, error, &tries);
     }
     if (read.filled > 0 || error == -ENOENT)
         return (ssize_t)read.filled;
@@ -411,11 +427,12 @@ int hl_root_reader_end(struct hl_root_reader *reader, uint64_t *size)
 {
     struct hl_store *store = reader->store;
     struct root_place place = {.fd = -1};
-    int error = -EAGAIN;
+    int error, tries = 0;
 
     follow_writer(store);
-    for (int tries = 0; tries < TRIES && error == -EAGAIN; tries++)
+    do
         error = find_end(store, &place);
+    while (try_again(store, error, &tries));
     *size = error == 0 ? place.end : 0;
     if (error < 0)
         return error == -ENOENT ? 0 : error;
@@ -431,21 +448,20 @@ ssize_t hl_root_reader_read(struct hl_root_reader *reader, uint64_t offset, void
     struct hl_store *store = reader->store;
     struct root_place place = {.fd = -1};
     ssize_t got = 0;
-    int error = -EAGAIN;
+    int error = 0, tries = 0;
 
     follow_writer(store);
     pthread_mutex_lock(&reader->lock);
     if (!ends_at(&reader->place, offset)) {
         if (reader->at_end.fd >= 0 && ends_at(&reader->at_end, offset)) {
             hand_over(store, &reader->at_end, &place);
-            error = 0;
+        } else {
+            do
+                error = find_place(store, offset, &place);
+            while (try_again(store, error, &tries));
         }
-        for (int tries = 0; tries < TRIES && error == -EAGAIN; tries++)
-            error = find_place(store, offset, &place);
         if (error == 0)
             hand_over(store, &place, &reader->place);
-    } else {
-        error = 0;
     }
     if (error == 0)
         got = go_on(reader, buffer, size);

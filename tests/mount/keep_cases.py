@@ -189,7 +189,7 @@ def tail_reads_on(mount, other):
     base = os.environ["T_DIR"] + "/tail"
     count = int(os.environ.get("ROUNDS", "12"))
     with running("tail", "-c", "+1", "-s", "0.05", "-f", f"{o}/log", out=base) as one, \
-            running("tail", "-n", "0", "-s", "0.05", "-f", f"{mount}/log", out=base + ".root") as root:
+            running("tail", "-n", "0", "-s", "0.05", "-f", f"{other}/log", out=base + ".root") as root:
         wait_for(lambda: len(lines_in(base)) == 10, "tail's first lines")
         last = 10
 

@@ -3,6 +3,7 @@ import errno
 import os
 
 import hl
+from documents_cases import ctl
 from hl import case, fails, read
 
 NO = (errno.EROFS,)
@@ -80,6 +81,31 @@ def compare(mount, other):
     for path in one:
         if not path.endswith("/meta"):
             assert one[path] == two[path], path
+
+
+@case
+def trims_beside(mount, writer):
+    """What has a log open while the writer drops records: its size is counted on by what went, once."""
+    w, s = hl.new_session(writer, "trimmed"), f"{mount}/sessions/trimmed"
+    hl.append(w, b"".join(b'{"n":%d}\n' % n for n in range(1, 101)))
+    hl.wait_for(lambda: os.path.exists(f"{s}/100"), "what the writer appended")
+    whole = read(f"{w}/log")
+    fds = [os.open(f"{s}/log", os.O_RDONLY) for _ in range(2)]
+    try:
+        assert os.read(fds[0], 1 << 16) == whole
+        for last in (20, 50, 51):
+            ctl(writer, f"trim trimmed {last}")
+            hl.wait_for(lambda: os.stat(f"{s}/log").st_size == os.stat(f"{w}/log").st_size, "the trim")
+            for fd in fds:
+                assert os.fstat(fd).st_size == len(whole), (last, os.fstat(fd).st_size, len(whole))
+        assert os.read(fds[0], 100) == b""
+        hl.append(w, b'{"n":101}\n')
+        more = read(f"{w}/101")
+        hl.wait_for(lambda: os.fstat(fds[0]).st_size == len(whole) + len(more), "what came after the trims")
+        assert os.read(fds[0], 1000) == more
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,22 @@ tail_on_reader()
     wait "$pid" || true
 }
 
+trims_beside()
+{
+    local w store
+    t_use trimmed # of its own: the root's log keeps what sessions drop
+    t_mount
+    w=$MNT
+    store=$DIR
+    t_use trimmed-reader
+    DIR=$store
+    t_mount -o ro
+    py trims_beside "$MNT" "$w"
+    t_unmount
+    t_use trimmed
+    t_unmount
+}
+
 # What a reader shows of a session that is being written is whole lines, a beginning of what the writer has.
 reader_beside_load()
 {
@@ -208,6 +224,7 @@ use_reader reader
 t_mount -o ro
 t_test "a reader follows appends, rotation, checkpoint, reindex" follows_appends
 t_test "tail -f on a reader" tail_on_reader
+t_test "a log that is open on a reader while the writer trims" trims_beside
 t_test "a reader beside load" reader_beside_load
 t_test "every change is EROFS" changes_are_refused
 t_test "several readers" several_readers

@@ -3,6 +3,8 @@
 
 #include <unistd.h>
 
+#include "../../store/core.h"
+
 /* What the sessions show; NULL for one that is gone. */
 static void take_logs(struct t_store *t, char *logs[3])
 {
@@ -156,10 +158,64 @@ static void damage_takes_nothing_along(void **state)
     t_store_free(&t);
 }
 
+static void count_lost(void *context, const struct hl_news *news)
+{
+    uint64_t *lost = context;
+    if (news->session == 0)
+        *lost += news->dropped_bytes;
+}
+
+/* Who reads on in the root's log goes on with the next line, whatever the writer compacts, also
+ * where nobody looks at a session meanwhile; its size and what it lost, which is told, are what he
+ * has read; and no file is kept that another stands for. */
+static void root_log_is_read_on(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_writer writer;
+    struct hl_root_reader *reader;
+    uint64_t chance = t_seed("root_log_is_read_on"), lost = 0, at = 0, size, lines = 0;
+    unsigned compacted = 0, rounds = t_amount("ROUNDS", t_slow() ? 20 : 60);
+    static char buffer[1 << 16];
+    t_store_init(&t);
+    t.options.segment_size = 20 * 1024;
+    t.options.news = count_lost;
+    t.options.news_context = &lost;
+    t_writer_start(&writer, &t, chance);
+    t.options.read_only = true;
+    t_open(&t);
+    assert_int_equal(hl_root_reader_open(t.store, &reader), 0);
+    for (unsigned round = 0; round < rounds; round++) {
+        char order = "aaaxxkkric"[t_below(&chance, 10)];
+        uint64_t before = lost;
+        t_tell(&writer, order);
+        lines += order == 'a' ? 80 : 0;
+        ssize_t n;
+        while ((n = hl_root_reader_read(reader, at, buffer, sizeof buffer)) > 0) {
+            for (ssize_t i = 0; i < n; i++)
+                lines -= buffer[i] == '\n';
+            at += (uint64_t)n;
+        }
+        assert_int_equal(n, 0);
+        assert_int_equal(lines, 0);
+        assert_int_equal(hl_root_log_size(t.store, &size), 0);
+        assert_int_equal(size + lost, at);
+        assert_int_equal(t.store->segments.replaced_count, 0);
+        compacted += order == 'k' && lost > before;
+        assert_int_equal(t.errors + t.warnings, 0);
+    }
+    assert_true(compacted > 0);
+    hl_root_reader_close(reader);
+    t_writer_end(&writer, false);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_see_what_is_left),
+        cmocka_unit_test(root_log_is_read_on),
         cmocka_unit_test(damage_takes_nothing_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,21 @@ static size_t decode(const char *word, char id[HL_ID_MAX])
     return len;
 }
 
+int argument_erasing(struct fs *fs, const char *word, struct hl_session *session)
+{
+    char id[HL_ID_MAX];
+    struct hl_erasing erasing = {.number = 0};
+    size_t len = decode(word, id);
+
+    while (len != SIZE_MAX && hl_erasing_next(fs->store, erasing.number, &erasing) == 0) {
+        if (erasing.id_len == len && memcmp(erasing.id, id, len) == 0) {
+            *session = (struct hl_session){.number = erasing.number};
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
 int argument_session(struct fs *fs, const char *word, struct hl_session *session,
                      struct hl_error *err)
 {

@@ -99,7 +99,7 @@ static const struct command_type commands[] = {
     {"erase", "SESSION [NUMBER]", "deletes a session, and its bytes from every file of the store",
      erase_run},
     {"compact", "[SESSION|all|stop]",
-     "takes the room that dropped records had, or ends the compaction under way", compact_run},
+     "takes the room that dropped records had, or stops the one that runs by itself", compact_run},
     {"snapshot", "NAME", "makes a consistent copy of the store in snapshots/NAME", run_snapshot},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)

@@ -37,6 +37,9 @@ bool argument_number(const char *word, uint64_t *number);
  * be. -EINVAL, -ENOENT, with a sentence. */
 int argument_session(struct fs *fs, const char *word, struct hl_session *session,
                      struct hl_error *err);
+/* One that is deleted, and of which an erase did not come to its end: only number is filled.
+ * -ENOENT: none of that name. */
+int argument_erasing(struct fs *fs, const char *word, struct hl_session *session);
 
 /* ---- ctl_undo.c -------------------------------------------------------------------------------
  */

@@ -190,7 +190,8 @@ int delete_run(struct fs *fs, const char *arguments, struct hl_progress *progres
     return 0;
 }
 
-/* The session to be erased: by name, or by its number if it was deleted when it was begun. */
+/* The session to be erased: by name, also if it was deleted when that was begun, or by its number
+ * then. */
 static int find_erased(struct fs *fs, const char *arguments, struct hl_session *session,
                        struct hl_error *err)
 {
@@ -204,8 +205,10 @@ static int find_erased(struct fs *fs, const char *arguments, struct hl_session *
     if (numbered && (!argument_number(word, &number) || number == 0 || number > UINT32_MAX))
         return hl_fail(err, EINVAL, "NUMBER is that of a session, not `%.40s`", word);
     int result = no_more(arguments, usage, err);
-    if (result == 0 && !numbered)
-        return argument_session(fs, name, session, err);
+    if (result == 0 && !numbered) {
+        result = argument_session(fs, name, session, err);
+        return result == -ENOENT && argument_erasing(fs, name, session) == 0 ? 0 : result;
+    }
     if (result == 0 && hl_session_by_number(fs->store, (uint32_t)number, session) == 0)
         return hl_fail(err, EINVAL, "session %llu is there: `erase` takes its name alone",
                        (unsigned long long)number);

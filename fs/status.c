@@ -81,6 +81,17 @@ static void write_compaction(struct json_writer *writer, const struct hl_status 
     json_bool(writer, "retain_suspended", status->retain_suspended);
 }
 
+/* Sessions of which bytes may be left, by their numbers: their names are not for everybody. */
+static void write_erasing(struct fs *fs, struct json_writer *writer)
+{
+    struct hl_erasing erasing = {.number = 0};
+
+    json_open(writer, "erasing", '[');
+    while (hl_erasing_next(fs->store, erasing.number, &erasing) == 0)
+        json_number(writer, NULL, erasing.number);
+    json_close(writer, ']');
+}
+
 static void write_store(struct json_writer *writer, const struct hl_status *status)
 {
     json_string(writer, "store_id", status->store_id);
@@ -131,6 +142,7 @@ static int make_status(struct fs *fs, bool whole, struct json_writer *writer)
     json_string(writer, "mountpoint", fs->options->mountpoint);
     json_number(writer, "uptime_ms", fs_tick_ms() - fs->started_tick);
     write_store(writer, &status);
+    write_erasing(fs, writer);
     json_number(writer, "kept_bytes", atomic_load(&fs->used[SHARE_PIECES]));
     json_number(writer, "unread_bytes", atomic_load(&fs->used[SHARE_ANSWERS]));
     json_number(writer, "scratch_files", drafts_scratch_files(fs->drafts));

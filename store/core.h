@@ -201,6 +201,10 @@ struct hl_store {
     pthread_mutex_t retain_lock; /* a leaf, but for the file that it writes */
     struct retain *retain;       /* retain.c */
 
+    pthread_mutex_t erasing_lock; /* likewise */
+    struct hl_erasing *erasing;   /* erasing.c */
+    size_t erasing_count;
+
     pthread_rwlock_t env_lock;
     struct index *index; /* NULL: none (read-only without one) */
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "compact.h"
+#include "erasing.h"
 #include "recover.h"
 #include "scan.h"
 
@@ -229,6 +230,17 @@ static int erase_in(struct hl_store *snapshot, const struct hl_session *about,
     return same ? hl_erase(snapshot, about->number, progress, NULL, err) : 0;
 }
 
+/* The id of one that is deleted, if it is known that it was to be erased. */
+static void find_noted(struct hl_store *store, uint32_t session, struct hl_session *about)
+{
+    struct hl_erasing noted;
+    *about = (struct hl_session){.number = session};
+    if (hl_erasing_next(store, session - 1, &noted) < 0 || noted.number != session)
+        return;
+    about->id_len = noted.id_len;
+    memcpy(about->id, noted.id, sizeof about->id);
+}
+
 int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
              struct hl_dropped *dropped, struct hl_error *err)
 {
@@ -245,15 +257,28 @@ int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progr
     if (error < 0)
         return error;
     error = hl_session_by_number(store, session, &about);
-    if (error == -ENOENT && lookup_removed(store, session) == 1)
+    if (error == -ENOENT && lookup_removed(store, session) == 1) {
         error = 0;
+        find_noted(store, session, &about);
+    }
     if (error < 0)
         return hl_fail(err, -error, "there is no such session");
     error = open_snapshots(store, &snapshots, err);
+    if (error == 0) {
+        error = erasing_add(store, &about);
+        if (error < 0)
+            hl_fail(err, -error, "cannot write DIR/erasing: %s", strerror(-error));
+    }
     for (size_t i = 0; i < snapshots.names.count && error == 0; i++) {
         if (snapshots.at[i])
             error = erase_in(snapshots.at[i], &about, progress, err);
     }
     close_snapshots(&snapshots);
-    return error == 0 ? erase(store, session, progress, dropped, err) : error;
+    if (error == 0)
+        error = erase(store, session, progress, dropped, err);
+    if (error < 0 && hl_session_by_number(store, session, &about) == 0)
+        (void)erasing_remove(store, session); /* it was not even deleted */
+    else if (error == 0 && (error = erasing_remove(store, session)) < 0)
+        hl_fail(err, -error, "cannot remove DIR/erasing: %s", strerror(-error));
+    return error;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "erasing.h"
 #include "thread.h"
 
 #define AHEAD_MS (UINT64_C(60) * 60 * 1000)     /* what the wall clock may gain between two looks */
@@ -51,6 +52,7 @@ static void run(struct hl_store *store)
     struct scheduler *scheduler = &store->scheduler;
     struct hl_error err = {0};
     struct hl_compact what = {.everything = false};
+    erasing_go_on(store, &scheduler->progress);
     int error = hl_retain_run(store, &scheduler->progress, NULL, &err);
     if (error < 0 && error != -EINTR)
         store_report(store, HL_WARNING, "the retain rules were not applied: %s", err.text);
@@ -78,26 +80,45 @@ static bool wait_for_turn(struct hl_store *store)
            pthread_cond_timedwait(&scheduler->wake, &scheduler->lock, &deadline) != ETIMEDOUT)
         continue;
     bool stop = scheduler->stop;
-    if (!stop) {
+    pthread_mutex_unlock(&scheduler->lock);
+    return !stop;
+}
+
+/* False: the thread is to end. */
+static bool begin_turn(struct scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    bool begun = !scheduler->stop;
+    if (begun) {
         atomic_store(&scheduler->progress.done, 0);
         atomic_store(&scheduler->progress.total, 0);
         atomic_store(&scheduler->progress.cancel, false);
         scheduler->running = true;
     }
     pthread_mutex_unlock(&scheduler->lock);
-    return !stop;
+    return begun;
+}
+
+static void end_turn(struct scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    scheduler->running = false;
+    pthread_mutex_unlock(&scheduler->lock);
 }
 
 static void *scheduler_run(void *context)
 {
     struct hl_store *store = context;
     struct scheduler *scheduler = &store->scheduler;
+    struct hl_erasing erasing;
     (void)scheduler_time_is_sound(store);
-    while (wait_for_turn(store)) {
+    if (hl_erasing_next(store, 0, &erasing) == 0 && begin_turn(scheduler)) {
+        erasing_go_on(store, &scheduler->progress);
+        end_turn(scheduler);
+    }
+    while (wait_for_turn(store) && begin_turn(scheduler)) {
         run(store);
-        pthread_mutex_lock(&scheduler->lock);
-        scheduler->running = false;
-        pthread_mutex_unlock(&scheduler->lock);
+        end_turn(scheduler);
     }
     return NULL;
 }

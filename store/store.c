@@ -13,6 +13,7 @@
 
 #include "batch.h"
 #include "core.h"
+#include "erasing.h"
 #include "retain.h"
 #include "scheduler.h"
 #include "sums_batch.h"
@@ -159,6 +160,7 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     init_timed_cond(&store->scheduler.wake);
     pthread_mutex_init(&store->scheduler.lock, NULL);
     pthread_mutex_init(&store->retain_lock, NULL);
+    pthread_mutex_init(&store->erasing_lock, NULL);
     store->path = strdup(path);
     store->table = memtable_new();
     if (!store->path || !store->table) {
@@ -206,6 +208,8 @@ void store_free(struct hl_store *store)
     pthread_mutex_destroy(&store->scheduler.lock);
     pthread_mutex_destroy(&store->retain_lock);
     retain_free(store);
+    pthread_mutex_destroy(&store->erasing_lock);
+    erasing_free(store);
     free(store->path);
     free(store);
 }
@@ -489,6 +493,7 @@ int hl_store_open(const char *dir, const struct hl_options *options, struct hl_s
         if (!options->read_only)
             snapshot_clean(store);
         retain_load(store);
+        erasing_load(store);
         store->checkpoint_position = checkpoint_newest(store);
         error = start_threads(store, err);
     }

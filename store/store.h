@@ -693,6 +693,18 @@ int hl_retain_run(struct hl_store *store, struct hl_progress *progress, struct h
 int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
              struct hl_dropped *dropped, struct hl_error *err);
 
+/*
+ * Sessions of which an erase was begun and did not come to its end, also before the store was
+ * opened: bytes of them may be left. The scheduler goes on with them, at once after opening and
+ * before each compaction. The one with the lowest number above `after`; -ENOENT at the end.
+ */
+struct hl_erasing {
+    uint32_t number;
+    uint16_t id_len;
+    char id[HL_ID_MAX + 1]; /* NUL-terminated too */
+};
+int hl_erasing_next(struct hl_store *store, uint32_t after, struct hl_erasing *erasing);
+
 /* Builds the index again from the segments, while appends and reads go on, and puts it in place. */
 int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err);
 

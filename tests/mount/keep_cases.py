@@ -601,4 +601,5 @@ def compacted(mount, directory):
     assert verified["damaged_gaps"] + verified["index_missing"] + verified["index_dangling"] == 0, verified
 
 
-hl.main()
+if __name__ == "__main__":
+    hl.main()

@@ -121,10 +121,85 @@ static void no_byte_is_left(void **state)
     t_store_free(&t);
 }
 
+#define CALLS_THAT_WRITE                                                                       \
+    (1U << T_PWRITE | 1U << T_FDATASYNC | 1U << T_FSYNC | 1U << T_FTRUNCATE | 1U << T_RENAME | \
+     1U << T_UNLINK | 1U << T_LINK | 1U << T_MKDIR | 1U << T_ALLOCATE)
+
+static bool is_pending(const struct t_store *t, struct hl_erasing *erasing)
+{
+    return hl_erasing_next(t->store, 0, erasing) == 0;
+}
+
+/* Whatever call an erase is cut short at, the next opening knows of it, and goes on: by itself, or
+ * when it is asked to. */
+static void cut_short_it_goes_on(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("cut_short"), steps = t_amount("STEPS", t_slow() ? 40 : 16);
+    bool failed = true;
+    unsigned whole = 0, by_itself = 0, asked = 0;
+    for (uint64_t nth = 1; failed; nth += 1 + t_below(&chance, steps)) {
+        struct t_store t;
+        struct hl_erasing erasing;
+        struct hl_session about;
+        t_store_init(&t);
+        t.options.segment_size = 16 * 1024;
+        t.options.compact_interval_ms = 0;
+        t_store_watch(&t);
+        t_open(&t);
+        uint32_t other = t_session(&t, "other"), secret = t_session(&t, "the-secret-id");
+        write_secrets(&t, secret, 60);
+        t_fill(&t, other, 60, 10, 100, &chance);
+        assert_int_equal(hl_checkpoint(t.store, NULL, &t.err), 0);
+        assert_int_equal(hl_snapshot(t.store, "one", NULL, &t.err), 0);
+        write_secrets(&t, secret, 10);
+        t_io_fail(&t.io, CALLS_THAT_WRITE, NULL, nth, 1000000, -EIO);
+        int result = hl_erase(t.store, secret, NULL, NULL, &t.err);
+        failed = t_io_failed(&t.io) > 0;
+        assert_true(failed == (result < 0));
+        t_crash(&t);
+        t_io_heal(&t.io);
+        bool alone = by_itself <= asked;
+        t.options.compact_interval_ms = alone ? 3600 * 1000 : 0;
+        t.warnings = 0;
+        t_open(&t);
+        if (hl_session_by_number(t.store, secret, &about) == 0) { /* not even deleted */
+            assert_true(failed && !is_pending(&t, &erasing));
+            assert_int_equal(about.records, 140);
+            whole++;
+            assert_int_equal(hl_erase(t.store, secret, NULL, NULL, &t.err), 0);
+        } else if (alone) {
+            while (is_pending(&t, &erasing))
+                usleep(1000);
+            by_itself++;
+        } else if (is_pending(&t, &erasing)) {
+            assert_int_equal(erasing.number, secret);
+            assert_string_equal(erasing.id, "the-secret-id");
+            assert_true(t.warnings > 0); /* it says so */
+            assert_int_equal(hl_erase(t.store, secret, NULL, NULL, &t.err), 0);
+            assert_false(is_pending(&t, &erasing));
+            asked++;
+        }
+        nothing_is_left(&t);
+        t_close(&t);
+        t_open(&t);
+        assert_false(is_pending(&t, &erasing));
+        nothing_is_left(&t);
+        assert_int_equal(hl_session_by_number(t.store, other, &about), 0);
+        assert_int_equal(about.records, 60);
+        t_close(&t);
+        t_store_free(&t);
+    }
+    print_message("%u not begun, %u went on by themselves, %u when asked\n", whole, by_itself,
+                  asked);
+    assert_true(by_itself > 0 && asked > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_byte_is_left),
+        cmocka_unit_test(cut_short_it_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

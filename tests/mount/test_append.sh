@@ -111,6 +111,22 @@ sync_option()
     t_unmount
 }
 
+# So is what a program wrote that opened the file so, as open(2) has it.
+synchronous_open()
+{
+    local file flag
+    t_use synchronous
+    t_mount -o sync_interval=1h
+    mkdir "$MNT/sessions/s"
+    for flag in SYNC DSYNC; do
+        for file in append sessions/s/append sessions/s/state/key; do
+            t_eq "$(python3 "$T_HERE/try.py" write "$MNT/$file" '{"session_id":"s"}\x0a' CREAT "$flag")" OK "$file"
+            t_eq "$(jq -r '.synced - .position' "$MNT/.status")" 0 "what is not synced, with O_$flag on $file"
+        done
+    done
+    t_unmount
+}
+
 # Without it the same comes within sync_interval.
 sync_interval()
 {
@@ -186,5 +202,6 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 t_test "-o sync" sync_option
+t_test "O_SYNC and O_DSYNC" synchronous_open
 t_test "sync_interval" sync_interval
 t_test "sync(1) on files and directories" coreutils_sync

@@ -447,7 +447,7 @@ static ssize_t append_read(struct fs *fs, struct handle *base, char *buffer, siz
 }
 
 static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
-                         size_t len, uint64_t offset)
+                         size_t len, uint64_t offset, bool sync)
 {
     struct append_handle *handle = (struct append_handle *)base;
     struct hl_error err = {0};
@@ -460,7 +460,7 @@ static void append_write(struct fs *fs, struct handle *base, fuse_req_t req, con
         fuse_reply_write(req, 0);
         return;
     }
-    if (fs->options->sync) {
+    if (sync) {
         parked = parked_new(fs, req);
         if (!parked) {
             fuse_reply_err(req, ENOMEM);

@@ -396,12 +396,13 @@ static void refuse(struct fs *fs, struct ctl_handle *handle, fuse_req_t req,
 }
 
 static void ctl_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
-                      size_t len, uint64_t offset)
+                      size_t len, uint64_t offset, bool sync)
 {
     struct ctl_handle *handle = (struct ctl_handle *)base;
     struct hl_error err = {0};
     struct job *job = calloc(1, sizeof *job);
     (void)offset;
+    (void)sync; /* commands sync what they change by -o sync */
 
     if (!job) {
         fuse_reply_err(req, ENOMEM);

@@ -164,7 +164,7 @@ static void tell(struct fs *fs, struct draft *draft, const struct hl_error *err)
 }
 
 static void document_write(struct fs *fs, struct handle *base, fuse_req_t req, const char *data,
-                           size_t len, uint64_t offset)
+                           size_t len, uint64_t offset, bool sync)
 {
     struct draft *draft = ((struct document_handle *)base)->draft;
     struct hl_error err = {0};
@@ -175,7 +175,7 @@ static void document_write(struct fs *fs, struct handle *base, fuse_req_t req, c
         fuse_reply_err(req, EBADF);
         return;
     }
-    if (fs->options->sync) {
+    if (sync) {
         parked = parked_new(fs, req);
         if (!parked) {
             fuse_reply_err(req, ENOMEM);

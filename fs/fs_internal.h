@@ -53,10 +53,10 @@ struct handle_type {
     /* Takes the poll handle (NULL: none is wanted) and says which events there are. NULL: a file
      * that is always ready. */
     unsigned (*poll)(struct fs *fs, struct handle *handle, struct fuse_pollhandle *poll);
-    /* Takes a write and answers the request, now or later; offset may be HANDLE_AT_END. NULL:
-     * -EBADF. */
+    /* Takes a write and answers the request, now or later; offset may be HANDLE_AT_END. sync: it is
+     * to be on the disk then. NULL: -EBADF. */
     void (*write)(struct fs *fs, struct handle *handle, fuse_req_t req, const char *data,
-                  size_t len, uint64_t offset);
+                  size_t len, uint64_t offset, bool sync);
     /* Makes the file longer or shorter, asked by thread `who`. NULL: see document_resize(). */
     int (*resize)(struct fs *fs, struct handle *handle, uint64_t size, pid_t who);
     /* Puts into attr what is different for whoever asks by this handle. NULL: nothing is. */

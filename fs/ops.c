@@ -411,7 +411,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
         fuse_reply_err(req, EINVAL);
     else
         handle->type->write(fs_of(req), handle, req, data, size,
-                            fi->flags & O_APPEND ? HANDLE_AT_END : (uint64_t)offset);
+                            fi->flags & O_APPEND ? HANDLE_AT_END : (uint64_t)offset,
+                            fs_of(req)->options->sync || (fi->flags & O_DSYNC)); /* O_SYNC has it */
 }
 
 static int flush_handle(struct fs *fs, struct handle *handle, bool *stored)

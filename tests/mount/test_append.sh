@@ -120,7 +120,7 @@ synchronous_open()
     mkdir "$MNT/sessions/s"
     for flag in SYNC DSYNC; do
         for file in append sessions/s/append sessions/s/state/key; do
-            t_eq "$(python3 "$T_HERE/try.py" write "$MNT/$file" '{"session_id":"s"}\x0a' CREAT "$flag")" OK "$file"
+            t_eq "$(python3 "$T_HERE/try.py" write "$MNT/$file" '{"session_id":"s"}\x0a' CREAT TRUNC "$flag")" OK "$file"
             t_eq "$(jq -r '.synced - .position' "$MNT/.status")" 0 "what is not synced, with O_$flag on $file"
         done
     done

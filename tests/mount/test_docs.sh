@@ -254,6 +254,30 @@ END
 }
 t_test "recipe: questions of a year, to DuckDB" duckdb_recipe
 
+# What the page says by which programs that ship logs know them again: inodes and first lines stay over a mount, and
+# are others where records were dropped.
+known_again()
+{
+    t_use shipped
+    t_mount
+    printf '{"session_id":"s","payload":%d}\n' 1 2 3 4 >"$MNT/append"
+    local log=$MNT/log session=$MNT/sessions/s/log before first
+    before=$(stat -c %i "$log" "$session")
+    first=$(head -n 1 "$log")
+    t_remount
+    echo '{"session_id":"s","payload":5}' >"$MNT/append"
+    t_eq "$(stat -c %i "$log" "$session")" "$before" "inodes after a mount"
+    t_eq "$(head -n 1 "$log")" "$first" "the first line after a mount"
+    echo 'trim s 3' >"$MNT/.ctl"
+    t_ne "$(stat -c %i "$session")" "$(tail -n 1 <<<"$before")" "inode of the session's log after a trim"
+    echo rotate >"$MNT/.ctl"
+    echo 'compact all' >"$MNT/.ctl"
+    t_ne "$(stat -c %i "$log")" "$(head -n 1 <<<"$before")" "inode of the root's log after a compaction"
+    t_match "$(head -n 1 "$log")" '"seq":3,' "the first line then"
+    t_unmount
+}
+t_test "recipe: shipping, what logs are known again by" known_again
+
 # Every recipe that has commands is among these.
 recipes_are_tested()
 {

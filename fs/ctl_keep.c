@@ -232,7 +232,7 @@ int erase_run(struct fs *fs, const char *arguments, struct hl_progress *progress
         announcer_gone(fs->announcer, &session);
         notify_wait(fs, &progress->cancel);
     }
-    if (result < 0 && gone) {
+    if (result < 0 && gone && result != -ENOENT) {
         struct hl_error why = *err;
         return hl_fail(err, -result,
                        "%.160s; the session is gone, but bytes of it may be left: `erase NAME %u` "

@@ -9,7 +9,8 @@
  *     state/ to archive/X   archive, and back restore: nothing is copied
  *     exchange              of two documents: two sets in one batch; of two scratch files
  *
- * Open files go with their file. What the renaming program itself holds in one, not set yet, is
+ * Open files go with their file, but in an exchange of documents: there only the values change
+ * places. What the renaming program itself holds in one, not set yet, is
  * what the rename is about: if it is whole it is set under the new name; if not, the file only
  * changes its name, and what is written to it later is set under that.
  */

@@ -331,7 +331,15 @@ static void text_release(struct fs *fs, struct handle *handle)
     handle_free(fs, handle);
 }
 
-static const struct handle_type text_type = {.read = text_read, .release = text_release};
+/* The size goes with the bytes that this handle reads, not with the text of now. */
+static void text_attr(struct fs *fs, struct handle *handle, struct fs_attr *attr)
+{
+    (void)fs;
+    fs_attr_size(attr, ((struct text_handle *)handle)->text.len);
+}
+
+static const struct handle_type text_type = {
+    .read = text_read, .attr = text_attr, .release = text_release};
 
 int text_open(struct fs *fs, const struct node *node, uid_t uid, struct handle **handle)
 {

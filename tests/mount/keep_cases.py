@@ -440,6 +440,10 @@ def erased(mount, directory):
     assert verified["damaged_gaps"] + verified["index_missing"] + verified["index_dangling"] == 0, verified
     with fails(errno.ENOENT):
         ctl(mount, "erase secret")
+    with fails(errno.ENOENT):
+        ctl(mount, "erase secret 4000000000")
+    refused = read(f"{mount}/.ctl").decode()
+    assert "there is no such session" in refused and "may be left" not in refused, refused
     assert ctl(mount, f"erase secret {result['number']}")["records"] == 0
     with fails(errno.EINVAL):
         ctl(mount, f"erase public {json.loads(read(f'{other}/meta'))['number']}")

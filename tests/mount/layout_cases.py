@@ -249,6 +249,21 @@ def statfs(mount, store):
 
 
 @case
+def size_as_opened(mount):
+    """The end of what is open is that of what it reads, not of the text that others would get by now (of
+    fstat() the kernel does not say by which handle)."""
+    session = new_session(mount, "opened")
+    append(session, b"{}\n")
+    for path in (f"{session}/meta", f"{mount}/.status", f"{mount}/.metrics"):
+        with open(path, "rb", buffering=0) as file:
+            append(session, b"{}\n" * 100)
+            end = os.lseek(file.fileno(), 0, os.SEEK_END)
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            length = len(file.read(1 << 20))
+            assert end == length, (path, end, length)
+
+
+@case
 def fallocate(mount):
     s = new_session(mount, "fallocate")
     append(s, b"x\n")

@@ -64,6 +64,7 @@ t_test "nothing can be destroyed" py never_destroyed
 t_test "encoded names" py encoded_names
 t_test "statfs" py statfs "$DIR"
 t_test "df and du" df_and_du
+t_test "an open meta ends where its bytes end" py size_as_opened
 t_test "fallocate is EINVAL" py fallocate
 t_test "attributes of others are EOPNOTSUPP" py attributes_of_others
 t_test "user attributes of a session" py session_attributes

@@ -69,6 +69,7 @@ struct pages {
     uint64_t count;  /* page numbers are below this */
     uint64_t txn_id; /* of the newest commit */
     uint64_t *seen;  /* a bit a page: it has been met */
+    uint64_t met;    /* how many were */
     struct index_check_report *report;
 };
 
@@ -127,6 +128,7 @@ static int mark(struct pages *pages, uint64_t number)
         return index_complain(pages->report, "page %llu is in two places",
                               (unsigned long long)number);
     pages->seen[number / 64] |= bit;
+    pages->met++;
     return 0;
 }
 
@@ -459,6 +461,9 @@ static int check_mapped(struct pages *pages)
     error = check_tree(pages, LEAVES_MAIN, &meta.trees[1]);
     if (error == 0)
         error = check_tree(pages, LEAVES_FREE, &meta.trees[0]);
+    /* LMDB copies nothing that has other pages: there would be no checkpoint any more. */
+    if (error == 0 && pages->met != meta.last_page - 1)
+        error = index_complain(pages->report, "pages are neither used nor free");
     free(pages->seen);
     return error;
 }

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#define LAST_PAGE 136U /* in a meta page of LMDB's: 16 of header, 24, two trees of 48 */
+
 struct bytes {
     uint8_t *data;
     size_t size;
@@ -126,6 +128,38 @@ static void judge(const struct model_dir *dir, struct model *model, uint64_t cha
                 (int)outcome);
     assert_true(outcome == RIGHT);
     ++*good;
+}
+
+/* Both meta pages speak of more pages than there are: no copy could be made of it. */
+static void test_pages_of_nobody(void **state)
+{
+    (void)state;
+    uint64_t chance = model_seed("test_pages_of_nobody");
+    struct model_dir dir;
+    struct model model = {.count = 0};
+    model_dir_make(&dir);
+    struct bytes whole = make(&dir, &model, &chance);
+    for (unsigned bit = 0; bit < 20; bit++) {
+        struct index_check_report report;
+        uint8_t *copy = malloc(whole.size);
+        assert_non_null(copy);
+        memcpy(copy, whole.data, whole.size);
+        for (size_t page = 0; page < 2; page++) {
+            uint64_t last;
+            uint8_t *at = copy + page * 4096 + LAST_PAGE;
+            memcpy(&last, at, sizeof last);
+            last += UINT64_C(1) << bit;
+            memcpy(at, &last, sizeof last);
+        }
+        write_whole(&dir, copy, whole.size);
+        assert_int_equal(index_check(dir.path, 0, model_store_id, &report), -EBADMSG);
+        free(copy);
+    }
+    write_whole(&dir, whole.data, whole.size);
+    model_expect_good(&model, &dir);
+    free(whole.data);
+    model_free(&model);
+    model_dir_remove(&dir);
 }
 
 static void test_flips(void **state)
@@ -326,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_value_that_ends_early),
         cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_pages_of_nobody),
         cmocka_unit_test(test_flips),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_pages),

@@ -4,9 +4,10 @@
 
 DEVICE holds an ext4, which is mounted on DISK; the store lies in DISK/store, mounted on MOUNT. Writers append and set
 documents until, after some number of acknowledgements, the file system is shut down by an ioctl that drops what was
-not written (EXT4_IOC_SHUTDOWN without a flush of the log). What a write (mount option sync) or an fsync had
-acknowledged by then must be there after the next mount, each batch whole, each writer's in order, each document the
-last one set; and the next cut comes on top of it.
+not written (EXT4_IOC_SHUTDOWN without a flush of the log). Meanwhile somebody trims a session, erases others, and
+compacts. What a write (mount option sync) or an fsync had acknowledged by then must be there after the next mount,
+each batch whole, each writer's in order, each document the last one set; what was trimmed or erased must not; and the
+next cut comes on top of it.
 """
 import ctypes
 import errno
@@ -133,10 +134,118 @@ class Writer(threading.Thread):
             self.failure = failure
 
 
+class Dropper(threading.Thread):
+    """Appends to a session of its own, trims it, makes sessions and erases them, and compacts, without end.
+
+    known: what the last cut left (see Kept).
+    """
+
+    def __init__(self, machine, kept, rng):
+        super().__init__(daemon=True)
+        self.machine, self.kept, self.rng, self.failure = machine, kept, rng, None
+
+    def append(self):
+        kept, first = self.kept, self.kept.number + 1
+        lines = [json.dumps({"payload": {"w": "trimmed", "n": n, "fill": "x" * 500}}).encode() + b"\n"
+                 for n in range(first, first + self.rng.choice([1, 3, 20]))]
+        kept.tried = kept.number + len(lines)
+        fd = os.open(f"{self.machine.mount}/sessions/trimmed/append", os.O_WRONLY)
+        try:
+            os.write(fd, b"".join(lines))
+            kept.number = kept.tried
+            os.fsync(fd)
+            kept.acknowledged = kept.number
+        finally:
+            os.close(fd)
+
+    def trim(self):
+        kept = self.kept
+        if kept.acknowledged > kept.first:
+            kept.first_tried = self.rng.randint(kept.first, kept.acknowledged)
+            self.machine.command(f"trim trimmed {kept.first_tried}")
+            kept.first = kept.first_tried
+
+    def erase(self):
+        kept = self.kept
+        name = f"gone-{kept.sessions}."
+        kept.sessions += 1
+        session = f"{self.machine.mount}/sessions/{name}"
+        os.mkdir(session)
+        fd = os.open(f"{session}/append", os.O_WRONLY)
+        try:
+            os.write(fd, b'{"payload":"%s"}\n' % name.encode() * 3)
+        finally:
+            os.close(fd)
+        self.machine.command(f"erase {name}")
+        kept.erased.append(name)
+
+    def run(self):
+        try:
+            while True:
+                turn = self.rng.random()
+                if turn < 0.6:
+                    self.append()
+                elif turn < 0.85:
+                    self.trim()
+                elif turn < 0.93:
+                    self.machine.command("compact all")
+                else:
+                    self.erase()
+        except OSError as failure:
+            if failure.errno not in (errno.EIO, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED):
+                self.failure = failure
+        except BaseException as failure:
+            self.failure = failure
+
+
+class Kept:
+    """What a dropper did: of its session, whose seqs are its numbers, and of the sessions that it erased."""
+
+    def __init__(self):
+        self.number = self.acknowledged = self.tried = 0
+        self.first = self.first_tried = 1
+        self.sessions, self.erased = 0, []
+
+    def promised(self):
+        other = Kept()
+        vars(other).update(vars(self), erased=list(self.erased))
+        return other
+
+    def check(self, machine):
+        """Holds the store against it; from then on it is what was found."""
+        path = f"{machine.mount}/sessions/trimmed/log"
+        numbers = []
+        if os.path.exists(path):
+            with open(path, "rb") as log:
+                for record in map(json.loads, log.read().splitlines()):
+                    numbers.append(record["seq"])
+                    assert record["payload"]["n"] == record["seq"], record
+        last = numbers[-1] if numbers else 0
+        assert self.acknowledged <= last <= self.tried, f"trimmed: {vars(self)}, found up to {last}"
+        if numbers:
+            assert numbers == list(range(numbers[0], last + 1)), f"trimmed: there is {numbers}"
+            assert numbers[0] in (self.first, self.first_tried), f"trimmed: begins at {numbers[0]}, {vars(self)}"
+            self.first = self.first_tried = numbers[0]
+        self.number = self.acknowledged = self.tried = last
+        for name in os.listdir(f"{machine.mount}/sessions"):
+            if name.startswith("gone-"):
+                assert name not in self.erased, f"{name} is there again"
+                with open(f"{machine.mount}/sessions/{name}/log", "rb") as log:
+                    assert len(log.read().splitlines()) in (0, 3), f"{name} is there in part"
+        for folder, _, names in os.walk(f"{machine.disk}/store"):
+            for name in names:
+                with open(f"{folder}/{name}", "rb") as file:
+                    content = file.read()
+                for erased in self.erased:
+                    assert erased.encode() not in content, f"{erased} was erased, and is in {folder}/{name}"
+
+
 def records_of(mount):
     with open(f"{mount}/log", "rb") as log:
         for line in log.read().splitlines():
             record = json.loads(line)
+            if record["session_id"] == "trimmed" or record["session_id"].startswith("gone-"):
+                continue
             yield record, json.loads(record["agent"]) if "op" in record else record["payload"]
 
 
@@ -169,8 +278,8 @@ def verify(machine):
         assert counts[what] == 0, counts
 
 
-def load(machine, by_fsync, found, rng):
-    """Writes until the cut. Returns the writers, as they were then."""
+def load(machine, by_fsync, found, kept, rng):
+    """Writes until the cut. Returns the writers, as they were then, and what is promised of what was dropped."""
     enough, count = threading.Event(), [rng.choice([1, 5, 20, 60])]
 
     def acknowledge():
@@ -178,17 +287,19 @@ def load(machine, by_fsync, found, rng):
         if count[0] <= 0:
             enough.set()
 
-    for name in WRITERS:
+    for name in ["trimmed", *WRITERS]:
         os.makedirs(f"{machine.mount}/sessions/{session_of(name)}", exist_ok=True)
     writers = {
         name: Writer(machine.mount, name, by_fsync, found[name], random.Random(rng.random()), acknowledge) for name in WRITERS}
-    for writer in writers.values():
-        writer.start()
+    dropper = Dropper(machine, kept, random.Random(rng.random()))
+    for thread in [dropper, *writers.values()]:
+        thread.start()
     if rng.random() < 0.4:
         machine.command(rng.choice(["rotate", "checkpoint", "sync"]))
     assert enough.wait(60), {name: vars(writer) for name, writer in writers.items()}
     # The kernel may call a sync that is under way at the cut a success: what counts is what was acknowledged before.
     promised = {name: writer.acknowledged for name, writer in writers.items()}
+    kept_then = kept.promised()
     machine.cut()
     time.sleep(rng.choice([0, 0, 0.002]))  # a moment at random: who still writes is refused meanwhile
     machine.daemon.send_signal(signal.SIGKILL)
@@ -199,7 +310,13 @@ def load(machine, by_fsync, found, rng):
         if writer.failure:
             raise writer.failure
         writer.acknowledged = promised[writer.writer]
-    return writers
+    dropper.join(60)
+    assert not dropper.is_alive(), "who drops still waits for a dead daemon"
+    if dropper.failure:
+        raise dropper.failure
+    for what in ("number", "tried", "first_tried", "sessions"):
+        setattr(kept_then, what, getattr(kept, what))
+    return writers, kept_then
 
 
 def main():
@@ -209,24 +326,27 @@ def main():
     options = "segment_size=64K,sync_interval=20ms" + (",sync" if kind == "sync" else "")
     machine = Machine(device, disk, mount, options)
     found, writers, done, acknowledged = {name: 0 for name in WRITERS}, {}, 0, 0
+    kept = Kept()
     began = time.monotonic()
     try:
         for done in range(int(cuts)):
             machine.switch_on()
             found = check(machine, writers)
+            kept.check(machine)
             if done % 10 == 9:
                 verify(machine)
             if sum(found.values()) > 4000:  # anew, or reading all of it takes the time
                 machine.cut()
                 machine.clear()
                 subprocess.run(["mkfs.ext4", "-q", "-F", "-J", "size=4", device], check=True)
-                found, writers = {name: 0 for name in WRITERS}, {}
+                found, writers, kept = {name: 0 for name in WRITERS}, {}, Kept()
                 machine.switch_on()
-            writers = load(machine, kind == "fsync", found, rng)
+            writers, kept = load(machine, kind == "fsync", found, kept, rng)
             acknowledged += sum(writer.acknowledged - found[name] for name, writer in writers.items())
             machine.clear()
         machine.switch_on()
         check(machine, writers)
+        kept.check(machine)
         verify(machine)
     except BaseException:
         print(f"cut {done}: SEED={seed}", file=sys.stderr)

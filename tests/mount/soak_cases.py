@@ -16,6 +16,7 @@ import watch
 from hl import case
 
 SESSIONS = [f"s{n}" for n in range(4)]
+STRANGER = 65534
 PATIENCE = 60  # seconds; whoever takes longer to end hangs
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EBADF)
 
@@ -130,7 +131,78 @@ def commander(mount, rng, end, _):
         time.sleep(rng.random() / 5)
 
 
-ROLES = [writer] * 3 + [root_writer] + [watcher] * 2 + [follower] * 4 + [sleeper] + [lister] * 2 + [changer, commander]
+def documents_of(mount):
+    state = f"{mount}/sessions/documents/state"
+    return {key: json.loads(hl.read(f"{state}/{key}")) for key in os.listdir(state)}
+
+
+def documenter(mount, rng, end, _):
+    """The only one who changes these documents; what they are now, and what is about to be, is in a journal."""
+    path = f"{os.path.dirname(mount)}/documents"
+    state = f"{mount}/sessions/documents/state"
+    known = documents_of(mount)
+    while not end.is_set():
+        key, turn = f"k{rng.randrange(12)}", rng.random()
+        to = dict(known)
+        if turn < 0.6 or key not in known:
+            turn, to[key] = 0, {"n": rng.randrange(1 << 40), "fill": "x" * rng.choice((0, 10, 3000))}
+        else:
+            value = to.pop(key)
+            if turn < 0.8:
+                to[f"moved-{key}"] = value
+        save_documents(path, [known, to])
+        if turn == 0:
+            with open(f"{state}/{key}", "wb", buffering=0) as file:
+                file.write(json.dumps(to[key]).encode() + b"\n")
+        elif turn < 0.8:
+            os.rename(f"{state}/{key}", f"{state}/moved-{key}")
+        else:
+            os.unlink(f"{state}/{key}")
+        known = to
+        save_documents(path, [known])
+        if rng.random() < 0.1:
+            shown = documents_of(mount)
+            assert shown == known, (shown, known)
+        time.sleep(rng.random() / 200)
+
+
+def save_documents(path, either):
+    with open(f"{path}.new", "w") as file:
+        json.dump(either, file)
+    os.rename(f"{path}.new", path)
+
+
+def stranger(mount, rng, end, acknowledged):
+    """Another user, who has a session of his own, and nothing to say in those of others."""
+    os.setgroups([])
+    os.setresgid(STRANGER, STRANGER, STRANGER)
+    os.setresuid(STRANGER, STRANGER, STRANGER)
+    own, documents = f"{mount}/sessions/stranger", f"{mount}/sessions/documents"
+    os.makedirs(own, exist_ok=True)
+    fd = hl.appender(own)
+    forbidden = [
+        lambda: os.open(f"{mount}/.ctl", os.O_WRONLY),
+        lambda: os.open(f"{mount}/log", os.O_RDONLY),
+        lambda: os.open(f"{documents}/log", os.O_RDONLY),
+        lambda: os.listdir(f"{documents}/state"),
+        lambda: os.open(f"{documents}/state/k1", os.O_WRONLY | os.O_CREAT),
+        lambda: hl.appender(f"{mount}/sessions/{rng.choice(SESSIONS)}"),
+        lambda: os.chmod(f"{mount}/sessions/{rng.choice(SESSIONS)}", 0o777),
+        lambda: os.rmdir(f"{mount}/sessions/{rng.choice(SESSIONS)}"),
+        lambda: os.setxattr(f"{mount}/sessions/{rng.choice(SESSIONS)}", "user.mine", b"1"),
+    ]
+    while not end.is_set():
+        os.write(fd, b'{"kind":"Message","n":1}\n')
+        with acknowledged["stranger"].get_lock():
+            acknowledged["stranger"].value += 1
+        with hl.fails(errno.EACCES, errno.EPERM, *GONE):
+            rng.choice(forbidden)()
+        assert json.loads(hl.read(f"{own}/1"))["seq"] == 1
+        time.sleep(rng.random() / 100)
+
+
+ROLES = ([writer] * 3 + [root_writer] + [watcher] * 2 + [follower] * 4 + [sleeper] + [lister] * 2 +
+         [changer, commander, documenter, stranger])
 
 
 def act(role, mount, seed, end, acknowledged):
@@ -185,7 +257,12 @@ def take_away(rng, mount, daemon, end, actors):
 def a_round(rng, hotlogfs, folder, seconds, acknowledged):
     mount = f"{folder}/mnt"
     daemon = start(hotlogfs, folder, f"allow_other,segment_size=1M,announce_max={rng.choice((16, 1024))}")
-    for session in SESSIONS:
+    os.makedirs(f"{mount}/sessions/documents", mode=0o700, exist_ok=True)
+    shown = documents_of(mount)
+    if os.path.exists(f"{folder}/documents"):
+        either = json.loads(hl.read(f"{folder}/documents"))
+        assert shown in either, (shown, either)
+    for session in SESSIONS + ["stranger"] * os.path.isdir(f"{mount}/sessions/stranger"):
         os.makedirs(f"{mount}/sessions/{session}", exist_ok=True)
         with open(f"{mount}/sessions/{session}/log", "rb") as log:
             records = sum(1 for _ in log)
@@ -224,13 +301,13 @@ def a_round(rng, hotlogfs, folder, seconds, acknowledged):
 def soak(hotlogfs, folder, seconds):
     rng = hl.seeded()
     os.makedirs(f"{folder}/mnt")
-    acknowledged = {session: multiprocessing.Value("q", 0) for session in SESSIONS}
+    acknowledged = {session: multiprocessing.Value("q", 0) for session in [*SESSIONS, "stranger"]}
     end = time.monotonic() + float(seconds)
     rounds = 0
     while time.monotonic() < end:
         a_round(rng, hotlogfs, folder, rng.uniform(0.5, 4), acknowledged)
         rounds += 1
-    print(f"{rounds} rounds, {sum(v.value for v in acknowledged.values())} records acknowledged")
+    print(f"{rounds} rounds; records acknowledged: { {name: v.value for name, v in acknowledged.items()} }")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../../store/format.h"
@@ -878,8 +879,8 @@ static void test_model(void **state)
 
 /* ---- a flush that a crash cuts short ---- */
 
-/* Appends for as long as it lives. */
-static void append_for_ever(struct t_store *t, uint64_t chance)
+/* Appends for as long as it lives, and counts its batches. */
+static void append_for_ever(struct t_store *t, uint64_t chance, _Atomic unsigned *batches)
 {
     static char text[1 << 20];
     t_open(t);
@@ -893,6 +894,7 @@ static void append_for_ever(struct t_store *t, uint64_t chance)
                                 (unsigned)(t_below(&chance, 4) * t_below(&chance, 2)),
                                 (unsigned)t_below(&chance, 5), (unsigned)t_below(&chance, 1000000));
         t_try_append(t, 0, text, used);
+        atomic_fetch_add(batches, 1);
     }
 }
 
@@ -923,14 +925,22 @@ static void test_killed(void **state)
     (void)state;
     t_store_init(&t);
     t.options.segment_size = 16 << 20;
+    _Atomic unsigned *batches =
+        mmap(NULL, sizeof *batches, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(batches, MAP_FAILED);
     for (unsigned round = 0; round < (t_slow() ? 2 : 8); round++) {
+        atomic_store(batches, 0);
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0)
-            append_for_ever(&t, t_random(&chance));
-        /* Killed at any time, more often than not with a flush under way. */
-        struct timespec pause = {.tv_nsec = 200000000 + (long)t_below(&chance, 700000000)};
-        nanosleep(&pause, NULL);
+            append_for_ever(&t, t_random(&chance), batches);
+        /* Killed at any time, more often than not with a flush under way: some thirty batches are
+         * the memtable full. */
+        unsigned enough = 10 + (unsigned)t_below(&chance, 60);
+        while (atomic_load(batches) < enough) {
+            assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
+            usleep(500);
+        }
         assert_int_equal(kill(child, SIGKILL), 0);
         assert_int_equal(waitpid(child, NULL, 0), child);
         t_random(&chance);
@@ -948,6 +958,7 @@ static void test_killed(void **state)
         for (unsigned i = 0; i < 10; i++)
             free(shown[i / 5][i % 5]);
     }
+    munmap((void *)(uintptr_t)batches, sizeof *batches);
     t_store_free(&t);
 }
 

@@ -343,3 +343,5 @@ END
     grep -qF '](docs/tour.svg)' "$T_ROOT/README.md"
 }
 t_test "docs/tour.svg shows what scripts/run shows" tour_is_true
+
+t_test "each mutant is a change of what stands in the sources" "$T_ROOT/scripts/mutants" -n

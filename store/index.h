@@ -293,10 +293,6 @@ int index_put_sums(struct index_txn *txn, uint32_t session, const struct sums *s
 int index_put_calls(struct index_txn *txn, uint32_t session, const struct index_call *calls,
                     size_t count);
 void index_sort_calls(struct index_call *calls, size_t count);
-/* Forgets the calls of a session that stand only below a seq, from hash *from on (0 at first), of
- * at most `max` that are looked at; *from is then where to go on, 0 at the end. */
-int index_prune_calls(struct index_txn *txn, uint32_t session, uint64_t below, uint64_t *from,
-                      size_t max);
 
 int index_put_segment(struct index_txn *txn, const struct index_segment *segment);
 int index_put_point(struct index_txn *txn, uint32_t segment, uint64_t line_bytes,
@@ -358,8 +354,6 @@ int index_trim(struct index_txn *txn, uint32_t session, uint64_t below,
  * again changes nothing. One that is not known gets a mark.
  */
 int index_remove_session(struct index_txn *txn, uint32_t session, struct index_edited *result);
-/* Removes the mark. For when no frame of the session is left anywhere. */
-int index_forget_session(struct index_txn *txn, uint32_t session);
 /* Whether there is such a mark: 1, 0, or an error. Other questions do not find the session. */
 int index_session_removed(struct index_view *view, uint32_t session);
 

@@ -385,21 +385,3 @@ int index_remove_session(struct index_txn *txn, uint32_t session, struct index_e
         txn->failed = remove_session(txn, session, result);
     return txn->failed;
 }
-
-int index_forget_session(struct index_txn *txn, uint32_t session)
-{
-    struct index_stored stored;
-    if (txn->failed < 0)
-        return txn->failed;
-    int error = index_row_get(&txn->at, session, &stored);
-    if (error == 0 && stored.removed) {
-        struct index_key key = index_key_u32(session);
-        MDB_val key_val = index_key_val(&key);
-        error =
-            index_error(mdb_del(txn->at.txn, txn->index->table[TABLE_SESSIONS], &key_val, NULL));
-    } else if (error == 0) {
-        error = -EINVAL;
-    }
-    txn->failed = error == -ENOENT ? 0 : error;
-    return txn->failed;
-}

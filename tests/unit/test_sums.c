@@ -603,19 +603,8 @@ static void test_drop_line(void **state)
     assert_int_equal(sums_drop_line(view, 7, 6, "[]\n", 3, &carried), -EBADMSG);
     index_view_end(view);
 
-    /* The index forgets what stands only below a seq, in steps. */
-    uint64_t from = 0;
-    unsigned steps = 0;
-    do {
-        assert_int_equal(index_begin(index, &txn), 0);
-        assert_int_equal(index_prune_calls(txn, 7, 5, &from, 1), 0);
-        assert_int_equal(index_commit(txn), 0);
-        steps++;
-    } while (from != 0);
-    assert_true(steps >= 2);
     assert_int_equal(index_view_begin(index, &view), 0);
     struct index_call call;
-    assert_int_equal(index_call_get(view, 7, sums_hash("a", 1), &call), -ENOENT);
     assert_int_equal(index_call_get(view, 7, sums_hash("b", 1), &call), 0);
     assert_int_equal(call.first, 3);
     assert_int_equal(call.last, 5);

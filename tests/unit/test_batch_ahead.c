@@ -10,11 +10,14 @@
 
 #define WRITE_MAX ((size_t)1 << 20)
 
+#define BEGINNING 1000000U
+
 /* A clock that tells what it is set to; once called as often as `after` says it lets somebody in,
- * and goes on elsewhere. */
+ * and goes on elsewhere. Threads of the store's own are told the beginning. */
 struct clock {
+    pthread_t thread;
     uint64_t now, then;
-    unsigned calls, after;
+    unsigned after;
     void (*let_in)(struct clock *clock);
     struct t_store *t;
     uint32_t session;
@@ -23,6 +26,8 @@ struct clock {
 static uint64_t tell(void *context)
 {
     struct clock *clock = context;
+    if (!pthread_equal(pthread_self(), clock->thread))
+        return BEGINNING;
     uint64_t now = clock->now;
     if (clock->after > 0 && --clock->after == 0) {
         clock->now = clock->then;
@@ -35,7 +40,7 @@ static uint64_t tell(void *context)
 static void open_with(struct t_store *t, struct clock *clock)
 {
     t_store_init(t);
-    *clock = (struct clock){.now = 1000000, .t = t};
+    *clock = (struct clock){.thread = pthread_self(), .now = BEGINNING, .t = t};
     t->options.clock = tell;
     t->options.clock_context = clock;
     t_open(t);

@@ -282,8 +282,14 @@ static bool check_documents(struct checking *checking, const struct session *ses
     size_t end = 0, whole = 0; /* behind the last that is there; up to where none is lost */
     for (size_t i = 0; i < session->count; i++)
         end = present[i] ? i + 1 : end;
-    while (whole < end && (present[whole] || may_be_gone(checking, session, &session->done[whole])))
+    while (whole < end) {
+        const struct done *done = &session->done[whole];
+        /* An operation that need not be there may be lost as well as gone by a compaction. */
+        bool counts = done->op == OP_NONE || set_has(checking->must, done->batch);
+        if (!present[whole] && !(may_be_gone(checking, session, done) && counts))
+            break;
         whole++;
+    }
     if (whole < end)
         return check_with_gap(checking, session, present);
     checking->finding->folds++;

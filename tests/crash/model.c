@@ -683,6 +683,50 @@ void actor_link(struct actor *actor)
         actor_fail(actor, "cannot link segment %s: %s", last.name, strerror(-error));
 }
 
+struct emptying {
+    const struct hl_io *io;
+    int dir;
+};
+
+static int remove_name(void *context, const char *name)
+{
+    const struct emptying *emptying = context;
+    return emptying->io->unlink(emptying->io->context, emptying->dir, name, 0);
+}
+
+void actor_lose_index(struct actor *actor)
+{
+    const struct hl_io *io = &actor->record->io;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int index = hl_io_open(io, dir, "index", O_RDONLY | O_DIRECTORY, 0);
+    struct emptying emptying = {io, index};
+    int error = index < 0 ? index : io->list(io->context, index, remove_name, &emptying);
+    if (error == 0)
+        error = io->unlink(io->context, dir, "index", AT_REMOVEDIR);
+    if (error == 0)
+        error = hl_io_fsync(io, dir);
+    hl_io_close(io, index);
+    hl_io_close(io, dir);
+    if (error < 0 && error != -ENOENT)
+        actor_fail(actor, "cannot remove the index: %s", strerror(-error));
+}
+
+void actor_set_aside(struct actor *actor, const struct session *session)
+{
+    const struct hl_io *io = &actor->record->io;
+    if (!actor->store || !session)
+        return;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int aside = hl_io_open_dir(io, dir, "quarantine", true, NULL);
+    int error = aside < 0 ? aside : hl_io_fsync(io, dir);
+    if (error == 0)
+        error = hl_io_put_file(io, aside, "some.bytes", session->id, strlen(session->id));
+    hl_io_close(io, aside);
+    hl_io_close(io, dir);
+    if (error < 0)
+        actor_fail(actor, "cannot set bytes aside: %s", strerror(-error));
+}
+
 static void spoil(struct actor *actor, enum damage damage)
 {
     const struct hl_io *io = &actor->record->io;

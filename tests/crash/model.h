@@ -152,6 +152,10 @@ void actor_compact(struct actor *actor);
 void actor_trim(struct actor *actor, const struct session *session); /* half of it */
 void actor_delete(struct actor *actor, const struct session *session);
 void actor_erase(struct actor *actor, const struct session *session);
+/* index/ of a store that is closed is removed. */
+void actor_lose_index(struct actor *actor);
+/* Bytes of the session lie in quarantine/, as after damage. */
+void actor_set_aside(struct actor *actor, const struct session *session);
 /* What can be done to the first segment of a store that is closed, and mended: */
 enum damage { DAMAGE_HEADER, DAMAGE_SEAL, DAMAGE_RECORD };
 /* Does it, and mends it; a record by the copy that a snapshot has. */

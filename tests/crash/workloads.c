@@ -262,6 +262,11 @@ static void ends(struct actor *actor)
     if (actor_chance(actor, 2))
         actor_operate(actor, a, "s");
     actor_close(actor);
+    if (kind == 3) {
+        actor_lose_index(actor); /* a checkpoint takes its place */
+        actor_open(actor);
+        actor_close(actor);
+    }
 }
 
 /* A damaged segment is replaced by a mended one, or by a good copy. */
@@ -362,6 +367,7 @@ static void drops(struct actor *actor)
     actor_operate(actor, c, "u");
     actor_rotate(actor);
     actor_compact(actor);
+    actor_set_aside(actor, c);
     actor_erase(actor, c);
     actor_append(actor, a, 1, 50);
     actor_close(actor);

@@ -331,9 +331,12 @@ static int forget(struct index_txn *txn, uint32_t session, const struct index_fo
     struct index_stored stored;
     uint8_t *copy;
     int error = index_row_get(&txn->at, session, &stored);
-    if (error < 0)
-        return error;
-    error = index_row_own(&stored.row, &copy);
+    if (error == 0 && stored.removed) { /* deleted meanwhile, with all that there was to forget */
+        at->more = false;
+        return 0;
+    }
+    if (error == 0)
+        error = index_row_own(&stored.row, &copy);
     if (error < 0)
         return error;
     struct index_documents *documents = &stored.row.documents;

@@ -387,6 +387,79 @@ static void test_numbers_stay_over_a_reindex(void **state)
     end(&t);
 }
 
+#define OPERATIONS 3000 /* so that a look at them takes longer than waking a thread */
+
+/* Deletes the session that a compaction comes to next, while it has flush_lock for the first. */
+struct racing {
+    struct t_store *t;
+    uint32_t sessions[2];
+    pthread_mutex_t lock; /* guards the next two */
+    pthread_cond_t wake;
+    uint32_t next; /* 0: not known yet */
+    int error;
+};
+
+static void note_first(void *context, const struct hl_news *news)
+{
+    struct racing *racing = context;
+    if (news->session == 0 || news->deleted || news->dropped_records == 0)
+        return;
+    pthread_mutex_lock(&racing->lock);
+    if (racing->next == 0)
+        racing->next = racing->sessions[news->session == racing->sessions[0]];
+    pthread_cond_signal(&racing->wake);
+    pthread_mutex_unlock(&racing->lock);
+}
+
+static void *delete_next(void *context)
+{
+    struct racing *racing = context;
+    struct hl_error err;
+    pthread_mutex_lock(&racing->lock);
+    while (racing->next == 0)
+        pthread_cond_wait(&racing->wake, &racing->lock);
+    pthread_mutex_unlock(&racing->lock);
+    racing->error = hl_delete(racing->t->store, racing->next, NULL, &err);
+    return NULL;
+}
+
+/* A session is deleted between two looks of the compaction at what it dropped of it. */
+static void a_session_goes_meanwhile(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct racing racing = {.t = &t};
+    pthread_t thread;
+    begin(&t);
+    t_close(&t);
+    pthread_mutex_init(&racing.lock, NULL);
+    pthread_cond_init(&racing.wake, NULL);
+    t.options.news = note_first;
+    t.options.news_context = &racing;
+    t.options.segment_size = 16 << 20;
+    t_open(&t);
+    for (int i = 0; i < 2; i++) {
+        racing.sessions[i] = t_session(&t, i ? "b" : "a");
+        for (unsigned k = 0; k < OPERATIONS; k++)
+            set(&t, racing.sessions[i], "key", k % 2 ? "1" : "2");
+    }
+    rotate(&t);
+    later(&t);
+    assert_int_equal(pthread_create(&thread, NULL, delete_next, &racing), 0);
+    compact(&t, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(racing.error, 0);
+    compact(&t, true);
+    char log[T_PATH], **names;
+    t_path(log, t.dir, "log");
+    size_t count = t_names(log, ".0.seg", &names);
+    assert_int_equal(count, 1); /* the others went to backup/ */
+    t_names_free(names, count);
+    pthread_cond_destroy(&racing.wake);
+    pthread_mutex_destroy(&racing.lock);
+    end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +468,7 @@ int main(void)
         cmocka_unit_test(an_undone_set_stays_undone),
         cmocka_unit_test(whatever_is_dropped_documents_are_the_same),
         cmocka_unit_test(test_numbers_stay_over_a_reindex),
+        cmocka_unit_test(a_session_goes_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -261,19 +261,28 @@ int hl_trim(struct hl_store *store, uint32_t session, uint64_t below, struct hl_
     return run(store, session, WANT_TRIM, below, dropped, err);
 }
 
+/* Its rule is not that of another session which gets the id. A drop that failed may have come so
+ * far that the session is gone. */
+static int remove_session(struct hl_store *store, uint32_t session, enum wanted wanted,
+                          struct hl_dropped *dropped, struct hl_error *err)
+{
+    struct hl_session about, left;
+    bool known = hl_session_by_number(store, session, &about) == 0;
+    int error = run(store, session, wanted, 0, dropped, err);
+    bool gone = known && hl_session_by_number(store, session, &left) == -ENOENT;
+    if (gone && retain_forget(store, about.id, about.id_len) < 0)
+        store_report(store, HL_WARNING,
+                     "the retain rule of a deleted session cannot be taken out of DIR/retain now");
+    return error;
+}
+
 int hl_delete(struct hl_store *store, uint32_t session, struct hl_dropped *dropped,
               struct hl_error *err)
 {
-    struct hl_session about;
-    bool known = hl_session_by_number(store, session, &about) == 0;
-    int error = run(store, session, WANT_DELETE, 0, dropped, err);
-    /* Its rule is not that of another session which gets the id. */
-    if (error == 0 && known && retain_forget(store, about.id, about.id_len) < 0)
-        store_report(store, HL_WARNING, "the retain rule of a deleted session cannot be removed");
-    return error;
+    return remove_session(store, session, WANT_DELETE, dropped, err);
 }
 
 int hl_remove_empty(struct hl_store *store, uint32_t session, struct hl_error *err)
 {
-    return run(store, session, WANT_REMOVE_EMPTY, 0, NULL, err);
+    return remove_session(store, session, WANT_REMOVE_EMPTY, NULL, err);
 }

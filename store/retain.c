@@ -25,6 +25,7 @@ struct retain {
     struct hl_rule all;           /* with nothing in it: none */
     struct retain_entry *entries; /* ascending by id */
     size_t count, capacity;
+    bool unsaved; /* the file still has a rule that was forgotten */
 };
 
 static bool is_empty(const struct hl_rule *rule)
@@ -145,6 +146,7 @@ static int save(struct hl_store *store)
     n += (size_t)snprintf(text + n, size - n, "}}\n");
     int error = hl_io_put_file(store->io, store->dirfd, NAME, text, n);
     free(text);
+    store->retain->unsaved = store->retain->unsaved && error < 0;
     return error;
 }
 
@@ -231,12 +233,30 @@ static int load(struct hl_store *store, struct retain *retain)
     return error;
 }
 
+/* A rule is set only for a session that is there. */
+static void prune(struct hl_store *store)
+{
+    struct retain *retain = store->retain;
+    struct hl_session session;
+    for (size_t i = retain->count; i > 0; i--) {
+        const struct retain_entry *entry = &retain->entries[i - 1];
+        if (hl_session_by_id(store, entry->id, entry->id_len, &session) != -ENOENT)
+            continue;
+        store_report(store, HL_INFO, "the retain rule of a session that is not there is forgotten");
+        remove_entry(retain, i - 1);
+        retain->unsaved = true;
+    }
+}
+
 void retain_load(struct hl_store *store)
 {
     store->retain = calloc(1, sizeof *store->retain);
     if (!store->retain)
         return;
     int error = load(store, store->retain);
+    if (error == 0 && !store->options.read_only)
+        prune(store);
+    retain_settle(store);
     if (error == 0 || error == -ENOENT)
         return;
     empty(store->retain);
@@ -327,16 +347,26 @@ int hl_retain_get(struct hl_store *store, uint32_t session, struct hl_rule *rule
 
 int retain_forget(struct hl_store *store, const char *id, size_t id_len)
 {
-    const struct hl_rule none = {.has_age = false};
     bool found = false;
     int error = 0;
     pthread_mutex_lock(&store->retain_lock);
-    if (store->retain)
-        place_of(store->retain, id, id_len, &found);
-    if (found)
-        error = set(store, id, id_len, &none);
+    struct retain *retain = store->retain;
+    size_t i = retain ? place_of(retain, id, id_len, &found) : 0;
+    if (found) {
+        remove_entry(retain, i);
+        retain->unsaved = true;
+        error = save(store);
+    }
     pthread_mutex_unlock(&store->retain_lock);
     return error;
+}
+
+void retain_settle(struct hl_store *store)
+{
+    pthread_mutex_lock(&store->retain_lock);
+    if (store->retain && store->retain->unsaved)
+        (void)save(store); /* tried again at the next run */
+    pthread_mutex_unlock(&store->retain_lock);
 }
 
 bool retain_any(struct hl_store *store)

@@ -85,6 +85,8 @@ int hl_retain_run(struct hl_store *store, struct hl_progress *progress, struct h
     if (err)
         *err = (struct hl_error){0};
     int error = store_writable(store, err);
+    if (error == 0)
+        retain_settle(store);
     if (error == 0 && retain_any(store) && scheduler_time_is_sound(store)) {
         for (uint32_t after = 0;
              error == 0 && (error = hl_session_next(store, after, &session)) == 0;

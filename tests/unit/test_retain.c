@@ -186,11 +186,57 @@ static void rules_drop_the_oldest_events(void **state)
     t_store_free(&t);
 }
 
+/* A rule is that of a session, not of the next one that gets its id. */
+static void a_rule_goes_with_its_session(void **state)
+{
+    (void)state;
+    struct t_store t;
+    t_store_init(&t);
+    t_store_watch(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a");
+    assert_int_equal(hl_retain_set(t.store, a, &some, &t.err), 0);
+    assert_int_equal(hl_remove_empty(t.store, a, &t.err), 0);
+    check_rule(&t, t_session(&t, "a"), &none);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* Also if the delete was cut short behind its frame in the log. */
+static void a_rule_does_not_outlive_a_crash(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct hl_session about;
+    t_store_init(&t);
+    t_store_watch(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a"), b = t_session(&t, "b");
+    t_append(&t, a, "one\n");
+    assert_int_equal(hl_retain_set(t.store, a, &some, &t.err), 0);
+    assert_int_equal(hl_retain_set(t.store, b, &some, &t.err), 0);
+    t_io_fail(&t.io, (1U << T_FDATASYNC) | (1U << T_PWRITE), "retain", 1, UINT64_MAX, -EIO);
+    (void)hl_delete(t.store, a, NULL, &t.err);
+    t_crash(&t);
+    t_io_heal(&t.io);
+    t_open(&t);
+    assert_int_equal(hl_session_by_id(t.store, "a", 1, &about), -ENOENT);
+    check_rule(&t, t_session(&t, "a"), &none);
+    check_rule(&t, b, &some);
+    t_reopen(&t);
+    check_rule(&t, t_number(&t, "a"), &none);
+    check_rule(&t, b, &some);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_are_kept),
         cmocka_unit_test(rules_are_synced),
+        cmocka_unit_test(a_rule_goes_with_its_session),
+        cmocka_unit_test(a_rule_does_not_outlive_a_crash),
         cmocka_unit_test(what_is_damaged_drops_nothing),
         cmocka_unit_test(every_call_fails_once),
         cmocka_unit_test(rules_drop_the_oldest_events),

@@ -155,7 +155,7 @@ static int recover_and_close(struct hl_store *store, struct hl_error *err)
     int error = recover(store, err);
     if (error < 0)
         return error;
-    snapshot_clean(store);
+    (void)snapshot_clean(store);
     store->checkpoint_position = checkpoint_newest(store);
     error = store_finish(store);
     int forgotten = recover_forget(store);

@@ -347,8 +347,8 @@ bool clean_mark_take(struct hl_store *store); /* checks it, and removes it if th
 
 /* ---- snapshot.c ---- */
 
-/* Removes what a snapshot that was cut short left behind. */
-void snapshot_clean(struct hl_store *store);
+/* Removes what a snapshot that was cut short left behind, while none is being made. */
+int snapshot_clean(struct hl_store *store);
 
 /* ---- lookup.c ---- */
 

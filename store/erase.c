@@ -96,8 +96,12 @@ static int open_snapshot(struct hl_store *store, const char *name, struct hl_sto
 
 static int open_snapshots(struct hl_store *store, struct snapshots *snapshots, struct hl_error *err)
 {
-    int dir;
-    int error = list_folder(store, "snapshots", &snapshots->names, &dir);
+    int dir = -1;
+    pthread_mutex_lock(&store->reindex_lock);
+    int error = snapshot_clean(store); /* one that failed, and could not be removed then */
+    pthread_mutex_unlock(&store->reindex_lock);
+    if (error == 0)
+        error = list_folder(store, "snapshots", &snapshots->names, &dir);
     hl_io_close(store->io, dir);
     if (error == 0 && snapshots->names.count > 0) {
         snapshots->at = calloc(snapshots->names.count, sizeof(*snapshots->at));
@@ -153,6 +157,52 @@ static int clean_backup(struct hl_store *store, uint32_t session)
     hl_io_close(store->io, dir);
     names_free(&names);
     return error;
+}
+
+enum log_task { LOOK, REMOVE };
+
+/* A segment file of log/ besides those that count. What another took the place of goes, as from
+ * backup/; what nothing stands for may hold other sessions' records, so that it is not removed
+ * here, and nobody can say that the session's bytes are gone while it is there. */
+static int see_to(struct hl_store *store, const char *name, uint32_t session, enum log_task task,
+                  struct hl_error *err)
+{
+    enum segment_standing standing = segment_set_standing(&store->segments, name);
+    if (standing != (task == LOOK ? SEGMENT_APART : SEGMENT_REPLACED))
+        return 0;
+    int held = holds(store, store->logfd, name, session);
+    if (held <= 0)
+        return held;
+    if (task == REMOVE)
+        return store->io->unlink(store->io->context, store->logfd, name, 0);
+    return hl_fail(err, EBADMSG,
+                   "log/%s is not in use, since it is damaged, and may hold bytes of the session: "
+                   "move it away, or have fsck.hotlogfs mend it",
+                   name);
+}
+
+/* No compaction is under way meanwhile, so that what is not in use stays so. */
+static int see_to_log(struct hl_store *store, uint32_t session, enum log_task task,
+                      struct hl_error *err)
+{
+    struct names names = {.at = NULL};
+    uint32_t first, last, generation;
+    pthread_mutex_lock(&store->compact_lock);
+    int error = store->io->list(store->io->context, store->logfd, take_name, &names);
+    for (size_t i = 0; i < names.count && error == 0; i++) {
+        const char *name = names.at[i];
+        if (segment_name_parse(name, &first, &last, &generation))
+            error = see_to(store, name, session, task, err);
+        else if (task == REMOVE && recover_is_unfinished(name))
+            error = store->io->unlink(store->io->context, store->logfd, name, 0);
+    }
+    if (error == 0 && task == REMOVE)
+        error = hl_io_fsync(store->io, store->logfd);
+    pthread_mutex_unlock(&store->compact_lock);
+    names_free(&names);
+    return error < 0 && err->code == 0
+               ? hl_fail(err, -error, "cannot look for old files: %s", strerror(-error))
+               : error;
 }
 
 /* Damaged bytes may be anybody's. */
@@ -211,7 +261,11 @@ static int erase(struct hl_store *store, uint32_t session, struct hl_progress *p
     error = clean_backup(store, session);
     if (error == 0)
         error = clean_quarantine(store);
-    return error < 0 ? hl_fail(err, -error, "cannot remove old files: %s", strerror(-error)) : 0;
+    if (error == 0)
+        error = see_to_log(store, session, REMOVE, err);
+    if (error < 0 && err->code == 0)
+        hl_fail(err, -error, "cannot remove old files: %s", strerror(-error));
+    return error;
 }
 
 /* The same session in a snapshot, by number and id; a snapshot that went on by itself may have
@@ -263,7 +317,9 @@ int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progr
     }
     if (error < 0)
         return hl_fail(err, -error, "there is no such session");
-    error = open_snapshots(store, &snapshots, err);
+    error = see_to_log(store, session, LOOK, err);
+    if (error == 0)
+        error = open_snapshots(store, &snapshots, err);
     if (error == 0) {
         error = erasing_add(store, &about);
         if (error < 0)

@@ -21,6 +21,10 @@ int recover_load_segments(struct hl_store *store, size_t *count, struct hl_error
 /* Looks again: takes in segments made meanwhile, and the present size of all. */
 int recover_reload_segments(struct hl_store *store, struct hl_error *err);
 
+/* Whether a name in log/ is that of what a compaction had written when it was cut short, which
+ * goes: nothing counts on it before it has its name. */
+bool recover_is_unfinished(const char *name);
+
 struct segment *recover_find_live(struct hl_store *store, uint32_t first); /* NULL: none */
 
 /* ---- recover_stale.c ---- */

@@ -16,9 +16,7 @@ struct listing {
     size_t count, capacity;
 };
 
-/* What a compaction that was cut short had written so far goes: nothing counts on it before it has
- * its name. */
-static bool is_unfinished(const char *name)
+bool recover_is_unfinished(const char *name)
 {
     char stem[SEGMENT_NAME_MAX];
     uint32_t first, last, generation;
@@ -47,7 +45,7 @@ static int list_name(void *context, const char *name)
     struct listing *listing = context;
     struct hl_store *store = listing->store;
     struct segment_file file = {.fate = SEGMENT_LIVE};
-    if (is_unfinished(name))
+    if (recover_is_unfinished(name))
         return remove_unfinished(store, name);
     if (!segment_name_parse(name, &file.first, &file.last, &file.generation)) {
         store_report(store, HL_WARNING, "log/%s is no segment; it is left alone", name);

@@ -434,6 +434,25 @@ void segment_set_forget_replaced(struct segment_set *set)
     free(replaced);
 }
 
+enum segment_standing segment_set_standing(struct segment_set *set, const char *name)
+{
+    uint32_t first, last, generation;
+    enum segment_standing standing = SEGMENT_APART;
+    if (!segment_name_parse(name, &first, &last, &generation))
+        return SEGMENT_APART;
+    pthread_mutex_lock(&set->lock);
+    size_t i = lower_bound(set, first);
+    const struct segment *s = i < set->count ? set->at[i] : NULL;
+    if (!s)
+        standing = SEGMENT_NEW;
+    else if (strcmp(s->name, name) == 0)
+        standing = SEGMENT_IN_SET;
+    else if (s->first <= first && s->last >= last && s->generation > generation)
+        standing = SEGMENT_REPLACED;
+    pthread_mutex_unlock(&set->lock);
+    return standing;
+}
+
 int segment_links(const struct segment_set *set, const struct segment *segment, uint64_t *links)
 {
     struct stat st;

@@ -104,6 +104,15 @@ int segment_set_replace(struct segment_set *set, struct segment *segment);
 int segment_get_replaced(struct segment_set *set, uint32_t number, struct segment **segment);
 void segment_set_forget_replaced(struct segment_set *set);
 
+/* What a segment file of log/ is to the set. */
+enum segment_standing {
+    SEGMENT_IN_SET,
+    SEGMENT_REPLACED, /* one of a higher generation, which is in the set, stands for its numbers */
+    SEGMENT_NEW,      /* it comes after all of the set: it may be in the making */
+    SEGMENT_APART
+};
+enum segment_standing segment_set_standing(struct segment_set *set, const char *name);
+
 /* A segment that is going to have this name, with a salt of its own, and no file yet. */
 int segment_new(const struct segment_set *set, uint32_t first, uint32_t last, uint32_t generation,
                 const uint8_t store_id[16], uint64_t created_ms, struct segment **segment);

@@ -51,7 +51,7 @@ static int remove_unfinished(struct hl_store *store)
     return error < 0 ? error : recover_remove_dir(store, FOLDER "/" UNFINISHED);
 }
 
-void snapshot_clean(struct hl_store *store)
+int snapshot_clean(struct hl_store *store)
 {
     int error = remove_unfinished(store);
     if (error == 0)
@@ -59,6 +59,7 @@ void snapshot_clean(struct hl_store *store)
     else if (error != -ENOENT)
         store_report(store, HL_WARNING, "cannot remove %s/%s: %s", FOLDER, UNFINISHED,
                      strerror(-error));
+    return error == -ENOENT ? 0 : error;
 }
 
 static int advance(const struct making *making, uint64_t bytes)

@@ -491,7 +491,7 @@ int hl_store_open(const char *dir, const struct hl_options *options, struct hl_s
         error = recover(store, err);
     if (error == 0) {
         if (!options->read_only)
-            snapshot_clean(store);
+            (void)snapshot_clean(store);
         retain_load(store);
         erasing_load(store);
         store->checkpoint_position = checkpoint_newest(store);

@@ -195,11 +195,143 @@ static void cut_short_it_goes_on(void **state)
     assert_true(by_itself > 0 && asked > 0);
 }
 
+/* A store with a session that is to be erased, some of it dropped, and another one. */
+static uint32_t make_secrets(struct t_store *t, uint64_t *chance)
+{
+    t_store_init(t);
+    t->options.segment_size = 16 * 1024;
+    t->options.history_ms = 0;
+    t->options.compact_interval_ms = 0;
+    t_store_watch(t);
+    t_open(t);
+    uint32_t other = t_session(t, "other"), secret = t_session(t, "the-secret-id");
+    for (unsigned i = 0; i < 3; i++) {
+        write_secrets(t, secret, 40);
+        t_fill(t, other, 100, 10, 100, chance);
+    }
+    assert_int_equal(hl_trim(t->store, secret, 60, NULL, &t->err), 0);
+    return secret;
+}
+
+static void compact_all(struct t_store *t)
+{
+    struct hl_compact what = {.everything = true};
+    if (hl_compact(t->store, &what, NULL, NULL, &t->err) < 0)
+        fail_msg("compact: %s", t->err.text);
+}
+
+/* What a compaction could not move to backup/ lies in log/ until the next opening. */
+static void what_was_not_moved_goes_too(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("erase");
+    struct t_store t;
+    uint32_t secret = make_secrets(&t, &chance);
+    t_io_fail(&t.io, 1U << T_RENAME, ".0.seg", 1, UINT64_MAX, -ENOSPC);
+    compact_all(&t);
+    assert_true(t_io_failed(&t.io) > 0);
+    t_io_heal(&t.io);
+    if (hl_erase(t.store, secret, NULL, NULL, &t.err) < 0)
+        fail_msg("erase: %s", t.err.text);
+    nothing_is_left(&t);
+    t_reopen(&t);
+    nothing_is_left(&t);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* Nor is a snapshot that failed, and could not be removed, a place for it. */
+static void what_a_snapshot_left_goes_too(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("erase");
+    struct t_store t;
+    uint32_t secret = make_secrets(&t, &chance);
+    t_io_fail(&t.io, (1U << T_LINK) | (1U << T_UNLINK), ".seg", 3, UINT64_MAX, -EIO);
+    assert_int_equal(hl_snapshot(t.store, "one", NULL, &t.err), -EIO);
+    t_io_heal(&t.io);
+    if (hl_erase(t.store, secret, NULL, NULL, &t.err) < 0)
+        fail_msg("erase: %s", t.err.text);
+    nothing_is_left(&t);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* Files that cannot be read may hold anything: that they do not is not said. */
+static void what_cannot_be_read_is_told(void **state)
+{
+    (void)state;
+    static const char zeros[1024] = {1};
+    uint64_t chance = t_seed("erase");
+    struct t_store t;
+    char path[T_PATH];
+    uint32_t secret = make_secrets(&t, &chance);
+    t_close(&t);
+    t_segment_path(&t, 2, path);
+    t_file_poke(path, 0, zeros, sizeof zeros);
+    t_open(&t);
+    assert_int_equal(hl_erase(t.store, secret, NULL, NULL, &t.err), -EBADMSG);
+    assert_non_null(strstr(t.err.text, strrchr(path, '/') + 1));
+    assert_int_equal(t_number(&t, "the-secret-id"), secret); /* and nothing is changed */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(hl_erase(t.store, secret, NULL, NULL, &t.err), 0);
+    nothing_is_left(&t);
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* One call fails: the erase says so or is complete, and the same again completes it. */
+static void every_call_fails_once(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("erase");
+    unsigned step = t_amount("STEP", t_slow() ? 211 : 67); /* 1: every one */
+    bool failed = true;
+    for (uint64_t call = 1 + t_below(&chance, step); failed; call += step) {
+        struct t_store t;
+        size_t len, len_after;
+        struct hl_status status;
+        uint32_t secret = make_secrets(&t, &chance);
+        compact_all(&t);
+        write_secrets(&t, secret, 10);
+        char *log = t_log(t.store, t_number(&t, "other"), 4096, &len);
+        t_io_fail(&t.io, (1U << T_CALLS) - 1, NULL, call, 1, t_below(&chance, 2) ? -EIO : -ENOSPC);
+        int error = hl_erase(t.store, secret, NULL, NULL, &t.err);
+        failed = t_io_failed(&t.io) > 0;
+        t_io_heal(&t.io);
+        assert_true(error == 0 || failed);
+        assert_int_equal(hl_store_status(t.store, &status), 0);
+        if (status.failed) {
+            t_crash(&t);
+            t_open(&t);
+        }
+        if (error < 0)
+            error = hl_erase(t.store, secret, NULL, NULL, &t.err);
+        if (error < 0)
+            fail_msg("call %u: again: %s", (unsigned)call, t.err.text);
+        nothing_is_left(&t);
+        char *after = t_log(t.store, t_number(&t, "other"), 4096, &len_after);
+        assert_int_equal(len, len_after);
+        assert_memory_equal(log, after, len);
+        free(after);
+        free(log);
+        t_crash(&t);
+        t_open(&t);
+        nothing_is_left(&t);
+        t_close(&t);
+        t_store_free(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_byte_is_left),
         cmocka_unit_test(cut_short_it_goes_on),
+        cmocka_unit_test(what_was_not_moved_goes_too),
+        cmocka_unit_test(what_a_snapshot_left_goes_too),
+        cmocka_unit_test(what_cannot_be_read_is_told),
+        cmocka_unit_test(every_call_fails_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

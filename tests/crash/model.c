@@ -588,8 +588,9 @@ static void drop(struct actor *actor, const struct session *session, uint64_t be
     batch->below = below;
     batch->whole = how != TRIM;
     batch->erased = how == ERASE;
+    struct hl_dropped dropped = {.records = 0};
     enter(actor);
-    int error = how == TRIM     ? hl_trim(actor->store, session->number, below, NULL, &actor->err)
+    int error = how == TRIM ? hl_trim(actor->store, session->number, below, &dropped, &actor->err)
                 : how == DELETE ? hl_delete(actor->store, session->number, NULL, &actor->err)
                                 : hl_erase(actor->store, session->number, NULL, NULL, &actor->err);
     leave(actor);
@@ -598,7 +599,8 @@ static void drop(struct actor *actor, const struct session *session, uint64_t be
         return;
     }
     set_add(&actor->visible, number);
-    settled(actor);
+    if (how != TRIM || dropped.records > 0) /* where there was nothing to drop nothing is synced */
+        settled(actor);
 }
 
 void actor_trim(struct actor *actor, const struct session *session)

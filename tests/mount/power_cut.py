@@ -161,9 +161,10 @@ class Dropper(threading.Thread):
     def trim(self):
         kept = self.kept
         if kept.acknowledged > kept.first:
-            kept.first_tried = self.rng.randint(kept.first, kept.acknowledged)
-            self.machine.command(f"trim trimmed {kept.first_tried}")
-            kept.first = kept.first_tried
+            first = self.rng.randint(kept.first, kept.acknowledged)
+            kept.firsts_tried.append(first)
+            self.machine.command(f"trim trimmed {first}")
+            kept.first = first
 
     def erase(self):
         kept = self.kept
@@ -203,7 +204,7 @@ class Kept:
 
     def __init__(self):
         self.number = self.acknowledged = self.tried = 0
-        self.first = self.first_tried = 1
+        self.first, self.firsts_tried = 1, []
         self.sessions, self.erased = 0, []
 
     def promised(self):
@@ -224,8 +225,11 @@ class Kept:
         assert self.acknowledged <= last <= self.tried, f"trimmed: {vars(self)}, found up to {last}"
         if numbers:
             assert numbers == list(range(numbers[0], last + 1)), f"trimmed: there is {numbers}"
-            assert numbers[0] in (self.first, self.first_tried), f"trimmed: begins at {numbers[0]}, {vars(self)}"
-            self.first = self.first_tried = numbers[0]
+            # Of several trims since what was promised, each may be the last that is on the disk.
+            assert numbers[0] >= self.first, f"trimmed: begins at {numbers[0]}, {vars(self)}"
+            assert numbers[0] in (self.first, *self.firsts_tried), f"trimmed: begins at {numbers[0]}, {vars(self)}"
+            self.first = numbers[0]
+        self.firsts_tried = []
         self.number = self.acknowledged = self.tried = last
         for name in os.listdir(f"{machine.mount}/sessions"):
             if name.startswith("gone-"):
@@ -314,7 +318,7 @@ def load(machine, by_fsync, found, kept, rng):
     assert not dropper.is_alive(), "who drops still waits for a dead daemon"
     if dropper.failure:
         raise dropper.failure
-    for what in ("number", "tried", "first_tried", "sessions"):
+    for what in ("number", "tried", "firsts_tried", "sessions"):
         setattr(kept_then, what, getattr(kept, what))
     return writers, kept_then
 

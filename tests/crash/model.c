@@ -447,6 +447,15 @@ static void put_operation(struct actor *actor, struct writing *writing, char cod
     writing->done[writing->count - 1] = done;
 }
 
+static bool any_compaction(const struct history *history)
+{
+    for (size_t i = 0; i < history->batch_count; i++) {
+        if (history->batches[i].compaction)
+            return true;
+    }
+    return false;
+}
+
 /* Takes the last operations of a session back, by a batch of their own. */
 static void undo(struct actor *actor, struct session *session)
 {
@@ -458,7 +467,9 @@ static void undo(struct actor *actor, struct session *session)
     enter(actor);
     int error = hl_undo(actor->store, session->number, 1, take_receipt, &writing, &actor->err);
     leave(actor);
-    if (!did(actor, "undo", error)) {
+    /* A compaction may have ended the history that could be taken back. */
+    bool ended = error == -EINVAL && any_compaction(actor->history);
+    if (ended || !did(actor, "undo", error)) {
         take_back(actor, batch);
         return;
     }

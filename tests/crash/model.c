@@ -711,7 +711,7 @@ void actor_lose_index(struct actor *actor)
 {
     const struct hl_io *io = &actor->record->io;
     int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
-    int index = hl_io_open(io, dir, "index", O_RDONLY | O_DIRECTORY, 0);
+    int index = dir < 0 ? dir : hl_io_open(io, dir, "index", O_RDONLY | O_DIRECTORY, 0);
     struct emptying emptying = {io, index};
     int error = index < 0 ? index : io->list(io->context, index, remove_name, &emptying);
     if (error == 0)

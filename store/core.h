@@ -1,14 +1,15 @@
 /*
  * core.h - the store from inside: its state, its locks, and which file does what.
  *
- *   store.c    opening and closing, the lock file, reports      segments -> recover.c
- *   append.c   hl_append(): lines -> frames -> one batch         log.c: the tail of the log,
- * rotation commit.c   the thread that syncs the log (group commit) flush.c    the thread that moves
- * the memtable to the index   checkpoint.c: copies of the index lookup.c   where sessions and
- * records are found              read.c: records, session logs rootlog.c  the log of the whole
- * store                        status.c recover.c  format.md's Opening; replay.c applies frames
- * follow_writer.c: read-only beside one; snapshot.c; verify.c and check.h: frames held against the
- * index, in an open store and in one that is not
+ * - store.c: opening and closing, reports; directory.c: DIR, log/ and the lock
+ * - recover.c: format.md's Opening, from segments to index; replay.c applies frames
+ * - append.c: hl_append(), from lines to frames to one batch
+ * - log.c: the tail of the log, rotation; commit.c: the thread that syncs it (group commit)
+ * - flush.c: the thread that moves the memtable to the index; checkpoint.c: copies of the index
+ * - lookup.c: where sessions and records are found; read.c: records, session logs
+ * - rootlog.c: the log of the whole store; follow_writer.c: read-only beside a writer
+ * - status.c, snapshot.c; verify.c and check.h: frames held against the index, in an open store
+ *   and in one that is not
  *
  * Lock order, outermost first; a thread takes only what stands further down than what it holds:
  *
@@ -233,13 +234,15 @@ struct hl_store {
 /* A store with its locks and an empty table, and nothing opened. NULL: out of memory. */
 struct hl_store *store_new(const struct hl_options *options, const char *path);
 void store_free(struct hl_store *store); /* closes what is open; threads have ended */
+/* Brings the index up to date, makes a checkpoint, closes the index with the mark of a clean end.
+ * Threads have ended, or never began. */
+int store_finish(struct hl_store *store);
+
+/* ---- directory.c ---- */
 
 /* Opens the directory, takes its lock, opens log/. A check (not for writing) keeps writers out
  * while it lasts; other read-only stores only look whether there is one. */
 int store_begin(struct hl_store *store, bool check, struct hl_holder *holder, struct hl_error *err);
-/* Brings the index up to date, makes a checkpoint, closes the index with the mark of a clean end.
- * Threads have ended, or never began. */
-int store_finish(struct hl_store *store);
 
 uint64_t now_ms(void);                               /* of the wall clock */
 uint64_t store_now_ms(const struct hl_store *store); /* the same, or what a test says it is */

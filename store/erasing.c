@@ -90,21 +90,10 @@ static bool read_member(void *context, const struct json_member *member)
 
 static int load(struct hl_store *store)
 {
-    uint64_t size = 0;
-    int fd = hl_io_open(store->io, store->dirfd, NAME, O_RDONLY, 0);
-    if (fd < 0)
-        return fd;
-    int error = hl_io_size(store->io, fd, &size);
-    if (error == 0 && size > FILE_MAX)
-        error = -EBADMSG;
-    char *text = error == 0 ? malloc(size + 1) : NULL;
-    if (error == 0 && !text)
-        error = -ENOMEM;
-    ssize_t n = error == 0 ? hl_io_read(store->io, fd, text, size, 0) : error;
-    hl_io_close(store->io, fd);
-    if (n < 0)
-        error = (int)n;
-    if (error == 0 && json_scan_object(text, (size_t)n, read_member, store, NULL) != JSON_OK)
+    char *text;
+    size_t len = 0;
+    int error = hl_io_get_file(store->io, store->dirfd, NAME, FILE_MAX, &text, &len);
+    if (error == 0 && json_scan_object(text, len, read_member, store, NULL) != JSON_OK)
         error = -EBADMSG;
     free(text);
     return error;

@@ -342,3 +342,27 @@ int hl_io_put_file(const struct hl_io *io, int dirfd, const char *name, const vo
     }
     return hl_io_fsync(io, dirfd);
 }
+
+int hl_io_get_file(const struct hl_io *io, int dirfd, const char *name, uint64_t most, char **data,
+                   size_t *len)
+{
+    uint64_t size = 0;
+    *data = NULL;
+    int fd = hl_io_open(io, dirfd, name, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    int error = hl_io_size(io, fd, &size);
+    if (error == 0 && size > most)
+        error = -EBADMSG;
+    if (error == 0 && !(*data = malloc(size + 1)))
+        error = -ENOMEM;
+    ssize_t n = error == 0 ? hl_io_read(io, fd, *data, size, 0) : error;
+    hl_io_close(io, fd);
+    if (n < 0) {
+        free(*data);
+        *data = NULL;
+        return (int)n;
+    }
+    *len = (size_t)n;
+    return 0;
+}

@@ -84,4 +84,9 @@ int hl_io_open_new(const struct hl_io *io, int dirfd, const char *name);
 int hl_io_put_file(const struct hl_io *io, int dirfd, const char *name, const void *data,
                    size_t len);
 
+/* Reads a whole small file. *data: to be freed; one byte more than *len is there. -ENOENT;
+ * -EBADMSG: it has more than `most` bytes. */
+int hl_io_get_file(const struct hl_io *io, int dirfd, const char *name, uint64_t most, char **data,
+                   size_t *len);
+
 #endif

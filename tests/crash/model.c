@@ -1,10 +1,7 @@
 /* model.c - histories, timelines, and the actor that makes them; see model.h. */
 #include "model.h"
 
-#include "../../store/format.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,7 +35,7 @@ void history_free(struct history *history)
     *history = (struct history){.session_count = 0};
 }
 
-static struct moment *add_moment(struct timeline *timeline)
+struct moment *timeline_add(struct timeline *timeline)
 {
     if (timeline->count == timeline->capacity) {
         timeline->capacity = timeline->capacity ? 2 * timeline->capacity : 64;
@@ -54,7 +51,7 @@ static struct moment *add_moment(struct timeline *timeline)
 void timeline_begin(struct timeline *timeline, const struct set *must, const struct set *may)
 {
     *timeline = (struct timeline){.count = 0};
-    struct moment *first = add_moment(timeline);
+    struct moment *first = timeline_add(timeline);
     *first = (struct moment){.must = *must, .may = *may};
 }
 
@@ -106,25 +103,22 @@ void actor_fail(struct actor *actor, const char *format, ...)
     va_end(arguments);
 }
 
-static size_t position(struct actor *actor)
+size_t actor_position(struct actor *actor)
 {
     return record_position(actor->record);
 }
 
-/* Calls of the store count for a planned fault; what the tests do between does not. */
-static void enter(struct actor *actor)
+void actor_enter(struct actor *actor)
 {
     record_count(actor->record, true);
 }
 
-static void leave(struct actor *actor)
+void actor_leave(struct actor *actor)
 {
     record_count(actor->record, false);
 }
 
-/* The call returned this. Whether it did what it should: a failure must be the planned one's, and
- * say what it was. */
-static bool did(struct actor *actor, const char *what, int error)
+bool actor_did(struct actor *actor, const char *what, int error)
 {
     actor->last_error = error;
     if (error == 0)
@@ -138,21 +132,21 @@ static bool did(struct actor *actor, const char *what, int error)
 bool actor_open(struct actor *actor)
 {
     record_revive(actor->record);
-    enter(actor);
+    actor_enter(actor);
     int error = hl_store_open(actor->dir, &actor->options, &actor->store, NULL, &actor->err);
-    leave(actor);
+    actor_leave(actor);
     if (error < 0)
         actor->store = NULL;
-    return did(actor, "open", error);
+    return actor_did(actor, "open", error);
 }
 
 bool actor_close(struct actor *actor)
 {
-    enter(actor);
+    actor_enter(actor);
     int error = hl_store_close(actor->store);
-    leave(actor);
+    actor_leave(actor);
     actor->store = NULL;
-    return did(actor, "close", error);
+    return actor_did(actor, "close", error);
 }
 
 void actor_die(struct actor *actor)
@@ -163,24 +157,23 @@ void actor_die(struct actor *actor)
     actor->store = NULL;
 }
 
-static uint32_t issue(struct actor *actor)
+uint32_t actor_issue(struct actor *actor)
 {
     struct history *history = actor->history;
     if (history->batch_count == BATCHES_MAX)
         abort();
     uint32_t batch = (uint32_t)history->batch_count++;
     history->batches[batch] = (struct batch){.counted = false};
-    struct moment *moment = add_moment(actor->timeline);
-    moment->position = position(actor);
+    struct moment *moment = timeline_add(actor->timeline);
+    moment->position = actor_position(actor);
     set_add(&moment->may, batch);
     return batch;
 }
 
-/* It was refused: it must not be there later. */
-static void take_back(struct actor *actor, uint32_t batch)
+void actor_take_back(struct actor *actor, uint32_t batch)
 {
-    struct moment *moment = add_moment(actor->timeline);
-    moment->position = position(actor);
+    struct moment *moment = timeline_add(actor->timeline);
+    moment->position = actor_position(actor);
     moment->may.bits[batch / 64] &= ~(UINT64_C(1) << batch % 64);
 }
 
@@ -210,13 +203,13 @@ struct session *actor_session(struct actor *actor, const char *id, bool simple)
     struct hl_session made;
     if (!actor->store)
         return NULL;
-    uint32_t batch = issue(actor);
-    enter(actor);
+    uint32_t batch = actor_issue(actor);
+    actor_enter(actor);
     int error =
         hl_session_create(actor->store, id, strlen(id), 1000, 1001, 0640, &made, &actor->err);
-    leave(actor);
-    if (!did(actor, "make a session", error)) {
-        take_back(actor, batch);
+    actor_leave(actor);
+    if (!actor_did(actor, "make a session", error)) {
+        actor_take_back(actor, batch);
         return NULL;
     }
     struct session *session = add_session(actor->history, id, made.number, batch);
@@ -362,12 +355,12 @@ static bool write_out(struct actor *actor, struct writing *writing, uint32_t ses
                                 .receipt_context = writing};
     if (!actor->store)
         return false;
-    uint32_t batch = issue(actor);
-    enter(actor);
+    uint32_t batch = actor_issue(actor);
+    actor_enter(actor);
     int error = hl_append(actor->store, &request, &actor->err);
-    leave(actor);
-    if (!did(actor, "append", error)) {
-        take_back(actor, batch);
+    actor_leave(actor);
+    if (!actor_did(actor, "append", error)) {
+        actor_take_back(actor, batch);
         return false;
     }
     take_lines(actor, writing, batch);
@@ -463,14 +456,14 @@ static void undo(struct actor *actor, struct session *session)
     writing.used = writing.count = writing.receipt_count = 0;
     if (!actor->store || session->depth == 0)
         return;
-    uint32_t batch = issue(actor);
-    enter(actor);
+    uint32_t batch = actor_issue(actor);
+    actor_enter(actor);
     int error = hl_undo(actor->store, session->number, 1, take_receipt, &writing, &actor->err);
-    leave(actor);
+    actor_leave(actor);
     /* A compaction may have ended the history that could be taken back. */
     bool ended = error == -EINVAL && any_compaction(actor->history);
-    if (ended || !did(actor, "undo", error)) {
-        take_back(actor, batch);
+    if (ended || !actor_did(actor, "undo", error)) {
+        actor_take_back(actor, batch);
         return;
     }
     char stored[4096];
@@ -513,271 +506,16 @@ void actor_chmod(struct actor *actor, struct session *session, uint32_t mode)
     struct hl_session changed;
     if (!actor->store || !session)
         return;
-    uint32_t batch = issue(actor);
-    enter(actor);
+    uint32_t batch = actor_issue(actor);
+    actor_enter(actor);
     int error =
         hl_session_change(actor->store, session->number, HL_CHANGE_MODE, 0, 0, mode, &changed);
-    leave(actor);
-    if (!did(actor, "change a mode", error)) {
-        take_back(actor, batch);
+    actor_leave(actor);
+    if (!actor_did(actor, "change a mode", error)) {
+        actor_take_back(actor, batch);
         return;
     }
     session->modes[session->mode_count] = mode;
     session->mode_by[session->mode_count++] = batch;
     set_add(&actor->visible, batch);
-}
-
-/* ---- commands ---- */
-
-/* All that is visible is on the disk. */
-static void settled(struct actor *actor)
-{
-    struct moment *moment = add_moment(actor->timeline);
-    moment->position = position(actor);
-    for (size_t i = 0; i < BATCHES_MAX / 64; i++)
-        moment->must.bits[i] |= actor->visible.bits[i];
-}
-
-void actor_sync(struct actor *actor)
-{
-    if (!actor->store)
-        return;
-    unsigned fired = actor->record->fault.fired;
-    enter(actor);
-    int error = hl_sync(actor->store);
-    leave(actor);
-    const struct fault *fault = &actor->record->fault;
-    if (error == 0 && fault->fired > fired && fault->error != -EINTR &&
-        strcmp(fault->what, "fdatasync") == 0)
-        actor_fail(actor, "a sync in which %s failed succeeded", fault->what);
-    if (did(actor, "sync", error))
-        settled(actor);
-}
-
-void actor_rotate(struct actor *actor)
-{
-    if (!actor->store)
-        return;
-    enter(actor);
-    int error = hl_rotate(actor->store, &actor->err);
-    leave(actor);
-    if (did(actor, "rotate", error))
-        settled(actor);
-}
-
-void actor_checkpoint(struct actor *actor)
-{
-    if (!actor->store)
-        return;
-    enter(actor);
-    int error = hl_checkpoint(actor->store, NULL, &actor->err);
-    leave(actor);
-    if (did(actor, "checkpoint", error))
-        settled(actor);
-}
-
-void actor_reindex(struct actor *actor)
-{
-    if (!actor->store)
-        return;
-    enter(actor);
-    int error = hl_reindex(actor->store, NULL, &actor->err);
-    leave(actor);
-    did(actor, "reindex", error);
-}
-
-enum drop { TRIM, DELETE, ERASE };
-
-static void drop(struct actor *actor, const struct session *session, uint64_t below, enum drop how)
-{
-    static const char *const names[] = {"trim", "delete", "erase"};
-    if (!actor->store || !session)
-        return;
-    uint32_t number = issue(actor);
-    struct batch *batch = &actor->history->batches[number];
-    batch->drops = (size_t)(session - actor->history->sessions) + 1;
-    batch->below = below;
-    batch->whole = how != TRIM;
-    batch->erased = how == ERASE;
-    struct hl_dropped dropped = {.records = 0};
-    enter(actor);
-    int error = how == TRIM ? hl_trim(actor->store, session->number, below, &dropped, &actor->err)
-                : how == DELETE ? hl_delete(actor->store, session->number, NULL, &actor->err)
-                                : hl_erase(actor->store, session->number, NULL, NULL, &actor->err);
-    leave(actor);
-    if (!did(actor, names[how], error)) {
-        set_add(&actor->maybe, number);
-        return;
-    }
-    set_add(&actor->visible, number);
-    if (how != TRIM || dropped.records > 0) /* where there was nothing to drop nothing is synced */
-        settled(actor);
-}
-
-void actor_trim(struct actor *actor, const struct session *session)
-{
-    if (session && session->count > 1)
-        drop(actor, session, session->done[session->count / 2].seq, TRIM);
-}
-
-void actor_delete(struct actor *actor, const struct session *session)
-{
-    drop(actor, session, 0, DELETE);
-}
-
-void actor_erase(struct actor *actor, const struct session *session)
-{
-    drop(actor, session, 0, ERASE);
-}
-
-void actor_compact(struct actor *actor)
-{
-    static const struct hl_compact what = {.everything = true};
-    struct hl_compacted compacted;
-    if (!actor->store)
-        return;
-    uint32_t batch = issue(actor);
-    actor->history->batches[batch].compaction = true;
-    set_add(&actor->visible, batch);
-    enter(actor);
-    int error = hl_compact(actor->store, &what, NULL, &compacted, &actor->err);
-    leave(actor);
-    if (did(actor, "compact", error))
-        settled(actor);
-    else
-        actor->half_compacted = true;
-}
-
-void actor_snapshot(struct actor *actor, const char *name)
-{
-    if (!actor->store)
-        return;
-    struct snapshot *snapshot = &actor->history->snapshots[actor->history->snapshot_count++];
-    *snapshot = (struct snapshot){.least = actor->visible, .most = actor->visible};
-    snprintf(snapshot->name, sizeof snapshot->name, "%s", name);
-    snapshot->taken = SIZE_MAX;
-    enter(actor);
-    int error = hl_snapshot(actor->store, name, NULL, &actor->err);
-    leave(actor);
-    if (did(actor, "snapshot", error)) {
-        snapshot->taken = position(actor);
-        settled(actor);
-    }
-}
-
-struct last {
-    char name[64];
-};
-
-static int keep_last(void *context, const char *name)
-{
-    struct last *last = context;
-    if (strstr(name, ".seg") && strcmp(name, last->name) > 0)
-        snprintf(last->name, sizeof last->name, "%s", name);
-    return 0;
-}
-
-void actor_link(struct actor *actor)
-{
-    const struct hl_io *io = &actor->record->io;
-    struct last last = {.name = ""};
-    if (!actor->store)
-        return;
-    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
-    int log = hl_io_open(io, dir, "log", O_RDONLY | O_DIRECTORY, 0);
-    int error = log < 0 ? log : io->list(io->context, log, keep_last, &last);
-    if (error == 0)
-        error = io->link(io->context, log, last.name, dir, last.name);
-    if (error == 0)
-        error = hl_io_fsync(io, dir);
-    hl_io_close(io, log);
-    hl_io_close(io, dir);
-    if (error < 0 && error != -EEXIST)
-        actor_fail(actor, "cannot link segment %s: %s", last.name, strerror(-error));
-}
-
-struct emptying {
-    const struct hl_io *io;
-    int dir;
-};
-
-static int remove_name(void *context, const char *name)
-{
-    const struct emptying *emptying = context;
-    return emptying->io->unlink(emptying->io->context, emptying->dir, name, 0);
-}
-
-void actor_lose_index(struct actor *actor)
-{
-    const struct hl_io *io = &actor->record->io;
-    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
-    int index = dir < 0 ? dir : hl_io_open(io, dir, "index", O_RDONLY | O_DIRECTORY, 0);
-    struct emptying emptying = {io, index};
-    int error = index < 0 ? index : io->list(io->context, index, remove_name, &emptying);
-    if (error == 0)
-        error = io->unlink(io->context, dir, "index", AT_REMOVEDIR);
-    if (error == 0)
-        error = hl_io_fsync(io, dir);
-    hl_io_close(io, index);
-    hl_io_close(io, dir);
-    if (error < 0 && error != -ENOENT)
-        actor_fail(actor, "cannot remove the index: %s", strerror(-error));
-}
-
-void actor_set_aside(struct actor *actor, const struct session *session)
-{
-    const struct hl_io *io = &actor->record->io;
-    if (!actor->store || !session)
-        return;
-    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
-    int aside = hl_io_open_dir(io, dir, "quarantine", true, NULL);
-    int error = aside < 0 ? aside : hl_io_fsync(io, dir);
-    if (error == 0)
-        error = hl_io_put_file(io, aside, "some.bytes", session->id, strlen(session->id));
-    hl_io_close(io, aside);
-    hl_io_close(io, dir);
-    if (error < 0)
-        actor_fail(actor, "cannot set bytes aside: %s", strerror(-error));
-}
-
-static void spoil(struct actor *actor, enum damage damage)
-{
-    const struct hl_io *io = &actor->record->io;
-    uint64_t size, at;
-    uint8_t byte;
-    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
-    int fd = hl_io_open(io, dir, "log/00000001-00000001.0.seg", O_RDWR, 0);
-    int error = fd < 0 ? fd : hl_io_size(io, fd, &size);
-    if (error == 0) {
-        at = damage == DAMAGE_HEADER ? SEGMENT_HEADER_SECOND + 37
-             : damage == DAMAGE_SEAL ? size - 12
-                                     : SEGMENT_HEADER_REGION + (size - SEGMENT_HEADER_REGION) / 2;
-        error = hl_io_read(io, fd, &byte, 1, at) == 1 ? 0 : -EIO;
-        byte ^= 4;
-    }
-    if (error == 0)
-        error = hl_io_write(io, fd, &byte, 1, at);
-    if (error == 0)
-        error = hl_io_fsync(io, fd);
-    hl_io_close(io, fd);
-    hl_io_close(io, dir);
-    if (error < 0)
-        actor_fail(actor, "cannot damage a segment: %s", strerror(-error));
-}
-
-void actor_mend(struct actor *actor, enum damage damage)
-{
-    struct hl_check_report report = {.mended = 0};
-    struct hl_check check = {
-        .mend = HL_MEND_ALL, .restore = damage == DAMAGE_RECORD, .io = &actor->record->io};
-    actor->history->damaged = position(actor);
-    record_revive(actor->record);
-    spoil(actor, damage);
-    enter(actor);
-    int error = hl_check(actor->dir, &check, &report, NULL, &actor->err);
-    leave(actor);
-    if (did(actor, "mend", error) && (report.problems == 0 || report.left > 0))
-        actor_fail(actor, "%u problems, %u are left", (unsigned)report.problems,
-                   (unsigned)report.left);
-    actor->history->mended = position(actor);
 }

@@ -164,6 +164,19 @@ void actor_mend(struct actor *actor, enum damage damage);
 void actor_link(struct actor *actor);
 void actor_fail(struct actor *actor, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* What model.c and commands.c share. */
+size_t actor_position(struct actor *actor);
+/* Calls of the store count for a planned fault; what the tests do between does not. */
+void actor_enter(struct actor *actor);
+void actor_leave(struct actor *actor);
+/* The call returned this. Whether it did what it should: a failure must be the planned one's, and
+ * say what it was. */
+bool actor_did(struct actor *actor, const char *what, int error);
+uint32_t actor_issue(struct actor *actor); /* the number of a batch that may be there from now on */
+/* It was refused: it must not be there later. */
+void actor_take_back(struct actor *actor, uint32_t batch);
+struct moment *timeline_add(struct timeline *timeline); /* as the last one, to be changed */
+
 /* ---- workloads ---- */
 
 struct workload {

@@ -121,6 +121,16 @@ t_run()
     T_OUT=$("$@" 2>&1) || T_STATUS=$?
 }
 
+# t_fsck STATUS ARGUMENTS…: fsck.hotlogfs must end so; what it said is in T_OUT.
+T_FSCK=${HOTLOGFS%/*}/fsck.hotlogfs
+t_fsck()
+{
+    local want=$1
+    shift
+    t_run "$T_FSCK" "$@"
+    [ "$T_STATUS" = "$want" ] || t_fail "fsck.hotlogfs $*: status $T_STATUS, not $want: $T_OUT"
+}
+
 # t_errno WANT OPERATION ARGUMENTS…: the operation of try.py ends with that errno name, or OK.
 t_errno()
 {

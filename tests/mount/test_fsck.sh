@@ -4,19 +4,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export PYTHONDONTWRITEBYTECODE=1
 
-FSCK=${HOTLOGFS%/*}/fsck.hotlogfs
 BASE=$T_DIR/stores/base # not where the harness looks for logs of daemons
 
 py() { python3 "$T_HERE/fsck_cases.py" "$@"; }
-
-# ends STATUS ARGUMENTS…: runs it, which must end so; what it said is in T_OUT.
-ends()
-{
-    local want=$1
-    shift
-    t_run "$FSCK" "$@"
-    [ "$T_STATUS" = "$want" ] || t_fail "fsck.hotlogfs $*: status $T_STATUS, not $want: $T_OUT"
-}
 
 make_base()
 {
@@ -62,26 +52,26 @@ sound()
 {
     local before
     before=$(py tree "$DIR")
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
     t_match "$T_OUT" "clean; 9001 records of 2 sessions"
-    ends 0 --json -n "$DIR"
+    t_fsck 0 --json -n "$DIR"
     t_eq "$(jq -c '[.problems, .left, .mended, .records, .sessions, .status, (.findings | length)]' <<<"$T_OUT")" \
         "[0,0,false,9001,2,0,0]"
     t_eq "$(py tree "$DIR")" "$before" "the store after a check"
-    ends 0 -y "$DIR"
-    ends 0 -p "$DIR"
+    t_fsck 0 -y "$DIR"
+    t_fsck 0 -p "$DIR"
 }
 
 in_use()
 {
     t_mount
-    ends 8 "$DIR"
+    t_fsck 8 "$DIR"
     t_match "$T_OUT" "in use by process $DAEMON_PID"
-    ends 8 --json -y "$DIR"
+    t_fsck 8 --json -y "$DIR"
     t_eq "$(jq -c '[.error.errno, .error.pid, .status]' <<<"$T_OUT")" "[\"EBUSY\",$DAEMON_PID,8]"
-    ends 0 -M "$DIR"
+    t_fsck 0 -M "$DIR"
     t_kill9
-    ends 0 "$DIR" # as a crash left it: nothing is wrong with that
+    t_fsck 0 "$DIR" # as a crash left it: nothing is wrong with that
     t_mount
     t_unmount
     again
@@ -91,7 +81,7 @@ in_use()
 shares()
 {
     t_mount -o ro
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
     t_unmount
 }
 
@@ -101,19 +91,19 @@ usage()
     for words in "" "$DIR $DIR" "-n -y $DIR" "-p -y $DIR" "--restore $DIR" "--restore -p $DIR" "-Cx $DIR" \
         "--nonsense $DIR" "-Q $DIR" "-t ext4 $DIR" "-t"; do
         # shellcheck disable=SC2086
-        ends 16 $words
+        t_fsck 16 $words
         t_match "$T_OUT" "Try 'fsck.hotlogfs --help'"
     done
-    ends 0 --help
+    t_fsck 0 --help
     t_match "$T_OUT" "usage: fsck.hotlogfs"
-    ends 0 -V
+    t_fsck 0 -V
     t_match "$T_OUT" "^fsck.hotlogfs [0-9]"
-    ends 8 "$T_DIR/nothing-there"
+    t_fsck 8 "$T_DIR/nothing-there"
     t_match "$T_OUT" "no store"
-    ends 8 -y "$T_DIR/nothing-there"
+    t_fsck 8 -y "$T_DIR/nothing-there"
     t_absent "$T_DIR/nothing-there"
     mkdir "$T_DIR/empty"
-    ends 8 -y "$T_DIR/empty"
+    t_fsck 8 -y "$T_DIR/empty"
     t_eq "$(find "$T_DIR/empty" | wc -l)" 1 "what was made in an empty directory"
 }
 
@@ -121,7 +111,7 @@ usage()
 documented()
 {
     local option page=$T_ROOT/man/fsck.hotlogfs.8
-    "$FSCK" --help | grep -oE -- '(^|[ ,[|])--?[a-zA-Z]+' | tr -d ' ,[|' | sort -u >"$T_DIR/options"
+    "$T_FSCK" --help | grep -oE -- '(^|[ ,[|])--?[a-zA-Z]+' | tr -d ' ,[|' | sort -u >"$T_DIR/options"
     grep -q -- --restore "$T_DIR/options" || t_fail "no options in --help"
     while read -r option; do
         option=${option#-}
@@ -133,21 +123,21 @@ documented()
 # What fsck(8) passes, and what people are used to from others.
 fsck_passes()
 {
-    ends 0 -a -C0 "$DIR"
-    ends 0 -A -M -N -R -T -P -f -r -s -l -v -t hotlogfs "$DIR"
-    ends 0 -C -n "$DIR"
-    ends 0 -C 0 "$DIR"
+    t_fsck 0 -a -C0 "$DIR"
+    t_fsck 0 -A -M -N -R -T -P -f -r -s -l -v -t hotlogfs "$DIR"
+    t_fsck 0 -C -n "$DIR"
+    t_fsck 0 -C 0 "$DIR"
     echo "$DIR $T_DIR/no-mountpoint hotlogfs noauto 0 2" >"$T_DIR/fstab"
-    t_run env PATH="${FSCK%/*}:$PATH" FSTAB_FILE="$T_DIR/fstab" LIBMOUNT_FSTAB="$T_DIR/fstab" fsck -C "$DIR" -a
+    t_run env PATH="${T_FSCK%/*}:$PATH" FSTAB_FILE="$T_DIR/fstab" LIBMOUNT_FSTAB="$T_DIR/fstab" fsck -C "$DIR" -a
     t_eq "$T_STATUS" 0 "fsck(8): $T_OUT"
     t_match "$T_OUT" "clean"
 }
 
 progress()
 {
-    ends 0 -C5 "$DIR" 5>"$T_DIR/progress"
+    t_fsck 0 -C5 "$DIR" 5>"$T_DIR/progress"
     grep -Eq "^1 [0-9]+ [1-9][0-9]* $DIR\$" "$T_DIR/progress" || t_fail "progress: $(head "$T_DIR/progress")"
-    py on_a_terminal "$FSCK" "$DIR"
+    py on_a_terminal "$T_FSCK" "$DIR"
 }
 
 # damaged KIND FINDING LOST: found and left alone, mended, clean, mounted.
@@ -157,18 +147,18 @@ damaged()
     again
     py damage "$kind" "$DIR"
     before=$(py tree "$DIR")
-    ends 4 "$DIR"
-    ends 4 --json "$DIR"
+    t_fsck 4 "$DIR"
+    t_fsck 4 --json "$DIR"
     jq -e --arg kind "$finding" '.left > 0 and any(.findings[]; .kind == $kind and .mendable)' <<<"$T_OUT" >/dev/null ||
         t_fail "$finding was not found: $T_OUT"
     t_eq "$(py tree "$DIR")" "$before" "the store after a check"
-    ends 1 -y --json "$DIR"
+    t_fsck 1 -y --json "$DIR"
     jq -e '.left == 0 and .mended and (.actions | length) > 0' <<<"$T_OUT" >/dev/null || t_fail "$T_OUT"
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
     t_mount -o segment_size=64K
     shows_all_but "$lost"
     t_unmount
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
 }
 
 # A compaction was cut short behind its rename: the index is behind it. A stale segment alone, which somebody
@@ -177,19 +167,19 @@ stale()
 {
     again
     py damage stale "$DIR"
-    ends 4 --json "$DIR"
+    t_fsck 4 --json "$DIR"
     jq -e '[.findings[] | .kind] == ["stale", "stale", "index"]' <<<"$T_OUT" >/dev/null || t_fail "$T_OUT"
     t_mount -o segment_size=64K
     shows_all_but 0
     t_unmount
-    ends 0 --json "$DIR"
+    t_fsck 0 --json "$DIR"
     jq -e '.findings == []' <<<"$T_OUT" >/dev/null || t_fail "$T_OUT"
     cp "$DIR"/backup/*3.0.seg "$DIR/log/"
-    ends 0 --json "$DIR"
+    t_fsck 0 --json "$DIR"
     jq -e '[.findings[] | .kind] == ["stale"]' <<<"$T_OUT" >/dev/null || t_fail "$T_OUT"
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
     t_match "$T_OUT" "clean"
-    ends 0 -v "$DIR"
+    t_fsck 0 -v "$DIR"
     t_match "$T_OUT" "is replaced by"
 }
 
@@ -198,17 +188,17 @@ preen()
 {
     again
     py damage tail "$DIR"
-    ends 1 -p "$DIR"
+    t_fsck 1 -p "$DIR"
     again
     py damage no-index "$DIR"
-    ends 1 -a "$DIR"
+    t_fsck 1 -a "$DIR"
     again
     py damage tail "$DIR"
     py damage frame "$DIR"
-    ends 5 -p "$DIR"
+    t_fsck 5 -p "$DIR"
     t_match "$T_OUT" "1 problem left"
-    ends 1 -y "$DIR"
-    ends 0 "$DIR"
+    t_fsck 1 -y "$DIR"
+    t_fsck 0 "$DIR"
 }
 
 restore()
@@ -218,12 +208,12 @@ restore()
     path=$(py compact "$DIR" 2 4)
     t_mount -o segment_size=64K
     t_unmount
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
     py flip "$path" 3000
-    ends 1 -y --restore "$DIR"
+    t_fsck 1 -y --restore "$DIR"
     t_match "$T_OUT" "was put back from backup/"
     t_absent "$path"
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
     t_mount -o segment_size=64K
     shows_all_but 0
     echo "snapshot kept" >"$MNT/.ctl"
@@ -231,13 +221,13 @@ restore()
     rm -r "$DIR/backup"
     path=$DIR/log/00000003-00000003.0.seg
     py flip "$path" 3000 # the snapshot has the very same file
-    ends 1 -y --restore "$DIR"
+    t_fsck 1 -y --restore "$DIR"
     t_match "$T_OUT" "nothing sound"
-    ends 0 "$DIR"
+    t_fsck 0 "$DIR"
     cp "$BASE/log/00000003-00000003.0.seg" "$T_DIR/copy"
     cp --remove-destination "$T_DIR/copy" "$DIR/snapshots/kept/log/00000003-00000003.0.seg"
     rm "$path"
-    ends 1 -y --restore "$DIR"
+    t_fsck 1 -y --restore "$DIR"
     t_match "$T_OUT" "was put back from snapshots/kept/log/"
     t_mount -o segment_size=64K
     shows_all_but 0
@@ -252,8 +242,8 @@ read_only_medium()
     mount --bind "$DIR" "$ro"
     t_defer umount "$ro"
     mount -o remount,bind,ro "$ro"
-    ends 0 "$ro"
-    ends 8 -y "$ro"
+    t_fsck 0 "$ro"
+    t_fsck 8 -y "$ro"
 }
 
 make_base
@@ -287,4 +277,4 @@ mkdir "$MNT/sessions/s"
 seq 1 60000 >"$MNT/sessions/s/append"
 t_unmount
 t_test "progress, for programs and on a terminal" progress
-t_test "SIGINT cancels" py cancelled "$FSCK" "$DIR"
+t_test "SIGINT cancels" py cancelled "$T_FSCK" "$DIR"

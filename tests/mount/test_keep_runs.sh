@@ -5,19 +5,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export PYTHONDONTWRITEBYTECODE=1
 
-FSCK=${HOTLOGFS%/*}/fsck.hotlogfs
 SMALL=segment_size=64K
 
 py() { python3 "$T_HERE/keep_run_cases.py" "$@"; }
-
-# ends STATUS ARGUMENTS…: fsck.hotlogfs must end so; what it said is in T_OUT.
-ends()
-{
-    local want=$1
-    shift
-    t_run "$FSCK" "$@"
-    [ "$T_STATUS" = "$want" ] || t_fail "fsck.hotlogfs $*: status $T_STATUS, not $want: $T_OUT"
-}
 
 # Kills the daemon in the middle of an erase; $NAME and $NUMBER are what was being erased.
 kill_in_erase()
@@ -83,7 +73,7 @@ copied_back()
 fsck_is_clean()
 {
     t_unmount
-    ends 0 -n "$DIR"
+    t_fsck 0 -n "$DIR"
     rm -rf "$T_DIR/copy"
     cp -a "$DIR" "$T_DIR/copy"
 }
@@ -95,9 +85,9 @@ fsck_restores()
     path=$(find "$DIR/log" -name '*.1.seg' | sort | head -n 1)
     [ -n "$path" ] || t_fail "there is no compacted segment: $(ls "$DIR/log")"
     printf '\xff' | dd of="$path" bs=1 seek=5000 conv=notrunc status=none
-    ends 4 -n "$DIR"
-    ends 1 -y --restore "$DIR"
-    ends 0 "$DIR"
+    t_fsck 4 -n "$DIR"
+    t_fsck 1 -y --restore "$DIR"
+    t_fsck 0 "$DIR"
     t_mount -o "$SMALL,compact_interval=365d"
     py shown "$MNT" >"$T_DIR/now"
     jq -e --slurpfile was "$T_DIR/shown" 'to_entries | all(.key as $k | .value as $v |
@@ -125,9 +115,9 @@ for path in segments.segments(sys.argv[1]):
                 sys.exit()
 sys.exit("no dead frame")
 EOF
-    ends 4 -n "$DIR"
-    ends 1 -y "$DIR"
-    ends 0 "$DIR"
+    t_fsck 4 -n "$DIR"
+    t_fsck 1 -y "$DIR"
+    t_fsck 0 "$DIR"
     t_mount -o "$SMALL,compact_interval=365d"
     shows_the_same
     t_unmount

@@ -235,3 +235,12 @@ void t_file_cut(const char *path, uint64_t size)
 {
     assert_int_equal(truncate(path, (off_t)size), 0);
 }
+
+void t_lose_index(const struct t_store *t)
+{
+    char path[T_PATH];
+    t_path(path, t->dir, "index");
+    t_dir_remove(path);
+    t_path(path, t->dir, "checkpoints");
+    t_dir_remove(path);
+}

@@ -144,6 +144,9 @@ int t_try_append(struct t_store *t, uint32_t session, const char *data, size_t l
 void t_fill(struct t_store *t, uint32_t session, unsigned count, unsigned batch, unsigned spread,
             uint64_t *chance);
 
+/* Removes index/ and checkpoints/, of a store that nobody has open or that died. */
+void t_lose_index(const struct t_store *t);
+
 /* The path of the segment with this number, or of the last one (0). */
 void t_segment_path(const struct t_store *t, uint32_t number, char path[T_PATH]);
 uint32_t t_last_segment(const struct t_store *t);

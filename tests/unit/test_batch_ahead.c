@@ -140,15 +140,6 @@ static void assert_same_stores(struct t_store *a, struct t_store *b, uint32_t se
     assert_same_sums(a->store, b->store, 0);
 }
 
-static void lose_index(struct t_store *t)
-{
-    char path[T_PATH];
-    t_path(path, t->dir, "index");
-    t_dir_remove(path);
-    t_path(path, t->dir, "checkpoints");
-    t_dir_remove(path);
-}
-
 static void test_as_line_by_line(void **state)
 {
     uint64_t chance = t_seed("test_as_line_by_line");
@@ -170,7 +161,7 @@ static void test_as_line_by_line(void **state)
     }
     free(text);
     assert_same_stores(&ahead, &each, session);
-    lose_index(&ahead);
+    t_lose_index(&ahead);
     t_crash(&ahead);
     t_open(&ahead);
     assert_same_stores(&ahead, &each, session);

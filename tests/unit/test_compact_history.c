@@ -51,13 +51,8 @@ static struct hl_compacted compact(struct t_store *t, bool everything)
 
 static void lose_index(struct t_store *t)
 {
-    char path[T_PATH];
     t_close(t);
-    t_path(path, t->dir, "index");
-    t_dir_remove(path);
-    t_path(path, t->dir, "checkpoints");
-    if (t_exists(path))
-        t_dir_remove(path);
+    t_lose_index(t);
     t_open(t);
 }
 

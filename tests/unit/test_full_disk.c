@@ -27,15 +27,6 @@ static void make(struct t_store *t, uint64_t chance)
     t_append(t, 0, "{\"session_id\":\"late\"}\n{\"session_id\":\"a\"}\n");
 }
 
-static void lose_index(const struct t_store *t)
-{
-    char path[T_PATH];
-    t_path(path, t->dir, "index");
-    t_dir_remove(path);
-    t_path(path, t->dir, "checkpoints");
-    t_dir_remove(path);
-}
-
 /* What a crash may leave at the end. */
 enum tail { TAIL_GOOD, TAIL_GARBAGE, TAIL_HALF_A_BATCH, TAIL_REGION, TAIL_ZEROS, TAILS };
 
@@ -247,7 +238,7 @@ static void fail_from(unsigned calls, bool without_index, int error)
         struct t_image image;
         make_torn(&t, &image, nth % 2 ? TAIL_GARBAGE : TAIL_HALF_A_BATCH, nth);
         if (without_index)
-            lose_index(&t);
+            t_lose_index(&t);
         t_store_watch(&t);
         t_io_fail(&t.io, calls, NULL, nth, 1000000, error);
         int result = t_try_open(&t);
@@ -326,7 +317,7 @@ static void test_no_room_for_an_index(void **state)
             t_path(path, t.dir, "index/data.mdb");
             t_file_cut(path, t_file_size(path) / 2);
         } else {
-            lose_index(&t);
+            t_lose_index(&t);
         }
         t_store_watch(&t);
         t_io_fail(&t.io, 1U << T_RENAME, "index", 1, 1000000, -ENOSPC);
@@ -369,7 +360,7 @@ static void test_no_room_for_what_is_damaged(void **state)
     make(&t, 30);
     t_image_take(t.store, &image);
     t_crash(&t);
-    lose_index(&t);
+    t_lose_index(&t);
     t_segment_path(&t, 2, path);
     uint64_t middle = t_file_size(path) / 2;
     size_t len;

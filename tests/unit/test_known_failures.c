@@ -6,15 +6,6 @@
 
 #include "../../store/format.h"
 
-static void lose_index(struct t_store *t)
-{
-    char path[T_PATH];
-    t_path(path, t->dir, "index");
-    t_dir_remove(path);
-    t_path(path, t->dir, "checkpoints");
-    t_dir_remove(path);
-}
-
 /* After a torn tail, what was appended later was never replayed. */
 static void test_appends_after_a_torn_tail_are_replayed(void **state)
 {
@@ -37,7 +28,7 @@ static void test_appends_after_a_torn_tail_are_replayed(void **state)
         t_file_append(path, &header, sizeof header);
         t_file_append(path, "{\"session_id\"", 13);
         if (i % 2)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
         t_shows(t.store, &image);
         t_image_free(&image);
@@ -67,7 +58,7 @@ static void test_a_damaged_length_costs_one_record(void **state)
         t_file_flip(path, record.offset + 4 + bit / 8, (uint8_t)(1U << bit % 8));
         for (int lost = 0; lost < 2; lost++) {
             if (lost)
-                lose_index(&t);
+                t_lose_index(&t);
             t_open(&t);
             t_image_take(t.store, &image);
             assert_int_equal(image.records - image.damaged, 19);
@@ -187,7 +178,7 @@ static void test_a_lost_index_is_built_again(void **state)
             t_crash(&t);
         else
             t_close(&t);
-        lose_index(&t);
+        t_lose_index(&t);
         t_open(&t);
         t_shows(t.store, &image);
     }
@@ -216,7 +207,7 @@ static void test_a_seq_is_used_once(void **state)
             t_reopen(&t);
         if (i == 1) {
             t_crash(&t);
-            lose_index(&t);
+            t_lose_index(&t);
             t_open(&t);
         }
     }
@@ -248,7 +239,7 @@ static void test_a_log_past_512_mib(void **state)
             t_reopen(&t);
         } else {
             t_close(&t);
-            lose_index(&t);
+            t_lose_index(&t);
             t_open(&t);
         }
         hl_store_status(t.store, &status);
@@ -298,7 +289,7 @@ static void test_one_bad_line_costs_one_line(void **state)
             t_reopen(&t);
         if (i == 1) {
             t_close(&t);
-            lose_index(&t);
+            t_lose_index(&t);
             t_open(&t);
         }
     }

@@ -32,15 +32,6 @@ static void make(struct t_store *t, struct t_image *image, uint64_t chance)
     t_crash(t);
 }
 
-static void lose_index(const struct t_store *t)
-{
-    char path[T_PATH];
-    t_path(path, t->dir, "index");
-    t_dir_remove(path);
-    t_path(path, t->dir, "checkpoints");
-    t_dir_remove(path);
-}
-
 static bool in(const struct t_store *t, const char *dir, const char *name)
 {
     char path[T_PATH];
@@ -121,7 +112,7 @@ static void test_after_the_rename_of_a_compaction(void **state)
         t_path(kept, t.dir, "kept");
         copy_file(old, kept);
         if (which >= 3)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
         assert_int_equal(t.errors, 0);
         t_shows(t.store, &image);
@@ -186,7 +177,7 @@ static void test_copied_back_by_hand(void **state)
         copy_back(&t, NAME(2, 2, 0));
         copy_back(&t, NAME(4, 4, 0));
         if (which == 1)
-            lose_index(&t);
+            t_lose_index(&t);
         if (which == 2) { /* moved, not copied */
             t_path(other, t.dir, "backup/" NAME(4, 4, 0));
             assert_int_equal(unlink(other), 0);
@@ -342,7 +333,7 @@ static void test_a_higher_generation_that_is_not_sound(void **state)
         t_path(kept, t.dir, "kept");
         copy_file(path, kept);
         if (how % 2)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
         assert_int_equal(t.errors, 1);
         assert_non_null(strstr(t.last_error, NAME(2, 4, 1)));
@@ -401,7 +392,7 @@ static void test_an_unsound_one_that_nothing_replaces(void **state)
         spoil(path, headers ? HEADERS_DAMAGED : FRAME_DAMAGED);
         copy_back(&t, NAME(3, 3, 0));
         if (which & 1)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
         assert_true(t.errors > 0);
         t_image_take(t.store, &now);
@@ -520,7 +511,7 @@ static void test_read_only_moves_nothing(void **state)
         if (which & 1)
             spoil(path, NO_SEAL);
         if (which & 2)
-            lose_index(&t);
+            t_lose_index(&t);
         size_t count = files_in(&t, "log");
         t.options.read_only = true;
         t_open(&t);

@@ -106,15 +106,6 @@ static void damaged_again(struct damaged *d)
     memset(d->rough, 0, sizeof d->rough);
 }
 
-static void lose_index(struct damaged *d)
-{
-    char path[T_PATH];
-    t_path(path, d->t.dir, "index");
-    t_dir_remove(path);
-    t_path(path, d->t.dir, "checkpoints");
-    t_dir_remove(path);
-}
-
 /* Overwrites bytes of a segment, or flips one bit if size is 1, and notes which records that hits.
  */
 static void damage(struct damaged *d, uint32_t segment, uint64_t from, uint64_t size,
@@ -287,7 +278,7 @@ static void test_damage_with_the_index_lost(void **state)
     for (unsigned round = 0; round < t_amount("ROUNDS", t_slow() ? 8 : 60); round++) {
         damaged_again(&d);
         hit_some(&d, round, &chance);
-        lose_index(&d);
+        t_lose_index(&d.t);
         t_open(&d.t);
         expect_rest(&d);
         expect_goes_on(&d, true);
@@ -295,7 +286,7 @@ static void test_damage_with_the_index_lost(void **state)
         struct t_image now;
         t_image_take(d.t.store, &now);
         t_close(&d.t);
-        lose_index(&d);
+        t_lose_index(&d.t);
         t_open(&d.t);
         t_shows(d.t.store, &now);
         t_image_free(&now);
@@ -402,7 +393,7 @@ static void test_records_above_a_hole_in_the_seqs(void **state)
     t_close(&d.t);
     t_dir_make(d.base);
     damage(&d, 1, first, last + 40 - first, &chance);
-    lose_index(&d);
+    t_lose_index(&d.t);
     t_open(&d.t);
     t_append(&d.t, a, "eleven\n");
     for (int i = 0; i < 3; i++) {
@@ -416,7 +407,7 @@ static void test_records_above_a_hole_in_the_seqs(void **state)
         t_append(&d.t, a, "more\n");
     }
     t_close(&d.t);
-    lose_index(&d);
+    t_lose_index(&d.t);
     /* The same where all records below are lost, and the frame that made the session with them. */
     damage(&d, 1, SEGMENT_HEADER_REGION, 64, &chance);
     damage(&d, 1, SEGMENT_HEADER_REGION + 100, first - SEGMENT_HEADER_REGION, &chance);
@@ -449,7 +440,7 @@ static void test_a_session_known_by_its_lines(void **state)
     t_close(&d.t);
     t_dir_make(d.base);
     damage(&d, 1, SEGMENT_HEADER_REGION + 40, 200, &chance);
-    lose_index(&d);
+    t_lose_index(&d.t);
     t_open(&d.t);
     assert_true(d.t.errors > 0);
     struct t_image now;

@@ -15,15 +15,6 @@
 #define HEAVY ((size_t)60000) /* bytes of an attribute that fills tables and logs quickly */
 #define PATIENCE 120U         /* seconds, after which a test hangs and SIGALRM ends it */
 
-static void lose_index(struct t_store *t)
-{
-    char path[T_PATH];
-    t_path(path, t->dir, "index");
-    t_dir_remove(path);
-    t_path(path, t->dir, "checkpoints");
-    t_dir_remove(path);
-}
-
 static void set_heavy(struct t_store *t, uint32_t session, char first)
 {
     char *value = malloc(HEAVY);
@@ -174,7 +165,7 @@ static int die_in_rotation(int calls, bool half)
     for (int round = 0; round < 3; round++) {
         t_close(&t);
         if (round == 1)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
         if (t.errors)
             fail_msg("after %d calls: %s", calls, t.last_error);
@@ -228,7 +219,7 @@ static void test_a_broken_batch_in_a_sealed_newest_segment(void **state)
     assert_int_equal(hl_store_close(t.store), 0);
     t.store = NULL;
     assert_int_equal(t_last_segment(&t), 1);
-    lose_index(&t);
+    t_lose_index(&t);
     t_segment_path(&t, 1, path);
     t_file_flip(path, record.offset + FRAME_HEADER_SIZE + record.length / 2, 1);
     char *before = t_file_read(path, &before_len);
@@ -252,7 +243,7 @@ static void test_a_broken_batch_in_a_sealed_newest_segment(void **state)
             t_append(&t, s, "12\n"); /* goes to the next segment */
         t_close(&t);
         if (round == 1)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
     }
     assert_int_equal(t_last_segment(&t), 2);
@@ -317,7 +308,7 @@ static void test_two_numbers_with_one_id_do_not_keep_the_store_shut(void **state
     t_segment_path(&t, 1, path);
     t_path(aside, t.dir, "../%s.aside", strrchr(t.dir, '/') + 1);
     move_file(path, aside);
-    lose_index(&t);
+    t_lose_index(&t);
     t_open(&t);
     uint32_t second = t_session(&t, "A");
     assert_int_not_equal(second, first);
@@ -325,7 +316,7 @@ static void test_two_numbers_with_one_id_do_not_keep_the_store_shut(void **state
     t_close(&t);
     move_file(aside, path);
     for (int round = 0; round < 2; round++) {
-        lose_index(&t);
+        t_lose_index(&t);
         t_open(&t);
         assert_true(t.errors > 0); /* told, not hidden */
         hl_store_status(t.store, &status);

@@ -62,15 +62,6 @@ static struct hl_usage total(struct hl_store *store, uint32_t session)
     return usage;
 }
 
-static void lose_index(struct t_store *t)
-{
-    char path[T_PATH];
-    t_path(path, t->dir, "index");
-    t_dir_remove(path);
-    t_path(path, t->dir, "checkpoints");
-    t_dir_remove(path);
-}
-
 /* ---- by hand ---- */
 
 static void test_fields(void **state)
@@ -117,7 +108,7 @@ static void test_fields(void **state)
             t_open(&t);
         } else if (turn == 1) {
             t_close(&t);
-            lose_index(&t);
+            t_lose_index(&t);
             t_open(&t);
         }
     }
@@ -203,7 +194,7 @@ static void test_many_names(void **state)
                      500 - (SUMS_KINDS - 1));
     assert_int_equal(all->tool_count, SUMS_TOOLS);
     t_close(&t);
-    lose_index(&t);
+    t_lose_index(&t);
     t_open(&t);
     struct hl_sums *after = sums_of(t.store, s);
     assert_int_equal(after->kind_count, before->kind_count);
@@ -253,7 +244,7 @@ static void test_dropped(void **state)
         else
             t_close(&t);
         if (turn == 2)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
     }
     /* Its id names another session now. */
@@ -540,7 +531,7 @@ static void test_carried(void **state)
         else
             t_close(&t);
         if (turn == 2)
-            lose_index(&t);
+            t_lose_index(&t);
         t_open(&t);
     }
     /* One that cannot be read is damage, and the rest of the frame counts. */
@@ -847,7 +838,7 @@ static void test_model(void **state)
             t_reopen(&m->t);
         } else if (what == 2) {
             t_close(&m->t);
-            lose_index(&m->t);
+            t_lose_index(&m->t);
             t_open(&m->t);
         } else if (what == 3) {
             assert_int_equal(hl_checkpoint(m->t.store, NULL, &m->t.err), 0);
@@ -940,7 +931,7 @@ static void test_killed(void **state)
                 if (hl_sums(t.store, i, &shown[turn][i]) < 0)
                     shown[turn][i] = NULL;
             t_close(&t);
-            lose_index(&t);
+            t_lose_index(&t);
         }
         assert_true(shown[0][0]->total.events >= shown[0][0]->total.calls);
         same_shown(shown[0], shown[1]);

@@ -1,0 +1,263 @@
+/* commands.c - what an actor does to a store besides appending; see model.h. */
+#include "model.h"
+
+#include "../../store/format.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* All that is visible is on the disk. */
+static void settled(struct actor *actor)
+{
+    struct moment *moment = timeline_add(actor->timeline);
+    moment->position = actor_position(actor);
+    for (size_t i = 0; i < BATCHES_MAX / 64; i++)
+        moment->must.bits[i] |= actor->visible.bits[i];
+}
+
+void actor_sync(struct actor *actor)
+{
+    if (!actor->store)
+        return;
+    unsigned fired = actor->record->fault.fired;
+    actor_enter(actor);
+    int error = hl_sync(actor->store);
+    actor_leave(actor);
+    const struct fault *fault = &actor->record->fault;
+    if (error == 0 && fault->fired > fired && fault->error != -EINTR &&
+        strcmp(fault->what, "fdatasync") == 0)
+        actor_fail(actor, "a sync in which %s failed succeeded", fault->what);
+    if (actor_did(actor, "sync", error))
+        settled(actor);
+}
+
+void actor_rotate(struct actor *actor)
+{
+    if (!actor->store)
+        return;
+    actor_enter(actor);
+    int error = hl_rotate(actor->store, &actor->err);
+    actor_leave(actor);
+    if (actor_did(actor, "rotate", error))
+        settled(actor);
+}
+
+void actor_checkpoint(struct actor *actor)
+{
+    if (!actor->store)
+        return;
+    actor_enter(actor);
+    int error = hl_checkpoint(actor->store, NULL, &actor->err);
+    actor_leave(actor);
+    if (actor_did(actor, "checkpoint", error))
+        settled(actor);
+}
+
+void actor_reindex(struct actor *actor)
+{
+    if (!actor->store)
+        return;
+    actor_enter(actor);
+    int error = hl_reindex(actor->store, NULL, &actor->err);
+    actor_leave(actor);
+    actor_did(actor, "reindex", error);
+}
+
+enum drop { TRIM, DELETE, ERASE };
+
+static void drop(struct actor *actor, const struct session *session, uint64_t below, enum drop how)
+{
+    static const char *const names[] = {"trim", "delete", "erase"};
+    if (!actor->store || !session)
+        return;
+    uint32_t number = actor_issue(actor);
+    struct batch *batch = &actor->history->batches[number];
+    batch->drops = (size_t)(session - actor->history->sessions) + 1;
+    batch->below = below;
+    batch->whole = how != TRIM;
+    batch->erased = how == ERASE;
+    struct hl_dropped dropped = {.records = 0};
+    actor_enter(actor);
+    int error = how == TRIM ? hl_trim(actor->store, session->number, below, &dropped, &actor->err)
+                : how == DELETE ? hl_delete(actor->store, session->number, NULL, &actor->err)
+                                : hl_erase(actor->store, session->number, NULL, NULL, &actor->err);
+    actor_leave(actor);
+    if (!actor_did(actor, names[how], error)) {
+        set_add(&actor->maybe, number);
+        return;
+    }
+    set_add(&actor->visible, number);
+    if (how != TRIM || dropped.records > 0) /* where there was nothing to drop nothing is synced */
+        settled(actor);
+}
+
+void actor_trim(struct actor *actor, const struct session *session)
+{
+    if (session && session->count > 1)
+        drop(actor, session, session->done[session->count / 2].seq, TRIM);
+}
+
+void actor_delete(struct actor *actor, const struct session *session)
+{
+    drop(actor, session, 0, DELETE);
+}
+
+void actor_erase(struct actor *actor, const struct session *session)
+{
+    drop(actor, session, 0, ERASE);
+}
+
+void actor_compact(struct actor *actor)
+{
+    static const struct hl_compact what = {.everything = true};
+    struct hl_compacted compacted;
+    if (!actor->store)
+        return;
+    uint32_t batch = actor_issue(actor);
+    actor->history->batches[batch].compaction = true;
+    set_add(&actor->visible, batch);
+    actor_enter(actor);
+    int error = hl_compact(actor->store, &what, NULL, &compacted, &actor->err);
+    actor_leave(actor);
+    if (actor_did(actor, "compact", error))
+        settled(actor);
+    else
+        actor->half_compacted = true;
+}
+
+void actor_snapshot(struct actor *actor, const char *name)
+{
+    if (!actor->store)
+        return;
+    struct snapshot *snapshot = &actor->history->snapshots[actor->history->snapshot_count++];
+    *snapshot = (struct snapshot){.least = actor->visible, .most = actor->visible};
+    snprintf(snapshot->name, sizeof snapshot->name, "%s", name);
+    snapshot->taken = SIZE_MAX;
+    actor_enter(actor);
+    int error = hl_snapshot(actor->store, name, NULL, &actor->err);
+    actor_leave(actor);
+    if (actor_did(actor, "snapshot", error)) {
+        snapshot->taken = actor_position(actor);
+        settled(actor);
+    }
+}
+
+struct last {
+    char name[64];
+};
+
+static int keep_last(void *context, const char *name)
+{
+    struct last *last = context;
+    if (strstr(name, ".seg") && strcmp(name, last->name) > 0)
+        snprintf(last->name, sizeof last->name, "%s", name);
+    return 0;
+}
+
+void actor_link(struct actor *actor)
+{
+    const struct hl_io *io = &actor->record->io;
+    struct last last = {.name = ""};
+    if (!actor->store)
+        return;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int log = hl_io_open(io, dir, "log", O_RDONLY | O_DIRECTORY, 0);
+    int error = log < 0 ? log : io->list(io->context, log, keep_last, &last);
+    if (error == 0)
+        error = io->link(io->context, log, last.name, dir, last.name);
+    if (error == 0)
+        error = hl_io_fsync(io, dir);
+    hl_io_close(io, log);
+    hl_io_close(io, dir);
+    if (error < 0 && error != -EEXIST)
+        actor_fail(actor, "cannot link segment %s: %s", last.name, strerror(-error));
+}
+
+struct emptying {
+    const struct hl_io *io;
+    int dir;
+};
+
+static int remove_name(void *context, const char *name)
+{
+    const struct emptying *emptying = context;
+    return emptying->io->unlink(emptying->io->context, emptying->dir, name, 0);
+}
+
+void actor_lose_index(struct actor *actor)
+{
+    const struct hl_io *io = &actor->record->io;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int index = dir < 0 ? dir : hl_io_open(io, dir, "index", O_RDONLY | O_DIRECTORY, 0);
+    struct emptying emptying = {io, index};
+    int error = index < 0 ? index : io->list(io->context, index, remove_name, &emptying);
+    if (error == 0)
+        error = io->unlink(io->context, dir, "index", AT_REMOVEDIR);
+    if (error == 0)
+        error = hl_io_fsync(io, dir);
+    hl_io_close(io, index);
+    hl_io_close(io, dir);
+    if (error < 0 && error != -ENOENT)
+        actor_fail(actor, "cannot remove the index: %s", strerror(-error));
+}
+
+void actor_set_aside(struct actor *actor, const struct session *session)
+{
+    const struct hl_io *io = &actor->record->io;
+    if (!actor->store || !session)
+        return;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int aside = hl_io_open_dir(io, dir, "quarantine", true, NULL);
+    int error = aside < 0 ? aside : hl_io_fsync(io, dir);
+    if (error == 0)
+        error = hl_io_put_file(io, aside, "some.bytes", session->id, strlen(session->id));
+    hl_io_close(io, aside);
+    hl_io_close(io, dir);
+    if (error < 0)
+        actor_fail(actor, "cannot set bytes aside: %s", strerror(-error));
+}
+
+static void spoil(struct actor *actor, enum damage damage)
+{
+    const struct hl_io *io = &actor->record->io;
+    uint64_t size, at;
+    uint8_t byte;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int fd = hl_io_open(io, dir, "log/00000001-00000001.0.seg", O_RDWR, 0);
+    int error = fd < 0 ? fd : hl_io_size(io, fd, &size);
+    if (error == 0) {
+        at = damage == DAMAGE_HEADER ? SEGMENT_HEADER_SECOND + 37
+             : damage == DAMAGE_SEAL ? size - 12
+                                     : SEGMENT_HEADER_REGION + (size - SEGMENT_HEADER_REGION) / 2;
+        error = hl_io_read(io, fd, &byte, 1, at) == 1 ? 0 : -EIO;
+        byte ^= 4;
+    }
+    if (error == 0)
+        error = hl_io_write(io, fd, &byte, 1, at);
+    if (error == 0)
+        error = hl_io_fsync(io, fd);
+    hl_io_close(io, fd);
+    hl_io_close(io, dir);
+    if (error < 0)
+        actor_fail(actor, "cannot damage a segment: %s", strerror(-error));
+}
+
+void actor_mend(struct actor *actor, enum damage damage)
+{
+    struct hl_check_report report = {.mended = 0};
+    struct hl_check check = {
+        .mend = HL_MEND_ALL, .restore = damage == DAMAGE_RECORD, .io = &actor->record->io};
+    actor->history->damaged = actor_position(actor);
+    record_revive(actor->record);
+    spoil(actor, damage);
+    actor_enter(actor);
+    int error = hl_check(actor->dir, &check, &report, NULL, &actor->err);
+    actor_leave(actor);
+    if (actor_did(actor, "mend", error) && (report.problems == 0 || report.left > 0))
+        actor_fail(actor, "%u problems, %u are left", (unsigned)report.problems,
+                   (unsigned)report.left);
+    actor->history->mended = actor_position(actor);
+}

@@ -38,6 +38,7 @@ struct compact_frame {
 /* What a run has of a session. */
 struct compact_session {
     uint32_t number;      /* 0: this place of the hash table is free */
+    uint32_t begin;       /* its first frame, of whatever kind */
     uint32_t first, last; /* its records, a list by compact_frame.next */
     uint32_t head;        /* its first session frame, */
     uint32_t newest;      /* and its last */
@@ -56,16 +57,23 @@ struct compact_session {
     struct sums *carried;  /* what its lead carries, or NULL: it has none; owned */
 };
 
+/* Where the frame goes that carries a session's sums. */
+struct compact_lead {
+    uint32_t before; /* place of a frame that begins a batch */
+    uint32_t session;
+};
+
 struct compact_table {
     struct compact_frame *frames;
     uint32_t count, capacity;
     struct compact_session *sessions; /* a hash table; not in any order */
     uint32_t buckets, session_count;
+    struct compact_lead *leads; /* in their order */
+    uint32_t lead_count;
     uint32_t records;      /* events and operations */
     uint64_t record_bytes; /* of their frames */
     uint64_t line_bytes;
-    uint64_t recorded_ms; /* of the first frame */
-    bool damaged;         /* there are bytes that are no frame */
+    bool damaged; /* there are bytes that are no frame */
 };
 
 void compact_table_init(struct compact_table *table);
@@ -93,6 +101,8 @@ struct compact_run {
 /* Decides what of the table stays, and what session frames are to say. */
 int compact_settle(struct compact_run *run);
 
+/* Whether a frame, counted from 0, begins a batch. Before compact_settle() is done with it. */
+bool compact_begins_batch(const struct compact_table *table, uint32_t i);
 /* Of compact_settle(): what is dropped, once it is known what stays. */
 int compact_gather_sums(struct compact_run *run);
 /* The body of the frame that carries the sums of a session. -ENOENT: it was deleted meanwhile. */

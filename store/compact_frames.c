@@ -27,6 +27,7 @@ void compact_table_free(struct compact_table *table)
         sums_free(table->sessions[i].carried);
     }
     free(table->sessions);
+    free(table->leads);
     free(table->frames);
     compact_table_init(table);
 }
@@ -122,8 +123,6 @@ static int add_frame(struct compact_table *table, const struct scan_item *item, 
     struct compact_session *session = add_session(table, frame->session);
     if (!session)
         return -ENOMEM;
-    if (table->count == 0)
-        table->recorded_ms = frame->recorded_ms;
     table->frames[table->count++] = (struct compact_frame){
         .seq = frame->seq,
         .session = frame->session,
@@ -134,6 +133,8 @@ static int add_frame(struct compact_table *table, const struct scan_item *item, 
         .flags = (uint8_t)frame->flags,
     };
     uint32_t place = table->count;
+    if (!session->begin)
+        session->begin = place;
     if (frame->type == FRAME_SESSION) {
         if (!session->head)
             session->head = place;
@@ -401,14 +402,20 @@ static int make_tails(struct compact_run *run)
 
 /* ---- batches ---- */
 
+bool compact_begins_batch(const struct compact_table *table, uint32_t i)
+{
+    const struct compact_frame *frame = &table->frames[i];
+    return i == 0 || (frame->flags & FRAME_FIRST_OF_BATCH) != 0 ||
+           frame->source != table->frames[i - 1].source;
+}
+
 /* What is kept of a batch is one: its flags are made whole again. */
 static void settle_batches(struct compact_table *table)
 {
     struct compact_frame *last = NULL; /* kept, of the batch */
     for (uint32_t i = 0; i < table->count; i++) {
         struct compact_frame *frame = &table->frames[i];
-        bool begins = i == 0 || (frame->flags & FRAME_FIRST_OF_BATCH) != 0 ||
-                      frame->source != table->frames[i - 1].source;
+        bool begins = compact_begins_batch(table, i);
         bool ends = (frame->flags & FRAME_LAST_OF_BATCH) != 0;
         if (begins && last) { /* the end of the one before is missing */
             last->flags |= FRAME_LAST_OF_BATCH;

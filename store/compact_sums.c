@@ -1,8 +1,9 @@
 /*
  * compact_sums.c - what the events that a run drops come to (sums.h), carried on in the new file.
  *
- * The frame that carries them, the session's lead, stands at the beginning of the segment, in the
- * place of the session frames of the run. It tells no seq: those that stand behind it are to count.
+ * The frame that carries them, the session's lead, stands before the batch with the first frame of
+ * the session, in the place of the session frames of the run: further ahead another session may
+ * still have the id. It tells no seq: those that stand behind it are to count.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -162,6 +163,27 @@ static int settle_carrier(struct gathering *gathering, struct compact_session *s
     return error;
 }
 
+static int place_leads(struct compact_table *table)
+{
+    uint32_t count = 0, batch = 0;
+    for (uint32_t i = 0; i < table->buckets; i++)
+        count += table->sessions[i].carried != NULL;
+    if (count == 0)
+        return 0;
+    table->leads = calloc(count, sizeof *table->leads);
+    if (!table->leads)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct compact_session *session = compact_table_find(table, table->frames[i].session);
+        if (compact_begins_batch(table, i))
+            batch = i + 1;
+        if (session->carried && session->begin == i + 1)
+            table->leads[table->lead_count++] =
+                (struct compact_lead){.before = batch, .session = session->number};
+    }
+    return 0;
+}
+
 int compact_gather_sums(struct compact_run *run)
 {
     struct gathering gathering = {.run = run};
@@ -176,7 +198,7 @@ int compact_gather_sums(struct compact_run *run)
             error = settle_carrier(&gathering, session);
     }
     close_view(&gathering);
-    return error;
+    return error == 0 ? place_leads(&run->table) : error;
 }
 
 /* ---- what the new segment says ---- */

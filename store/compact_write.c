@@ -30,6 +30,7 @@ struct writer {
     uint32_t crc;
     uint64_t recorded_ms; /* of the last frame */
     uint64_t records, line_bytes, other;
+    uint32_t leads;            /* written */
     uint64_t appends, turn_ms; /* when the pace was last looked at */
 };
 
@@ -125,6 +126,44 @@ static int copy_frame(struct writer *writer, const struct compact_frame *kept,
     return put_frame(writer, &frame, body);
 }
 
+/* One that was deleted meanwhile has a mark instead: its records stand behind it. */
+static int put_lead(struct writer *writer, uint32_t number, uint64_t recorded_ms)
+{
+    const struct compact_session *session = compact_table_find(&writer->run->table, number);
+    static const struct drop drop = {.kind = DROP_DELETE};
+    char *text, body[DROP_BODY_MAX];
+    size_t len;
+    struct frame frame = {
+        .recorded_ms = recorded_ms,
+        .session = number,
+        .type = FRAME_SESSION,
+        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
+    };
+    int error = compact_make_lead(writer->run, session, &text, &len);
+    if (error == -ENOENT) {
+        frame.type = FRAME_DROP;
+        frame.length = (uint32_t)drop_encode(&drop, body);
+        return put_frame(writer, &frame, body);
+    }
+    if (error == 0) {
+        frame.length = (uint32_t)len;
+        error = put_frame(writer, &frame, text);
+    }
+    free(text);
+    return error;
+}
+
+/* Those that go before the frame in this place. */
+static int put_leads(struct writer *writer, uint32_t place, uint64_t recorded_ms)
+{
+    const struct compact_table *table = &writer->run->table;
+    int error = 0;
+    while (error == 0 && writer->leads < table->lead_count &&
+           table->leads[writer->leads].before == place)
+        error = put_lead(writer, table->leads[writer->leads++].session, recorded_ms);
+    return error;
+}
+
 /* The sources are read again, frame by frame, as they were when the table was made. */
 static int copy_source(struct writer *writer, uint16_t source, uint32_t *next)
 {
@@ -151,47 +190,11 @@ static int copy_source(struct writer *writer, uint16_t source, uint32_t *next)
             break;
         }
         ++*next;
-        if (frame->keep)
+        error = put_leads(writer, *next, item.frame.recorded_ms);
+        if (error == 0 && frame->keep)
             error = copy_frame(writer, frame, &item.frame);
     }
     scan_free(&scan);
-    return error;
-}
-
-/* One that was deleted meanwhile has a mark instead: its records stand behind it. */
-static int put_lead(struct writer *writer, const struct compact_session *session)
-{
-    static const struct drop drop = {.kind = DROP_DELETE};
-    char *text, body[DROP_BODY_MAX];
-    size_t len;
-    struct frame frame = {
-        .recorded_ms = writer->run->table.recorded_ms,
-        .session = session->number,
-        .type = FRAME_SESSION,
-        .flags = FRAME_FIRST_OF_BATCH | FRAME_LAST_OF_BATCH,
-    };
-    int error = compact_make_lead(writer->run, session, &text, &len);
-    if (error == -ENOENT) {
-        frame.type = FRAME_DROP;
-        frame.length = (uint32_t)drop_encode(&drop, body);
-        return put_frame(writer, &frame, body);
-    }
-    if (error == 0) {
-        frame.length = (uint32_t)len;
-        error = put_frame(writer, &frame, text);
-    }
-    free(text);
-    return error;
-}
-
-static int put_leads(struct writer *writer)
-{
-    const struct compact_table *table = &writer->run->table;
-    int error = 0;
-    for (uint32_t i = 0; i < table->buckets && error == 0; i++) {
-        if (table->sessions[i].number && table->sessions[i].carried)
-            error = put_lead(writer, &table->sessions[i]);
-    }
     return error;
 }
 
@@ -244,8 +247,6 @@ static int write_all(struct writer *writer)
         segment_header_region(writer->made, region);
         writer->used = SEGMENT_HEADER_REGION;
     }
-    if (error == 0)
-        error = put_leads(writer);
     for (uint16_t i = 0; i < writer->run->count && error == 0; i++)
         error = copy_source(writer, i, &next);
     if (error == 0)

@@ -114,7 +114,7 @@ struct t_store {
     bool own_io; /* io is in use */
     pthread_mutex_t lock;
     unsigned warnings, errors; /* reported since opened */
-    char last_error[512];
+    char last_error[512];      /* or the last warning, while there is no error */
 };
 
 /* Makes a directory and an unopened store with small segments and no syncs on its own. */

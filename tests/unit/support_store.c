@@ -14,7 +14,7 @@ static void take_report(void *context, enum hl_severity severity, const char *se
     pthread_mutex_lock(&t->lock);
     t->warnings += severity == HL_WARNING;
     t->errors += severity == HL_ERROR;
-    if (severity == HL_ERROR)
+    if (severity == HL_ERROR || (severity == HL_WARNING && t->errors == 0))
         snprintf(t->last_error, sizeof t->last_error, "%s", sentence);
     pthread_mutex_unlock(&t->lock);
     if (getenv("HL_TEST_REPORTS"))

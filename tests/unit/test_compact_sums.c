@@ -148,12 +148,23 @@ static void delete (struct model *m, bool whole)
     forget(s);
 }
 
+/* What was written anew is as sound as what an append writes. */
+static void expect_sound(struct t_store *t)
+{
+    struct hl_verify_report report;
+    assert_int_equal(hl_verify(t->store, &report, NULL, &t->err), 0);
+    assert_int_equal(report.damaged_gaps + report.broken_batches + report.index_missing +
+                         report.index_dangling,
+                     0);
+}
+
 static void compact(struct model *m)
 {
     struct hl_compact what = {.everything = true};
     struct hl_compacted compacted;
     if (hl_compact(m->t.store, &what, NULL, &compacted, &m->t.err) < 0)
         fail_msg("compact: %s", m->t.err.text);
+    expect_sound(&m->t);
     m->compacted += compacted.segments_after > 0;
 }
 
@@ -343,6 +354,7 @@ static void compact_all(struct t_store *t)
     struct hl_compact what = {.everything = true};
     assert_int_equal(hl_rotate(t->store, &t->err), 0);
     assert_int_equal(hl_compact(t->store, &what, NULL, NULL, &t->err), 0);
+    expect_sound(t);
 }
 
 /* A call that is gone is remembered, for results that stand behind it in the file, and that come
@@ -438,13 +450,88 @@ static void test_nothing_left(void **state)
     t_store_free(&t);
 }
 
+/* A session that was made in the compacted segment, under the id of one that lives where the replay
+ * begins: what carries its sums must not stand before the delete of that one. */
+static void test_one_id_twice(void **state)
+{
+    struct t_store t;
+    struct hl_status status;
+    struct hl_compacted compacted;
+    struct hl_compact what = {.everything = true};
+    (void)state;
+    t_store_init(&t);
+    t.options.history_ms = 0;
+    t.options.segment_size = 16 * 1024;
+    t_open(&t);
+    uint32_t old = t_session(&t, "s"), other = t_session(&t, "other");
+    for (unsigned i = 0; i < 100; i++) /* so many that the segment is not taken along */
+        t_append_format(&t, other, "{\"kind\":\"Cost\",\"pad\":\"%100u\"}\n", i);
+    t_append(&t, old, "{\"kind\":\"Error\"}\n");
+    assert_int_equal(hl_checkpoint(t.store, NULL, &t.err), 0);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    assert_int_equal(hl_delete(t.store, old, NULL, &t.err), 0);
+    uint32_t s = what.session = t_session(&t, "s");
+    t_append(&t, s, "{\"kind\":\"Error\"}\n{\"kind\":\"Error\"}\n{\"kind\":\"Error\"}\n");
+    assert_int_equal(hl_trim(t.store, s, 3, NULL, &t.err), 0);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    assert_int_equal(hl_compact(t.store, &what, NULL, &compacted, &t.err), 0);
+    assert_int_equal(compacted.segments_before, 1);
+    t_crash(&t);
+    lose(t.dir, LOSE_INDEX);
+    t_open(&t);
+    assert_int_equal(hl_store_status(t.store, &status), 0);
+    assert_int_equal(status.recovered_records, 1);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        assert_int_equal(total(&t, s).events, 3);
+        assert_int_equal(total(&t, 0).events, 103);
+        assert_int_equal(t.errors + t.warnings, 0);
+        rebuild(&t);
+    }
+    t_close(&t);
+    t_store_free(&t);
+}
+
+/* Two sessions that one batch makes: what carries the sums of the second stays out of the batch. */
+static void test_made_in_a_batch(void **state)
+{
+    struct t_store t;
+    struct hl_session about;
+    (void)state;
+    t_store_init(&t);
+    t.options.history_ms = 0;
+    t_open(&t);
+    t_append(
+        &t, 0,
+        "{\"kind\":\"Error\",\"session_id\":\"a\"}\n{\"kind\":\"Error\",\"session_id\":\"b\"}\n"
+        "{\"kind\":\"Error\",\"session_id\":\"a\"}\n{\"kind\":\"Error\",\"session_id\":\"b\"}\n");
+    uint32_t a = t_number(&t, "a"), b = t_number(&t, "b");
+    assert_int_equal(hl_trim(t.store, b, 2, NULL, &t.err), 0);
+    compact_all(&t);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        rebuild(&t);
+        assert_int_equal(t.errors + t.warnings, 0);
+        assert_int_equal(total(&t, a).events, 2);
+        assert_int_equal(total(&t, b).events, 2);
+        assert_int_equal(hl_session_by_number(t.store, a, &about), 0);
+        assert_int_equal(about.records, turn == 0 ? 2 : 1);
+        assert_int_equal(hl_session_by_number(t.store, b, &about), 0);
+        assert_int_equal(about.records, 1);
+        if (turn == 0) {
+            assert_int_equal(hl_trim(t.store, a, 2, NULL, &t.err), 0);
+            compact_all(&t);
+        }
+    }
+    assert_int_equal(about.last_seq, 2);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_late_results),
-        cmocka_unit_test(test_many_ids),
-        cmocka_unit_test(test_nothing_left),
-        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_late_results),    cmocka_unit_test(test_many_ids),
+        cmocka_unit_test(test_nothing_left),    cmocka_unit_test(test_one_id_twice),
+        cmocka_unit_test(test_made_in_a_batch), cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

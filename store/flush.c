@@ -537,11 +537,11 @@ static void *flush_run(void *context)
     while (!stopped(store)) {
         bool due;
         int error = 0, missing = index_make_up(store);
-        if (flush_is_due(store)) {
-            pthread_mutex_lock(&store->flush_lock);
+        /* With the lock: what another thread is about to flush is not due any more after it. */
+        pthread_mutex_lock(&store->flush_lock);
+        if (flush_is_due(store))
             error = flush_all(store);
-            pthread_mutex_unlock(&store->flush_lock);
-        }
+        pthread_mutex_unlock(&store->flush_lock);
         uint64_t wait = checkpoint_wait(store, &due);
         if (due)
             run_checkpoint(store);

@@ -1,8 +1,11 @@
 /* test_flush.c - from the memtable to the index: flushes that fail on the way, go on, or end in a
  * crash. */
+#include "../../store/core.h"
 #include "support.h"
 
+#include <dirent.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -145,11 +148,94 @@ static void test_a_large_flush(void **state)
     t_store_free(&t);
 }
 
+/* ---- a turn that came too late ---- */
+
+/* The first sync of a flush: meanwhile the store's own thread wants to flush, too. */
+struct busy_sync {
+    struct t_store *t;
+    uint32_t session;
+    pthread_t flushing;
+    bool done;
+};
+
+/* Until every thread but this one has nothing to do, or waits for a lock. */
+static void wait_until_others_sleep(void)
+{
+    bool awake = true;
+    while (awake) {
+        struct dirent *entry;
+        DIR *tasks = opendir("/proc/self/task");
+        assert_non_null(tasks);
+        sched_yield();
+        awake = false;
+        while ((entry = readdir(tasks)) != NULL) {
+            char path[64], text[512] = "";
+            long id = strtol(entry->d_name, NULL, 10);
+            snprintf(path, sizeof path, "/proc/self/task/%ld/stat", id);
+            FILE *file = id > 0 && id != gettid() ? fopen(path, "re") : NULL;
+            if (!file)
+                continue; /* or it has ended */
+            const char *name_end = fgets(text, sizeof text, file) ? strrchr(text, ')') : NULL;
+            fclose(file);
+            awake = awake || (name_end && strncmp(name_end, ") S", 3) != 0);
+        }
+        closedir(tasks);
+    }
+}
+
+static bool is_awaited(struct flusher *flusher)
+{
+    pthread_mutex_lock(&flusher->lock);
+    bool wanted = flusher->wanted;
+    pthread_mutex_unlock(&flusher->lock);
+    return wanted;
+}
+
+static int sync_while_busy(void *context, int fd)
+{
+    struct busy_sync *busy = context;
+    if (busy->session && !busy->done && pthread_equal(pthread_self(), busy->flushing)) {
+        busy->done = true;
+        flush_wake(busy->t->store);
+        while (is_awaited(&busy->t->store->flusher))
+            sched_yield();
+        wait_until_others_sleep(); /* it has seen that a table is frozen, and waits for its turn */
+        t_append(busy->t, busy->session, "two\n");
+    }
+    return hl_io_system.fdatasync(NULL, fd);
+}
+
+/* What was due is done when its turn comes: what came since is not worth a flush. */
+static void test_the_thread_looks_again(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct hl_status status;
+    struct busy_sync busy = {.t = &t, .flushing = pthread_self()};
+    struct hl_io io = hl_io_system;
+    io.context = &busy;
+    io.fdatasync = sync_while_busy;
+    t_store_init(&t);
+    t.options.io = &io;
+    t_open(&t);
+    uint32_t session = t_session(&t, "s");
+    t_append(&t, session, "one\n");
+    wait_until_others_sleep();
+    busy.session = session;
+    assert_int_equal(hl_checkpoint(t.store, NULL, &t.err), 0);
+    assert_true(busy.done);
+    wait_until_others_sleep();
+    assert_int_equal(hl_store_status(t.store, &status), 0);
+    assert_int_equal(status.memtable_records, 1);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_flush_that_ends_on_the_way),
         cmocka_unit_test(test_a_large_flush),
+        cmocka_unit_test(test_the_thread_looks_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -203,20 +203,27 @@ static void damage_settle(const struct log_model *model, struct damage *damage)
 }
 
 /* Whether a log that is cut there, or zero from there on, ends well: behind a whole batch of the
- * last segment; or where a crash could leave a segment that is being made. */
+ * last segment and what of the next frame is zero as it is (its checksum may begin so); or where a
+ * crash could leave a segment that is being made. */
 static bool ends_well(const struct log_model *model, unsigned file, uint64_t offset)
 {
-    if (model->files[file].sealed)
+    const struct log_file *in = &model->files[file];
+    if (in->sealed)
         return false;
-    if (offset < SEGMENT_HEADER_REGION)
+    if (offset < SEGMENT_HEADER_REGION || offset == in->size)
         return true;
     for (unsigned i = 0; i < model->frame_count; i++) {
         const struct log_frame *frame = &model->frames[i];
         bool first = i == 0 || model->frames[i - 1].batch != frame->batch;
-        if (frame->file == file && frame->offset == offset && first)
+        if (frame->file != file || !first || frame->offset > offset)
+            continue;
+        uint64_t at = frame->offset;
+        while (at < offset && in->bytes[at] == 0)
+            at++;
+        if (at == offset)
             return true;
     }
-    return offset == model->files[file].size;
+    return false;
 }
 
 /* Bytes from `begin` to `end` of a file are not what they were, or are not there. */

@@ -10,6 +10,7 @@
 #include <endian.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -313,9 +314,10 @@ static void test_checkpoint_of_damage(void **state)
 #define MADE_MS UINT64_C(1700000000001)
 #define SET_MS UINT64_C(1700000123456) /* stands in the index with versions of documents alone */
 
+/* The store's own threads look at it too. */
 static uint64_t now(void *context)
 {
-    return *(const uint64_t *)context;
+    return atomic_load((const _Atomic uint64_t *)context);
 }
 
 /* Flips a bit of each place in the index that holds these bytes; how many there were. */
@@ -378,18 +380,18 @@ static int (*const looks[])(struct hl_store *store) = {find_document, find_histo
 #define LOOKS (sizeof looks / sizeof looks[0])
 
 /* A store, open, with a document whose versions can be found in the file of the index. */
-static void make_documents(struct t_store *t, uint64_t *time)
+static void make_documents(struct t_store *t, _Atomic uint64_t *time)
 {
-    *time = MADE_MS;
+    atomic_store(time, MADE_MS);
     t_store_init(t);
     t->options.clock = now;
     t->options.clock_context = time;
     t_open(t);
     uint32_t s = t_session(t, "s");
-    *time = SET_MS;
+    atomic_store(time, SET_MS);
     t_append(t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":1}\n");
     t_append(t, s, "{\"op\":\"set\",\"key\":\"a-key-of-its-own\",\"value\":2}\n");
-    *time = SET_MS + 1000;
+    atomic_store(time, SET_MS + 1000);
     t_append(t, s, "{}\n");
 }
 
@@ -399,7 +401,8 @@ static void test_damage_is_noted(void **state)
     (void)state;
     for (size_t i = 0; i < LOOKS; i++) {
         struct t_store t;
-        uint64_t time, set_ms = htole64(SET_MS);
+        _Atomic uint64_t time;
+        uint64_t set_ms = htole64(SET_MS);
         make_documents(&t, &time);
         t_reopen(&t); /* the index is believed */
         assert_true(spoil(&t, &set_ms, sizeof set_ms) > 0);
@@ -417,7 +420,8 @@ static void test_changed_after_a_clean_end(void **state)
 {
     (void)state;
     struct t_store t;
-    uint64_t time, set_ms = htole64(SET_MS);
+    _Atomic uint64_t time;
+    uint64_t set_ms = htole64(SET_MS);
     make_documents(&t, &time);
     t_close(&t);
     assert_true(spoil(&t, &set_ms, sizeof set_ms) > 0);

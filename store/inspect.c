@@ -169,7 +169,7 @@ static int queue_fill(struct queue *queue)
         coming.end = segment->first == queue->last ? queue->end : (uint64_t)segment->size;
         if (coming.end > SCAN_AHEAD_WORTH)
             coming.ahead = scan_ahead_start(store->io, segment->fd, segment->salt,
-                                            SEGMENT_HEADER_REGION, coming.end);
+                                            SEGMENT_HEADER_REGION, coming.end, false);
         queue->at[queue->count++] = coming;
     }
     return 0;

@@ -64,7 +64,8 @@ static int part_begin(struct hl_store *store, struct part *part)
     struct segment *taken;
     int error = segment_get(&store->segments, part->segment->first, &taken);
     if (error == 0 && part->end > part->begin + SCAN_AHEAD_WORTH)
-        part->ahead = scan_ahead_start(store->io, taken->fd, taken->salt, part->begin, part->end);
+        part->ahead =
+            scan_ahead_start(store->io, taken->fd, taken->salt, part->begin, part->end, true);
     return error;
 }
 

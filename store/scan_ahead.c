@@ -24,6 +24,7 @@ struct chunk {
 
 struct scan_ahead {
     struct scan scan; /* the thread's */
+    bool events;      /* are read for the sums */
     pthread_t thread;
     pthread_mutex_t lock; /* guards the ring and stop */
     pthread_cond_t changed;
@@ -45,13 +46,13 @@ static void chunk_free(struct chunk *chunk)
 }
 
 /* Fills a chunk; true when there is more to come after it. */
-static bool fill_chunk(struct scan *scan, struct chunk *chunk)
+static bool fill_chunk(struct scan_ahead *ahead, struct chunk *chunk)
 {
     size_t bytes = 0;
     while (chunk->count < CHUNK_ITEMS && bytes < CHUNK_BYTES &&
            chunk->events_len + SUMS_PACKED_MAX <= CHUNK_EVENTS) {
         struct scan_item *item = &chunk->items[chunk->count];
-        chunk->error = scan_next(scan, item);
+        chunk->error = scan_next(&ahead->scan, item);
         if (chunk->error < 0)
             return false;
         const char *body = item->frame.body;
@@ -59,7 +60,7 @@ static bool fill_chunk(struct scan *scan, struct chunk *chunk)
         item->frame.body = NULL;
         item->event = NULL;
         chunk->count++;
-        if (item->kind == SCAN_FRAME && item->frame.type == FRAME_EVENT &&
+        if (ahead->events && item->kind == SCAN_FRAME && item->frame.type == FRAME_EVENT &&
             sums_event_read(body, item->frame.length, &event)) {
             uint8_t *to = chunk->events + chunk->events_len;
             chunk->events_len += sums_event_pack(&event, to);
@@ -110,7 +111,7 @@ static void *scan_run(void *context)
         chunk->count = 0;
         chunk->events_len = 0;
         chunk->error = 0;
-        more = fill_chunk(&ahead->scan, chunk);
+        more = fill_chunk(ahead, chunk);
         if (!hand_over(ahead, chunk)) {
             chunk_free(chunk);
             return NULL;
@@ -122,11 +123,12 @@ static void *scan_run(void *context)
 }
 
 struct scan_ahead *scan_ahead_start(const struct hl_io *io, int fd, uint32_t salt, uint64_t from,
-                                    uint64_t end)
+                                    uint64_t end, bool events)
 {
     struct scan_ahead *ahead = calloc(1, sizeof *ahead);
     if (!ahead)
         return NULL;
+    ahead->events = events;
     scan_init(&ahead->scan, io, fd, salt, from, end);
     pthread_mutex_init(&ahead->lock, NULL);
     pthread_cond_init(&ahead->changed, NULL);

@@ -12,9 +12,10 @@
 
 struct scan_ahead;
 
-/* Begins to scan. fd must stay open until scan_ahead_stop(). NULL: no memory, or no thread. */
+/* Begins to scan. events: lines of events are read for the sums. fd must stay open until
+ * scan_ahead_stop(). NULL: no memory, or no thread. */
 struct scan_ahead *scan_ahead_start(const struct hl_io *io, int fd, uint32_t salt, uint64_t from,
-                                    uint64_t end);
+                                    uint64_t end, bool events);
 /* As scan_next(), but that only session frames, operations and seals have a body; it, and what
  * events have for the sums, lives until the next call. */
 int scan_ahead_next(struct scan_ahead *ahead, struct scan_item *item);

@@ -337,18 +337,26 @@ static inline const char *skip_digits(const char *p)
 #define BEGINS(p, text) (memcmp(p, text, sizeof(text) - 1) == 0)
 
 /*
- * Steps over the fields that the store stamps in front, which it writes always alike: returns the
- * comma (or brace) behind the last one that is as expected; p where nothing is.
+ * Steps over the fields that the store stamps in front, which it writes always alike, and over the
+ * session_id of the writer, which is most often the first that follows: returns the comma (or
+ * brace) behind the last one that is as expected; p where nothing is.
  */
 static const char *skip_stamp(const char *p, const char *end, struct line_usage *usage)
 {
     const char *begin = p, *digits;
-    if (end - p < STAMP_LEAST || !BEGINS(p, "{\"session_id\":\""))
+    if (end - p < STAMP_LEAST)
         return begin;
-    p = find_quote(p + 15, end);
-    if (end - p < STAMP_LEAST || !BEGINS(p, "\",\"seq\":"))
+    if (BEGINS(p, "{\"session_id\":\"")) {
+        p = find_quote(p + 15, end);
+        if (end - p < STAMP_LEAST || !BEGINS(p, "\",\"seq\":"))
+            return begin;
+        p += 8;
+    } else if (BEGINS(p, "{\"seq\":")) {
+        p += 7;
+    } else {
         return begin;
-    p = skip_digits(p + 8); /* the line ends in a newline, which is no digit */
+    }
+    p = skip_digits(p); /* the line ends in a newline, which is no digit */
     if (end - p < STAMP_LEAST / 2 || !BEGINS(p, ",\"ts_ms\":"))
         return begin;
     digits = p + 9;
@@ -361,7 +369,10 @@ static const char *skip_stamp(const char *p, const char *end, struct line_usage 
     p += 12 + (p[12] == 't' ? 4 : 5);
     if (BEGINS(p, ",\"source\":\"Tail\""))
         p += 16;
-    return p;
+    if (end - p < STAMP_LEAST / 3 || !BEGINS(p, ",\"session_id\":\""))
+        return p;
+    const char *quote = find_quote(p + 15, end);
+    return quote < end && *quote == '"' ? quote + 1 : p;
 }
 
 /* false: it gave up. */

@@ -387,6 +387,9 @@ static void test_lines(void **state)
         "null",
         "\"\\\\\""};
     static const char *const spaces[] = {"", "", "", "", " ", "  ", "\t"};
+    static const char *const ids[] = {
+        "\"session_id\":\"a session\"", "\"session_id\": \"a session\"",
+        "\"session_id\":\"a sess\\u0069on\"", "\"session_id\":\"\\\"\\\\\""};
     uint64_t chance = t_seed("sums: lines");
     unsigned taken = 0;
     (void)state;
@@ -394,9 +397,12 @@ static void test_lines(void **state)
         static char text[8192], stored[16384];
         size_t len = 0;
         struct line line;
+        bool named = t_below(&chance, 2) == 0; /* by the writer */
         text[len++] = '{';
+        if (named)
+            pick(&chance, text, &len, ids, sizeof ids / sizeof *ids);
         for (uint64_t i = 0, n = t_below(&chance, 9); i < n; i++) {
-            if (i > 0)
+            if (i > 0 || named)
                 text[len++] = ',';
             pick(&chance, text, &len, spaces, 7);
             size_t key = t_below(&chance, sizeof keys / sizeof *keys);

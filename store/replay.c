@@ -16,10 +16,13 @@ static void pending_clear(struct replay *replay)
     for (size_t i = 0; i < replay->pending_count; i++) {
         struct replay_frame *frame = &replay->pending[i];
         free(frame->body);
-        if (frame->row)
-            session_row_free(frame->row);
-        free(frame->row);
-        sums_free(frame->carried);
+        if (frame->more) {
+            if (frame->more->row)
+                session_row_free(frame->more->row);
+            free(frame->more->row);
+            sums_free(frame->more->carried);
+            free(frame->more);
+        }
     }
     replay->pending_count = 0;
     replay->events_len = 0;
@@ -66,7 +69,7 @@ static int keep_event(struct replay *replay, const struct scan_item *item,
     } else if (item->frame.body && sums_event_read(item->frame.body, item->frame.length, &event)) {
         len = sums_event_pack(&event, to);
     }
-    frame->event = len > 0 ? replay->events_len + 1 : 0;
+    frame->event = len > 0 ? (uint32_t)replay->events_len + 1 : 0; /* a segment is below 4 GiB */
     replay->events_len += len;
     return 0;
 }
@@ -99,7 +102,12 @@ static int pending_push(struct replay *replay, const struct scan_item *item)
             return -ENOMEM;
         memcpy(kept->body, frame->body, frame->length);
     }
-    replay->pending_count++;
+    replay->pending_count++; /* what it has is freed with it */
+    if (frame->type == FRAME_SESSION || frame->type == FRAME_DROP) {
+        kept->more = calloc(1, sizeof *kept->more);
+        if (!kept->more)
+            return -ENOMEM;
+    }
     return frame->type == FRAME_EVENT ? keep_event(replay, item, kept) : 0;
 }
 
@@ -230,6 +238,11 @@ void replay_free(struct replay *replay)
     free(replay->regions);
     free(replay->touched);
     free(replay->events);
+    free(replay->groups);
+    free(replay->slots);
+    replay->groups = NULL;
+    replay->slots = NULL;
+    replay->group_count = replay->group_capacity = replay->slot_capacity = 0;
     replay->events = NULL;
     replay->events_len = replay->events_capacity = 0;
     replay->pending = NULL;

@@ -45,27 +45,44 @@ struct replay {
     size_t touched_count, touched_capacity;
     uint8_t *events; /* what its events add to the sums, as sums_event_pack() has it */
     size_t events_len, events_capacity;
+    struct replay_group *groups; /* replay_group.c: of the batch, if it has nothing but records */
+    uint32_t *slots;             /* a hash table of them */
+    size_t group_count, group_capacity, slot_capacity;
     uint64_t region_from; /* 0: none open */
     uint64_t next_point;
 };
 
-/* A frame as it is kept until its batch is whole. */
+/* What prepare() finds of a frame that is no record. */
+struct replay_more {
+    /* Of session frames: */
+    struct index_row *row; /* what the body says, or NULL; owned */
+    struct sums *carried;  /* or NULL; owned */
+    /* Of drops: */
+    struct drop drop;
+    struct index_row indexed;  /* in a read-only store: what the index says (totals), */
+    bool is_indexed;           /* if it knows the session */
+    struct hl_dropped dropped; /* what it dropped */
+};
+
+/* A frame as it is kept until its batch is whole. A batch may have many, so it is kept small. */
 struct replay_frame {
     uint64_t seq, recorded_ms;
     uint32_t offset, length, session;
     uint16_t type, flags;
-    char *body;   /* of session frames, operations and drops; owned */
-    size_t event; /* of events: where in replay->events it begins, plus 1; 0: it has no sums */
+    char *body;     /* of session frames, operations and drops; owned */
+    uint32_t event; /* of events: where in replay->events it begins, plus 1; 0: it has no sums */
+    uint32_t next : 31; /* in its group: the place of the next one, plus 1; 0: it is the last */
 
     /* What prepare() found: */
-    struct index_row *row;      /* of session frames: what the body says, or NULL; owned */
-    struct sums *carried;       /* of session frames: or NULL; owned */
-    struct drop drop;           /* of drops */
-    struct index_row indexed;   /* likewise, in a read-only store: what the index says (totals), */
-    bool is_indexed;            /* if it knows the session */
-    struct hl_dropped dropped;  /* what it dropped */
+    uint32_t counts : 1;      /* it adds to the target; else the index has it, or it must not be */
+    struct replay_more *more; /* of session frames and drops; owned */
     struct mem_session *target; /* NULL: nobody knows */
-    bool counts; /* it adds to the target; else the index has it, or it must not be */
+};
+
+/* The records of a session in a batch, in their order. */
+struct replay_group {
+    uint32_t session;
+    uint32_t first, last; /* places of frames */
 };
 
 /*
@@ -85,6 +102,12 @@ void replay_free(struct replay *replay);
 int replay_apply(struct replay *replay);
 /* The session is part of the batch from now on. */
 int replay_touch(struct replay *replay, struct mem_session *session);
+
+/* ---- replay_group.c ---- */
+
+/* Puts the pending frames into groups, in order of their first; none if some are no records, or it
+ * is not worth it. -ENOMEM. */
+int replay_make_groups(struct replay *replay);
 
 /* ---- replay_drop.c ---- */
 

@@ -89,7 +89,7 @@ static enum sums_whom whom_of(const struct replay *replay, const struct replay_f
 static void prepare_update(struct replay *replay, struct replay_frame *frame,
                            struct mem_session *session)
 {
-    const struct index_row *row = frame->row;
+    const struct index_row *row = frame->more->row;
     if (session->row.id_len != row->id_len || memcmp(session->row.id, row->id, row->id_len) != 0) {
         replay_damage(replay, frame->offset, "two sessions have the number %" PRIu32, row->number);
         return;
@@ -122,7 +122,7 @@ static int prepare_session(struct replay *replay, struct replay_frame *frame)
         free(row);
         return error;
     }
-    frame->row = row;
+    frame->more->row = row;
     error = lookup_for_append(replay->store, row->number, NULL, 0, &frame->target);
     int removed = error == -ENOENT ? lookup_removed(replay->store, row->number) : 0;
     if (removed != 0)
@@ -146,14 +146,14 @@ static int prepare_session(struct replay *replay, struct replay_frame *frame)
     if (error == 0)
         prepare_update(replay, frame, frame->target);
     if (error == 0)
-        error = session_decode_sums(frame->body, frame->length, &frame->carried);
+        error = session_decode_sums(frame->body, frame->length, &frame->more->carried);
     if (error == -EBADMSG) {
         replay_damage(replay, frame->offset, "a session frame whose sums cannot be read");
         return 0;
     }
-    if (error == 0 && frame->carried)
+    if (error == 0 && frame->more->carried)
         error = sums_stage_carried(replay->store, frame->target,
-                                   whom_of(replay, frame, frame->target), frame->carried);
+                                   whom_of(replay, frame, frame->target), frame->more->carried);
     return error;
 }
 
@@ -206,20 +206,33 @@ static int find_by_line(struct replay *replay, const struct replay_frame *frame,
     return *session ? 0 : -ENOMEM;
 }
 
-static int prepare_record(struct replay *replay, struct replay_frame *frame)
+/* The session of a record, which is part of the batch from now on. *session NULL: nobody knows it,
+ * or it was removed. */
+static int find_session(struct replay *replay, const struct replay_frame *frame,
+                        struct mem_session **session)
 {
     struct hl_store *store = replay->store;
-    struct mem_session *session;
-    int error = lookup_for_append(store, frame->session, NULL, 0, &session);
+    struct mem_session *found;
+    *session = NULL;
+    int error = lookup_for_append(store, frame->session, NULL, 0, &found);
     int removed = error == -ENOENT ? lookup_removed(store, frame->session) : 0;
     if (removed != 0)
         return removed < 0 ? removed : 0;
     if (error == -ENOENT)
-        error = find_by_line(replay, frame, &session);
+        error = find_by_line(replay, frame, &found);
     if (error == 0)
-        error = replay_touch(replay, session);
+        error = replay_touch(replay, found);
     if (error < 0)
         return error == -ENOENT ? 0 : error;
+    *session = found;
+    return 0;
+}
+
+static int prepare_record(struct replay *replay, struct replay_frame *frame,
+                          struct mem_session *session)
+{
+    struct hl_store *store = replay->store;
+    int error;
     frame->target = session;
     frame->counts = position_make(replay->segment->first, frame->offset) >= session->row.indexed;
     if (frame->counts && session->batch_has_seq && frame->seq <= session->batch_last_seq) {
@@ -259,8 +272,7 @@ static int prepare_record(struct replay *replay, struct replay_frame *frame)
 
 static int prepare(struct replay *replay, struct replay_frame *frame)
 {
-    frame->target = NULL;
-    frame->counts = false;
+    struct mem_session *session;
     if (frame->recorded_ms > replay->store->clock_ms)
         replay->store->clock_ms = frame->recorded_ms;
     replay->seal_found = frame->type == FRAME_SEAL;
@@ -268,9 +280,45 @@ static int prepare(struct replay *replay, struct replay_frame *frame)
         return prepare_session(replay, frame);
     if (frame->type == FRAME_DROP)
         return replay_drop_prepare(replay, frame);
-    if (is_record(frame->type))
-        return prepare_record(replay, frame);
+    if (!is_record(frame->type))
+        return 0;
+    int error = find_session(replay, frame, &session);
+    return error == 0 && session ? prepare_record(replay, frame, session) : error;
+}
+
+/* The same for all records of a session, of which one batch may have many: what is known of it is
+ * at hand then. Sessions have nothing to do with each other, so the order of theirs does not
+ * matter. */
+static int prepare_group(struct replay *replay, const struct replay_group *group)
+{
+    struct mem_session *session = NULL;
+    uint32_t place = group->first + 1;
+    while (place > 0) {
+        struct replay_frame *frame = &replay->pending[place - 1];
+        int error = session ? 0 : find_session(replay, frame, &session);
+        if (error == 0 && session)
+            error = prepare_record(replay, frame, session);
+        if (error < 0)
+            return error;
+        if (frame->recorded_ms > replay->store->clock_ms)
+            replay->store->clock_ms = frame->recorded_ms;
+        place = frame->next;
+    }
     return 0;
+}
+
+static int prepare_all(struct replay *replay)
+{
+    int error = replay_make_groups(replay);
+    if (error == 0 && replay->group_count == 0) {
+        for (size_t i = 0; i < replay->pending_count && error == 0; i++)
+            error = prepare(replay, &replay->pending[i]);
+        return error;
+    }
+    replay->seal_found = false;
+    for (size_t i = 0; i < replay->group_count && error == 0; i++)
+        error = prepare_group(replay, &replay->groups[i]);
+    return error;
 }
 
 /* ---- doing it; mem_lock is held ---- */
@@ -312,30 +360,49 @@ struct lines {
     uint64_t end; /* of the last one; 0: none */
 };
 
-static int publish_record(struct replay *replay, const struct replay_frame *frame,
-                          struct lines *lines)
+static void count_lines(struct replay *replay, struct lines *lines)
 {
-    struct hl_store *store = replay->store;
-    struct segment *segment = replay->segment;
-    if (frame->offset >= replay->next_point) {
-        struct mem_point point = {segment->first, segment->line_bytes + lines->bytes,
-                                  frame->offset};
-        if (memtable_add_point(store->table, &point) == 0)
-            replay->next_point = frame->offset + POINT_SPACING;
+    const struct segment *segment = replay->segment;
+    for (size_t i = 0; i < replay->pending_count; i++) {
+        const struct replay_frame *frame = &replay->pending[i];
+        if (!is_record(frame->type))
+            continue;
+        if (frame->offset >= replay->next_point) {
+            struct mem_point point = {segment->first, segment->line_bytes + lines->bytes,
+                                      frame->offset};
+            if (memtable_add_point(replay->store->table, &point) == 0)
+                replay->next_point = frame->offset + POINT_SPACING;
+        }
+        lines->applied += frame->counts;
+        lines->records++;
+        lines->bytes += frame->length;
+        lines->end = frame->offset + frame_size(frame->length);
     }
+}
+
+static int publish_record(struct replay *replay, const struct replay_frame *frame)
+{
+    if (!frame->counts || !is_record(frame->type))
+        return 0;
     struct index_entry entry = {
         .seq = frame->seq,
-        .position = position_make(segment->first, frame->offset),
+        .position = position_make(replay->segment->first, frame->offset),
         .length = frame->length,
         .operation = frame->type == FRAME_OPERATION,
     };
-    int error = frame->counts
-                    ? memtable_append(store->table, frame->target, &entry, frame->recorded_ms)
-                    : 0;
-    lines->applied += frame->counts && error == 0;
-    lines->records++;
-    lines->bytes += frame->length;
-    lines->end = frame->offset + frame_size(frame->length);
+    return memtable_append(replay->store->table, frame->target, &entry, frame->recorded_ms);
+}
+
+static int publish_records(struct replay *replay)
+{
+    int error = 0;
+    for (size_t i = 0; i < replay->group_count; i++) {
+        uint32_t place = replay->groups[i].first + 1;
+        for (; place > 0 && error == 0; place = replay->pending[place - 1].next)
+            error = publish_record(replay, &replay->pending[place - 1]);
+    }
+    for (size_t i = 0; i < replay->pending_count && replay->group_count == 0 && error == 0; i++)
+        error = publish_record(replay, &replay->pending[i]);
     return error;
 }
 
@@ -347,16 +414,13 @@ static int publish(struct replay *replay)
     uint64_t next_point = replay->next_point;
     size_t points = store->table->point_count;
     struct lines lines = {0};
-    int error = 0;
     pthread_rwlock_wrlock(&store->mem_lock);
-    for (size_t i = 0; i < replay->pending_count && error == 0; i++) {
-        if (is_record(replay->pending[i].type))
-            error = publish_record(replay, &replay->pending[i], &lines);
-    }
+    count_lines(replay, &lines);
+    int error = publish_records(replay);
     for (size_t i = 0; i < replay->pending_count && error == 0; i++) {
         struct replay_frame *frame = &replay->pending[i];
-        if (frame->row && frame->counts)
-            update_row(replay, frame->target, frame->row);
+        if (frame->type == FRAME_SESSION && frame->more->row && frame->counts)
+            update_row(replay, frame->target, frame->more->row);
     }
     for (size_t i = 0; i < replay->touched_count; i++) {
         struct mem_session *session = replay->touched[i];
@@ -459,8 +523,7 @@ int replay_apply(struct replay *replay)
     replay->store->batch++;
     sums_begin(replay->store);
     replay->touched_count = 0;
-    for (size_t i = 0; i < replay->pending_count && error == 0; i++)
-        error = prepare(replay, &replay->pending[i]);
+    error = prepare_all(replay);
     struct hl_news *news = NULL;
     if (error == 0 && !replay->blocked)
         error = gather_news(replay, &news);

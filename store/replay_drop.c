@@ -41,10 +41,10 @@ static int look_into_index(struct hl_store *store, struct replay_frame *frame)
     int error = lookup_view(store, &view);
     if (error < 0)
         return error == -ENOENT ? 0 : error;
-    error = index_session_by_number(view, frame->session, &frame->indexed);
-    frame->is_indexed = error == 0;
-    frame->indexed.id = NULL; /* lives no longer than the view */
-    frame->indexed.attributes = NULL;
+    error = index_session_by_number(view, frame->session, &frame->more->indexed);
+    frame->more->is_indexed = error == 0;
+    frame->more->indexed.id = NULL; /* lives no longer than the view */
+    frame->more->indexed.attributes = NULL;
     error = lookup_view_end(store, view, error);
     return error == -ENOENT ? 0 : error;
 }
@@ -54,12 +54,13 @@ static int check_index(struct replay *replay, struct replay_frame *frame)
 {
     struct hl_store *store = replay->store;
     int error = look_into_index(store, frame);
-    bool trim = frame->drop.kind == DROP_TRIM;
-    if (error < 0 || !frame->is_indexed || (trim && frame->indexed.trimmed >= frame->drop.below))
+    bool trim = frame->more->drop.kind == DROP_TRIM;
+    if (error < 0 || !frame->more->is_indexed ||
+        (trim && frame->more->indexed.trimmed >= frame->more->drop.below))
         return error;
     if (store->options.read_only && store->writer_alive) {
         replay->blocked = !store->index_old; /* that one never will, and is to be replaced */
-        frame->is_indexed = false;
+        frame->more->is_indexed = false;
         return 0;
     }
     return trim ? -ENOTRECOVERABLE : 0; /* a session is hidden as a whole without it */
@@ -68,14 +69,14 @@ static int check_index(struct replay *replay, struct replay_frame *frame)
 int replay_drop_prepare(struct replay *replay, struct replay_frame *frame)
 {
     struct hl_store *store = replay->store;
-    if (drop_decode(frame->body, frame->length, &frame->drop) < 0) {
+    if (drop_decode(frame->body, frame->length, &frame->more->drop) < 0) {
         replay_damage(replay, frame->offset, "a drop frame that does not say what it drops");
         return 0;
     }
     int error = lookup_for_append(store, frame->session, NULL, 0, &frame->target);
     if (error == -ENOENT) {
         frame->target = NULL;
-        return frame->drop.kind == DROP_DELETE && frame->session != 0
+        return frame->more->drop.kind == DROP_DELETE && frame->session != 0
                    ? remember_deleted(store, frame->session)
                    : 0;
     }
@@ -91,12 +92,13 @@ void replay_drop_apply(struct replay *replay, struct replay_frame *frame)
 {
     struct hl_store *store = replay->store;
     struct mem_session *target = frame->target;
-    bool rebased = store->options.read_only && frame->is_indexed && frame->drop.kind == DROP_TRIM;
+    bool rebased =
+        store->options.read_only && frame->more->is_indexed && frame->more->drop.kind == DROP_TRIM;
     /* First, so that of what the part loses nothing was counted by the index already. */
     if (rebased)
-        memtable_rebase(store->table, target, &frame->indexed);
+        memtable_rebase(store->table, target, &frame->more->indexed);
     uint64_t gone = target->row.gone;
-    drop_apply(store, target, &frame->drop, &frame->dropped);
+    drop_apply(store, target, &frame->more->drop, &frame->more->dropped);
     target->part_gone += target->row.gone - gone;
     target->part_gone_at = position_make(replay->segment->first, frame->offset);
     if (rebased)
@@ -107,12 +109,12 @@ void replay_drop_tell(const struct replay *replay, const struct replay_frame *fr
 {
     const struct hl_options *options = &replay->store->options;
     struct hl_news news = {.session = frame->session,
-                           .deleted = frame->drop.kind == DROP_DELETE,
-                           .dropped_records = frame->dropped.records,
-                           .dropped_bytes = frame->dropped.bytes};
-    if (!news.deleted && frame->target->row.gone > frame->drop.gone) {
+                           .deleted = frame->more->drop.kind == DROP_DELETE,
+                           .dropped_records = frame->more->dropped.records,
+                           .dropped_bytes = frame->more->dropped.bytes};
+    if (!news.deleted && frame->target->row.gone > frame->more->drop.gone) {
         /* The index does not say how many records the writer dropped from it. */
-        news.dropped_bytes = frame->target->row.gone - frame->drop.gone;
+        news.dropped_bytes = frame->target->row.gone - frame->more->drop.gone;
         news.dropped_records += news.dropped_records == 0;
     }
     if (news.deleted || news.dropped_records > 0)

@@ -56,6 +56,19 @@ static int by_place(const void *a, const void *b)
     return x->offset < y->offset ? -1 : 1;
 }
 
+/* One batch of many sessions, which a replay takes one by one; the first makes them. */
+static void append_wide(struct damaged *d, uint64_t *chance)
+{
+    char text[4096];
+    size_t len = 0;
+    for (unsigned i = 0; i < 30; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len,
+                                "{\"session_id\":\"w%u\",\"kind\":\"k%u\"%s}\n",
+                                (unsigned)t_below(chance, 5), (unsigned)t_below(chance, 3),
+                                t_below(chance, 4) == 0 ? ",\"tool\":\"bash\"" : "");
+    t_append(&d->t, 0, text);
+}
+
 /* Segments of some 6 KiB, the last one not sealed. */
 static void damaged_make(struct damaged *d, uint64_t chance, uint64_t segment_size, unsigned rounds)
 {
@@ -69,6 +82,7 @@ static void damaged_make(struct damaged *d, uint64_t chance, uint64_t segment_si
         t_fill(&d->t, b, 10, 1 + (unsigned)t_below(&chance, 5), 300, &chance);
         hl_session_change(d->t.store, a, HL_CHANGE_MODE, 0, 0, i, NULL);
         t_append_format(&d->t, 0, "{\"session_id\":\"n%u\"}\n{\"session_id\":\"b\"}\n", i);
+        append_wide(d, &chance);
     }
     t_image_take(d->t.store, &d->image);
     d->at = calloc(d->image.records, sizeof *d->at);

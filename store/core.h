@@ -13,7 +13,8 @@
  *
  * Lock order, outermost first; a thread takes only what stands further down than what it holds:
  *
- *   compact_lock  one compaction at a time
+ *   erase_lock    one erase at a time: it has every snapshot open
+ *   compact_lock  one compaction at a time, or removal of what compactions replaced
  *   reindex_lock  one reindex or snapshot at a time: whatever needs the files to stay as they are
  *   flush_lock    one flush or checkpoint at a time, or the end of a reindex; one drop at a time
  *   drop_lock     what lies at which offset of a session's log: shared while that is asked and
@@ -142,6 +143,7 @@ struct hl_store {
     dev_t index_device;      /* of the data.mdb that was opened; read-only stores: under */
     ino_t index_inode;       /* append_lock */
 
+    pthread_mutex_t erase_lock;
     pthread_mutex_t compact_lock;
 
     pthread_mutex_t reindex_lock;

@@ -139,6 +139,7 @@ static int holds(struct hl_store *store, int dir, const char *name, uint32_t ses
     return error < 0 ? error : found;
 }
 
+/* compact_lock is held: a compaction trims what is there. */
 static int clean_backup(struct hl_store *store, uint32_t session)
 {
     struct names names;
@@ -231,9 +232,11 @@ static int renew_index(struct hl_store *store, struct hl_progress *progress, str
     int error = hl_reindex(store, progress, err);
     if (error < 0)
         return error;
+    pthread_mutex_lock(&store->reindex_lock);
     error = recover_remove_dir(store, "index.old"); /* if that failed, it was only reported */
     if (error == 0)
         error = hl_io_fsync(store->io, store->dirfd);
+    pthread_mutex_unlock(&store->reindex_lock);
     if (error < 0)
         return hl_fail(err, -error, "cannot remove the old index: %s", strerror(-error));
     pthread_mutex_lock(&store->flush_lock);
@@ -258,7 +261,9 @@ static int erase(struct hl_store *store, uint32_t session, struct hl_progress *p
         error = renew_index(store, progress, err);
     if (error < 0)
         return error;
+    pthread_mutex_lock(&store->compact_lock);
     error = clean_backup(store, session);
+    pthread_mutex_unlock(&store->compact_lock);
     if (error == 0)
         error = clean_quarantine(store);
     if (error == 0)
@@ -295,22 +300,13 @@ static void find_noted(struct hl_store *store, uint32_t session, struct hl_sessi
     memcpy(about->id, noted.id, sizeof about->id);
 }
 
-int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
-             struct hl_dropped *dropped, struct hl_error *err)
+/* erase_lock is held. */
+static int erase_everywhere(struct hl_store *store, uint32_t session, struct hl_progress *progress,
+                            struct hl_dropped *dropped, struct hl_error *err)
 {
     struct hl_session about = {.number = session};
     struct snapshots snapshots = {.at = NULL};
-    struct hl_dropped ignored = {0};
-    struct hl_error local = {0};
-    if (!err)
-        err = &local;
-    *err = (struct hl_error){0};
-    dropped = dropped ? dropped : &ignored;
-    *dropped = (struct hl_dropped){0};
-    int error = store_writable(store, err);
-    if (error < 0)
-        return error;
-    error = hl_session_by_number(store, session, &about);
+    int error = hl_session_by_number(store, session, &about);
     if (error == -ENOENT && lookup_removed(store, session) == 1) {
         error = 0;
         find_noted(store, session, &about);
@@ -336,5 +332,36 @@ int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progr
         (void)erasing_remove(store, session); /* it was not even deleted */
     else if (error == 0 && (error = erasing_remove(store, session)) < 0)
         hl_fail(err, -error, "cannot remove DIR/erasing: %s", strerror(-error));
+    return error;
+}
+
+int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
+             struct hl_dropped *dropped, struct hl_error *err)
+{
+    struct hl_dropped ignored = {0};
+    struct hl_error local = {0};
+    if (!err)
+        err = &local;
+    *err = (struct hl_error){0};
+    dropped = dropped ? dropped : &ignored;
+    *dropped = (struct hl_dropped){0};
+    int error = store_writable(store, err);
+    if (error < 0)
+        return error;
+    pthread_mutex_lock(&store->erase_lock);
+    error = erase_everywhere(store, session, progress, dropped, err);
+    pthread_mutex_unlock(&store->erase_lock);
+    return error;
+}
+
+int erasing_finish(struct hl_store *store, uint32_t session, struct hl_progress *progress,
+                   struct hl_error *err)
+{
+    struct hl_dropped dropped = {0};
+    int error = 0;
+    pthread_mutex_lock(&store->erase_lock);
+    if (erasing_has(store, session))
+        error = erase_everywhere(store, session, progress, &dropped, err);
+    pthread_mutex_unlock(&store->erase_lock);
     return error;
 }

@@ -163,6 +163,14 @@ int erasing_remove(struct hl_store *store, uint32_t number)
     return error;
 }
 
+bool erasing_has(struct hl_store *store, uint32_t number)
+{
+    pthread_mutex_lock(&store->erasing_lock);
+    bool has = find(store, number) != NULL;
+    pthread_mutex_unlock(&store->erasing_lock);
+    return has;
+}
+
 int hl_erasing_next(struct hl_store *store, uint32_t after, struct hl_erasing *erasing)
 {
     const struct hl_erasing *next = NULL;
@@ -184,7 +192,7 @@ void erasing_go_on(struct hl_store *store, struct hl_progress *progress)
     for (uint32_t after = 0; hl_erasing_next(store, after, &erasing) == 0;) {
         struct hl_error err = {0};
         after = erasing.number;
-        int error = hl_erase(store, after, progress, NULL, &err);
+        int error = erasing_finish(store, after, progress, &err);
         if (error == 0)
             store_report(store, HL_INFO, "session %" PRIu32 ": what was left of it is erased",
                          after);

@@ -17,7 +17,11 @@ void erasing_free(struct hl_store *store);
 int erasing_add(struct hl_store *store, const struct hl_session *session);
 /* Takes one out, if it is there. */
 int erasing_remove(struct hl_store *store, uint32_t number);
-/* Erases what is left of them. */
+bool erasing_has(struct hl_store *store, uint32_t number);
+/* Erases what is left of one, unless somebody else came before. In erase.c. */
+int erasing_finish(struct hl_store *store, uint32_t session, struct hl_progress *progress,
+                   struct hl_error *err);
+/* Erases what is left of all. */
 void erasing_go_on(struct hl_store *store, struct hl_progress *progress);
 
 #endif

@@ -135,6 +135,7 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     store->dirfd = store->logfd = store->lockfd = -1;
     store->segments.dirfd = -1;
     store->checkpoint_clock = monotonic_ms();
+    pthread_mutex_init(&store->erase_lock, NULL);
     pthread_mutex_init(&store->compact_lock, NULL);
     pthread_mutex_init(&store->reindex_lock, NULL);
     pthread_mutex_init(&store->flush_lock, NULL);
@@ -182,6 +183,7 @@ void store_free(struct hl_store *store)
     hl_io_close(store->io, store->logfd);
     hl_io_close(store->io, store->dirfd);
     hl_io_close(store->io, store->lockfd); /* the lock goes last */
+    pthread_mutex_destroy(&store->erase_lock);
     pthread_mutex_destroy(&store->compact_lock);
     pthread_mutex_destroy(&store->reindex_lock);
     pthread_mutex_destroy(&store->flush_lock);

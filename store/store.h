@@ -689,7 +689,8 @@ int hl_retain_run(struct hl_store *store, struct hl_progress *progress, struct h
  * quarantine/ (which may) are removed, and it is erased from every snapshot too. With nothing
  * changed, and named by err, -EBUSY: a snapshot is in use; -EBADMSG: a file in log/ is so damaged
  * that nobody can tell what it holds. After any other failure the session is deleted, but bytes of
- * it may be left: the same call with its number goes on. dropped may be NULL.
+ * it may be left: the same call with its number goes on. Another erase is waited for. dropped may
+ * be NULL.
  */
 int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,
              struct hl_dropped *dropped, struct hl_error *err);

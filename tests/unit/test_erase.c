@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <ftw.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 static const char *const markers[] = {
@@ -280,6 +281,75 @@ static void what_cannot_be_read_is_told(void **state)
     t_store_free(&t);
 }
 
+struct beside {
+    struct hl_store *store;
+    uint32_t session;
+    int error;
+    struct hl_error err;
+    atomic_bool *stop;
+};
+
+static void *erase_beside(void *context)
+{
+    struct beside *beside = context;
+    beside->error = hl_erase(beside->store, beside->session, NULL, NULL, &beside->err);
+    return NULL;
+}
+
+static void *others_beside(void *context)
+{
+    struct beside *beside = context;
+    struct hl_compact what = {.everything = true};
+    while (beside->error == 0 && !atomic_load(beside->stop)) {
+        beside->error = hl_reindex(beside->store, NULL, &beside->err);
+        if (beside->error == 0)
+            beside->error = hl_compact(beside->store, &what, NULL, NULL, &beside->err);
+    }
+    return NULL;
+}
+
+/* They do not take each other's files away, nor the snapshots that they open. */
+static void two_at_once(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("erase");
+    for (unsigned round = 0; round < t_amount("ROUNDS", t_slow() ? 3 : 8); round++) {
+        struct t_store t;
+        pthread_t threads[3];
+        atomic_bool stop = false;
+        t_store_init(&t);
+        t_open(&t);
+        uint32_t other = t_session(&t, "other"), secrets[2];
+        secrets[0] = t_session(&t, "the-secret-id");
+        secrets[1] = t_session(&t, "the-secret-id-too");
+        for (unsigned i = 0; i < 2; i++) {
+            write_secrets(&t, secrets[i], 20);
+            t_fill(&t, other, 200, 10, 100, &chance);
+            assert_int_equal(hl_snapshot(t.store, i ? "two" : "one", NULL, &t.err), 0);
+        }
+        compact_all(&t);
+        struct beside beside[3];
+        for (unsigned i = 0; i < 3; i++) {
+            beside[i] = (struct beside){.store = t.store, .stop = &stop};
+            beside[i].session = i < 2 ? secrets[i] : 0;
+            assert_int_equal(
+                pthread_create(&threads[i], NULL, i < 2 ? erase_beside : others_beside, &beside[i]),
+                0);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+            pthread_join(threads[i], NULL);
+            atomic_store(&stop, i >= 1);
+            if (beside[i].error < 0)
+                fail_msg("the %u.: %s", i + 1, beside[i].err.text);
+        }
+        if (t.errors + t.warnings > 0)
+            fail_msg("it complains: %s", t.last_error);
+        nothing_is_left(&t);
+        t_close(&t);
+        t_store_free(&t);
+    }
+}
+
 /* One call fails: the erase says so or is complete, and the same again completes it. */
 static void every_call_fails_once(void **state)
 {
@@ -331,6 +401,7 @@ int main(void)
         cmocka_unit_test(what_was_not_moved_goes_too),
         cmocka_unit_test(what_a_snapshot_left_goes_too),
         cmocka_unit_test(what_cannot_be_read_is_told),
+        cmocka_unit_test(two_at_once),
         cmocka_unit_test(every_call_fails_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,7 +168,7 @@ static void contents_free(struct contents *contents)
 static int contents_read(struct hl_store *store, struct contents *contents)
 {
     *contents = (struct contents){.store = store};
-    contents->dir = hl_io_open_dir(store->io, store->dirfd, FOLDER, false, NULL);
+    contents->dir = hl_io_open_dir(store->io, store->dirfd, FOLDER, false);
     if (contents->dir < 0)
         return contents->dir == -ENOENT ? 0 : contents->dir;
     int error = store->io->list(store->io->context, contents->dir, take_name, contents);
@@ -249,16 +249,13 @@ static int begin_run(struct hl_store *store, struct backup_run *run)
 
 int backup_list(struct hl_store *store, struct backup_run *run, const char *name)
 {
-    bool made;
     int error = run->number ? 0 : begin_run(store, run);
     if (error == 0)
         error = append_name(run, name);
     if (error < 0)
         return error;
-    int dir = hl_io_open_dir(store->io, store->dirfd, FOLDER, true, &made);
-    error = dir < 0 ? dir : made ? hl_io_fsync(store->io, store->dirfd) : 0;
-    if (error == 0)
-        error = put_list(store, dir, run->number, run);
+    int dir = hl_io_make_dir(store->io, store->dirfd, FOLDER);
+    error = dir < 0 ? dir : put_list(store, dir, run->number, run);
     hl_io_close(store->io, dir);
     return error;
 }

@@ -243,7 +243,7 @@ int hl_check(const char *dir, const struct hl_check *check, struct hl_check_repo
         return hl_fail(err, ENOMEM, "out of memory");
     }
     /* Opening for writing would make one. */
-    int there = hl_io_open_dir(store->io, AT_FDCWD, log, false, NULL);
+    int there = hl_io_open_dir(store->io, AT_FDCWD, log, false);
     free(log);
     hl_io_close(store->io, there);
     int error = there == -ENOENT ? hl_fail(err, ENOENT, "there is no store in %s", dir)

@@ -150,7 +150,7 @@ int checkpoint_write(struct hl_store *store, struct hl_progress *progress, struc
     store->checkpoint_clock = monotonic_ms();
     if (progress)
         atomic_store(&progress->total, index_bytes(store->index));
-    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", true, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", true);
     if (dir < 0)
         return hl_fail(err, -dir, "cannot open checkpoints/: %s", strerror(-dir));
     int fd = hl_io_open(store->io, dir, "new.tmp", O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -199,7 +199,7 @@ uint64_t checkpoint_newest(struct hl_store *store)
 {
     struct names names = {.count = 0};
     uint64_t watermark = 0;
-    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false);
     if (dir < 0)
         return 0;
     if (store->io->list(store->io->context, dir, collect_name, &names) == 0 && names.count > 0)
@@ -266,7 +266,7 @@ static int restore_one(struct hl_store *store, int checkpoints, const char *chec
         return fd;
     int error = check_file(store, fd, &size);
     if (error == 0) {
-        int dir = hl_io_open_dir(store->io, store->dirfd, name, true, NULL);
+        int dir = hl_io_open_dir(store->io, store->dirfd, name, true);
         error = dir < 0 ? dir : copy_out(store, fd, size, dir);
         hl_io_close(store->io, dir);
     }
@@ -277,7 +277,7 @@ static int restore_one(struct hl_store *store, int checkpoints, const char *chec
 int checkpoint_restore(struct hl_store *store, unsigned *skip, const char *name)
 {
     struct names names = {.count = 0};
-    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false);
     if (dir < 0)
         return dir;
     int error = store->io->list(store->io->context, dir, collect_name, &names);
@@ -310,7 +310,7 @@ int checkpoint_check(struct hl_store *store,
                      void (*each)(void *context, const char *name, int result), void *context)
 {
     struct names names = {.count = 0};
-    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false);
     if (dir < 0)
         return dir == -ENOENT ? 0 : dir;
     int error = store->io->list(store->io->context, dir, collect_name, &names);
@@ -330,7 +330,7 @@ int checkpoint_check(struct hl_store *store,
 int checkpoint_remove(struct hl_store *store, bool all)
 {
     struct names names = {.count = 0};
-    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "checkpoints", false);
     if (dir < 0)
         return dir == -ENOENT ? 0 : dir;
     int error = store->io->list(store->io->context, dir, collect_name, &names);
@@ -368,7 +368,7 @@ static int clean_text(struct hl_store *store, int dir, char *text, size_t size)
 int clean_mark_write(struct hl_store *store, int dirfd)
 {
     char text[160];
-    int dir = hl_io_open_dir(store->io, dirfd, "index", false, NULL);
+    int dir = hl_io_open_dir(store->io, dirfd, "index", false);
     if (dir < 0)
         return dir;
     int len = clean_text(store, dir, text, sizeof text);
@@ -380,7 +380,7 @@ int clean_mark_write(struct hl_store *store, int dirfd)
 bool clean_mark_take(struct hl_store *store)
 {
     char text[160], stored[160];
-    int dir = hl_io_open_dir(store->io, store->dirfd, "index", false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "index", false);
     if (dir < 0)
         return false;
     int len = clean_text(store, dir, text, sizeof text);

@@ -240,7 +240,7 @@ static int sync_young(struct hl_store *store)
 static int open_log(struct hl_store *store, bool young, struct hl_error *err)
 {
     bool writer = !store->options.read_only;
-    int error = store->logfd = hl_io_open_dir(store->io, store->dirfd, "log", writer, NULL);
+    int error = store->logfd = hl_io_open_dir(store->io, store->dirfd, "log", writer);
     if (error >= 0)
         error = young && writer ? sync_young(store) : 0;
     if (error < 0)

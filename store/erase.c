@@ -53,7 +53,7 @@ static void names_free(struct names *names)
 static int list_folder(struct hl_store *store, const char *folder, struct names *names, int *dir)
 {
     *names = (struct names){.at = NULL};
-    *dir = hl_io_open_dir(store->io, store->dirfd, folder, false, NULL);
+    *dir = hl_io_open_dir(store->io, store->dirfd, folder, false);
     if (*dir < 0)
         return *dir == -ENOENT ? 0 : *dir;
     return store->io->list(store->io->context, *dir, take_name, names);

@@ -298,18 +298,21 @@ int hl_io_copy(const struct hl_io *io, int from, uint64_t offset, uint64_t size,
     return error;
 }
 
-int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create, bool *made)
+int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create)
 {
-    if (made)
-        *made = false;
-    if (create) {
-        int error = io->mkdir(io->context, dirfd, name, 0700);
-        if (error < 0 && error != -EEXIST)
-            return error;
-        if (made)
-            *made = error == 0;
-    }
+    int error = create ? io->mkdir(io->context, dirfd, name, 0700) : 0;
+    if (error < 0 && error != -EEXIST)
+        return error;
     return hl_io_open(io, dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+}
+
+int hl_io_make_dir(const struct hl_io *io, int dirfd, const char *name)
+{
+    int dir = hl_io_open_dir(io, dirfd, name, true);
+    int error = dir < 0 ? dir : hl_io_fsync(io, dirfd);
+    if (error < 0)
+        hl_io_close(io, dir);
+    return error < 0 ? error : dir;
 }
 
 int hl_io_open_new(const struct hl_io *io, int dirfd, const char *name)

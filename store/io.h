@@ -72,9 +72,11 @@ int hl_io_room(const struct hl_io *io, int fd, uint64_t *bytes);
 int hl_io_copy(const struct hl_io *io, int from, uint64_t offset, uint64_t size, int to,
                uint64_t to_offset);
 
-/* Opens (making it first if create) a directory below dirfd. Returns the descriptor. *made (may be
- * NULL) says whether it was made; the parent then wants a sync. */
-int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create, bool *made);
+/* Opens (making it first if create) a directory below dirfd. Returns the descriptor. */
+int hl_io_open_dir(const struct hl_io *io, int dirfd, const char *name, bool create);
+/* Likewise, and makes it; its name is on the disk when this returns, also if another made it, who
+ * may have died before that. */
+int hl_io_make_dir(const struct hl_io *io, int dirfd, const char *name);
 
 /* Opens a file of this name that is new, for writing and reading. One that is there is unlinked,
  * and not written to: it may have other links. */

@@ -60,7 +60,7 @@ static int list_folder(struct restoring *restoring, const char *folder,
                        int (*each)(void *context, const char *name))
 {
     struct hl_store *store = restoring->store;
-    int dir = hl_io_open_dir(store->io, store->dirfd, folder, false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, folder, false);
     if (dir < 0)
         return dir == -ENOENT || dir == -ENOTDIR ? 0 : dir;
     int error = store->io->list(store->io->context, dir, each, restoring);
@@ -96,7 +96,7 @@ static int is_sound(struct restoring *restoring, struct candidate *candidate)
     const char *fault = "";
     if (candidate->state != UNKNOWN)
         return candidate->state == SOUND;
-    int dir = hl_io_open_dir(store->io, store->dirfd, candidate->folder, false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, candidate->folder, false);
     if (dir < 0)
         return dir;
     segment_set_init(&set, store->io, dir, false);
@@ -154,7 +154,7 @@ static int put_back(struct restoring *restoring, const struct candidate *candida
     char temporary[SEGMENT_NAME_MAX + 8];
     uint64_t size = 0;
     snprintf(temporary, sizeof temporary, "%s.tmp", candidate->name);
-    int dir = hl_io_open_dir(io, store->dirfd, candidate->folder, false, NULL);
+    int dir = hl_io_open_dir(io, store->dirfd, candidate->folder, false);
     if (dir < 0)
         return dir;
     int from = hl_io_open(io, dir, candidate->name, O_RDONLY, 0);

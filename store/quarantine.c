@@ -90,19 +90,17 @@ int quarantine(struct hl_store *store, const struct segment *segment, uint64_t o
                uint64_t size, const char *why)
 {
     char base[NAME_ROOM], name[NAME_ROOM + 8], note[512];
-    bool made, kept;
+    bool kept;
     snprintf(base, sizeof base, "%s.%08" PRIx64 "-%08" PRIx64, segment->name, offset,
              offset + size);
     int len = snprintf(note, sizeof note,
                        "segment: %s\noffset: %" PRIu64 "\nbytes: %" PRIu64 "\nfound_ms: %" PRIu64
                        "\nwhy: %s\n",
                        segment->name, offset, size, now_ms(), why);
-    int dir = hl_io_open_dir(store->io, store->dirfd, "quarantine", true, &made);
+    int dir = hl_io_make_dir(store->io, store->dirfd, "quarantine");
     if (dir < 0)
         return dir;
-    int error = made ? hl_io_fsync(store->io, store->dirfd) : 0;
-    if (error == 0)
-        error = choose_name(store, dir, segment, offset, size, base, &kept);
+    int error = choose_name(store, dir, segment, offset, size, base, &kept);
     if (error == 0 && !kept) {
         snprintf(name, sizeof name, "%s.note", base);
         error = hl_io_put_file(store->io, dir, name, note, (size_t)len);

@@ -111,7 +111,7 @@ static int remove_each(void *context, const char *name)
 
 int recover_remove_dir(struct hl_store *store, const char *name)
 {
-    int dir = hl_io_open_dir(store->io, store->dirfd, name, false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, name, false);
     if (dir < 0)
         return dir == -ENOENT ? 0 : dir;
     struct removing removing = {.io = store->io, .dir = dir};
@@ -124,7 +124,7 @@ int recover_remove_dir(struct hl_store *store, const char *name)
 
 static int move_index_aside(struct hl_store *store)
 {
-    int dir = hl_io_open_dir(store->io, store->dirfd, "quarantine", true, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, "quarantine", true);
     if (dir < 0)
         return dir;
     int error = recover_remove_dir(store, "quarantine/index");

@@ -337,11 +337,8 @@ static bool can_wait(int error)
 int recover_move_away(struct hl_store *store, const char *name, const char *directory,
                       const char *why)
 {
-    bool made = false;
-    int to = hl_io_open_dir(store->io, store->dirfd, directory, true, &made);
-    int error = to < 0 ? to : made ? hl_io_fsync(store->io, store->dirfd) : 0;
-    if (error == 0)
-        error = move_one(store, name, to, why);
+    int to = hl_io_make_dir(store->io, store->dirfd, directory);
+    int error = to < 0 ? to : move_one(store, name, to, why);
     if (error == 0)
         error = hl_io_fsync(store->io, to);
     if (error == 0)
@@ -392,10 +389,18 @@ static int act_on(struct hl_store *store, const struct segment_file *file)
 int recover_set_stale_aside(struct hl_store *store, const struct segment_file *files, size_t count,
                             struct hl_error *err)
 {
+    bool writer = !store->options.read_only && !store->shadow, synced = false;
     for (size_t i = 0; i < count; i++) {
-        int error = act_on(store, &files[i]);
+        const struct segment_file *file = &files[i];
+        bool moves = writer && (file->fate == SEGMENT_STALE || file->fate == SEGMENT_UNSOUND);
+        /* What counts in its place must have its name for good: who made that may have died before.
+         */
+        int error = moves && !synced ? hl_io_fsync(store->io, store->logfd) : 0;
+        synced = synced || moves;
+        if (error == 0)
+            error = act_on(store, file);
         if (error < 0)
-            return hl_fail(err, -error, "cannot move segment %s out of log/: %s", files[i].name,
+            return hl_fail(err, -error, "cannot move segment %s out of log/: %s", file->name,
                            strerror(-error));
     }
     return 0;

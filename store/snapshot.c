@@ -41,7 +41,7 @@ static int check_name(const char *name, struct hl_error *err)
 /* Removes the unfinished one. -ENOENT: there is none. */
 static int remove_unfinished(struct hl_store *store)
 {
-    int dir = hl_io_open_dir(store->io, store->dirfd, FOLDER "/" UNFINISHED, false, NULL);
+    int dir = hl_io_open_dir(store->io, store->dirfd, FOLDER "/" UNFINISHED, false);
     if (dir < 0)
         return dir;
     hl_io_close(store->io, dir);
@@ -76,10 +76,7 @@ static int advance(const struct making *making, uint64_t bytes)
 static int open_folder(struct making *making, const char *name, struct hl_error *err)
 {
     struct hl_store *store = making->store;
-    bool made;
-    int error = making->folder = hl_io_open_dir(store->io, store->dirfd, FOLDER, true, &made);
-    if (error >= 0)
-        error = made ? hl_io_fsync(store->io, store->dirfd) : 0;
+    int error = making->folder = hl_io_make_dir(store->io, store->dirfd, FOLDER);
     if (error < 0)
         return hl_fail(err, -error, "cannot open %s/: %s", FOLDER, strerror(-error));
     int there = hl_io_open(store->io, making->folder, name, O_PATH | O_NOFOLLOW, 0);
@@ -95,9 +92,9 @@ static int make_directories(struct making *making)
     int error = remove_unfinished(store);
     if (error < 0 && error != -ENOENT)
         return error;
-    error = making->top = hl_io_open_dir(store->io, making->folder, UNFINISHED, true, NULL);
+    error = making->top = hl_io_open_dir(store->io, making->folder, UNFINISHED, true);
     if (error >= 0)
-        error = making->log = hl_io_open_dir(store->io, making->top, "log", true, NULL);
+        error = making->log = hl_io_open_dir(store->io, making->top, "log", true);
     return error < 0 ? error : 0;
 }
 
@@ -124,7 +121,7 @@ static int copy_index(struct making *making, struct hl_error *err)
 {
     struct hl_store *store = making->store;
     uint64_t size, crc;
-    int index = hl_io_open_dir(store->io, making->top, "index", true, NULL);
+    int index = hl_io_open_dir(store->io, making->top, "index", true);
     if (index < 0)
         return index;
     int fd = hl_io_open(store->io, index, "data.mdb", O_WRONLY | O_CREAT | O_EXCL, 0600);

@@ -23,30 +23,45 @@ static struct bytes *read_file(int dir, const char *name)
     return content;
 }
 
+static bool has_suffix(const char *name, const char *suffix)
+{
+    size_t len = strlen(name), behind = strlen(suffix);
+    return len >= behind && strcmp(name + len - behind, suffix) == 0;
+}
+
+/* 00000001-00000001.0.seg.00000400-00000420.bytes, or a segment, perhaps with a number behind. */
+static void take_file(struct aside *aside, int dir, const char *name)
+{
+    const char *end = strstr(name, ".seg");
+    uint64_t offset = 0;
+    bool whole = !has_suffix(name, ".bytes");
+    if (!end || has_suffix(name, ".note") || has_suffix(name, ".tmp") || aside->count == ASIDE_MAX)
+        return;
+    if (!whole && sscanf(end, ".seg.%" SCNx64 "-", &offset) != 1)
+        return;
+    size_t len = (size_t)(end + 4 - name);
+    if (len >= sizeof aside->at[0].segment)
+        return;
+    snprintf(aside->at[aside->count].segment, sizeof aside->at[0].segment, "%.*s", (int)len, name);
+    aside->at[aside->count].whole = whole;
+    aside->at[aside->count].offset = offset;
+    aside->at[aside->count++].content = read_file(dir, name);
+}
+
 void aside_take(struct aside *aside, const char *dir)
 {
+    static const char *const folders[] = {"quarantine", "backup"};
     char path[400];
     aside->count = 0;
-    snprintf(path, sizeof path, "%s/quarantine", dir);
-    DIR *d = opendir(path);
-    const struct dirent *entry;
-    while (d && aside->count < ASIDE_MAX && (entry = readdir(d)) != NULL) {
-        /* 00000001-00000001.0.seg.00000400-00000420.bytes */
-        const char *end = strstr(entry->d_name, ".seg.");
-        const char *suffix = strstr(entry->d_name, ".bytes");
-        uint64_t offset;
-        if (!end || !suffix || suffix[6] || sscanf(end + 5, "%" SCNx64 "-", &offset) != 1)
-            continue;
-        size_t len = (size_t)(end + 4 - entry->d_name);
-        if (len >= sizeof aside->at[0].segment)
-            continue;
-        snprintf(aside->at[aside->count].segment, sizeof aside->at[0].segment, "%.*s", (int)len,
-                 entry->d_name);
-        aside->at[aside->count].offset = offset;
-        aside->at[aside->count++].content = read_file(dirfd(d), entry->d_name);
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, folders[i]);
+        DIR *d = opendir(path);
+        const struct dirent *entry;
+        while (d && (entry = readdir(d)) != NULL)
+            take_file(aside, dirfd(d), entry->d_name);
+        if (d)
+            closedir(d);
     }
-    if (d)
-        closedir(d);
 }
 
 void aside_free(struct aside *aside)
@@ -61,6 +76,25 @@ static bool holds(const struct bytes *content, uint64_t offset, const struct byt
            memcmp(content->at + offset, part->at, part->size) == 0;
 }
 
+bool tree_keeps(const struct tree *tree, struct bytes *content)
+{
+    static const char *const folders[] = {"d/log", "d/backup", "d/quarantine"};
+    uint32_t parent;
+    const char *last;
+    if (content->size == 0)
+        return true;
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        uint32_t folder = tree_walk(tree, 0, folders[i], &parent, &last);
+        for (size_t k = 0; folder != NO_NODE && k < tree->nodes[folder].count; k++) {
+            const struct node *file = &tree->nodes[tree->nodes[folder].names[k].node];
+            if (!file->directory && file->content && file->content->size == content->size &&
+                holds(file->content, 0, content))
+                return true;
+        }
+    }
+    return false;
+}
+
 const char *aside_missing(const struct aside *aside, const struct tree *tree)
 {
     uint32_t parent;
@@ -68,7 +102,12 @@ const char *aside_missing(const struct aside *aside, const struct tree *tree)
     uint32_t log = tree_walk(tree, 0, "d/log", &parent, &last);
     uint32_t quarantine = tree_walk(tree, 0, "d/quarantine", &parent, &last);
     for (size_t i = 0; i < aside->count; i++) {
-        const struct bytes *part = aside->at[i].content;
+        struct bytes *part = aside->at[i].content;
+        if (aside->at[i].whole) {
+            if (!tree_keeps(tree, part))
+                return aside->at[i].segment;
+            continue;
+        }
         uint32_t segment = log == NO_NODE ? NO_NODE : tree_find(tree, log, aside->at[i].segment);
         bool found =
             segment != NO_NODE && holds(tree->nodes[segment].content, aside->at[i].offset, part);

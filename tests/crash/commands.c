@@ -8,14 +8,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-/* All that is visible is on the disk. */
-static void settled(struct actor *actor)
+/* All of this is on the disk. */
+static void settle(struct actor *actor, const struct set *visible)
 {
     struct moment *moment = timeline_add(actor->timeline);
     moment->position = actor_position(actor);
     for (size_t i = 0; i < BATCHES_MAX / 64; i++)
-        moment->must.bits[i] |= actor->visible.bits[i];
+        moment->must.bits[i] |= visible->bits[i];
+}
+
+/* All that is visible is. */
+static void settled(struct actor *actor)
+{
+    settle(actor, &actor->visible);
 }
 
 void actor_sync(struct actor *actor)
@@ -119,11 +126,12 @@ void actor_compact(struct actor *actor)
     uint32_t batch = actor_issue(actor);
     actor->history->batches[batch].compaction = true;
     set_add(&actor->visible, batch);
+    struct set before = actor->visible; /* what others append meanwhile is not promised by it */
     actor_enter(actor);
     int error = hl_compact(actor->store, &what, NULL, &compacted, &actor->err);
     actor_leave(actor);
     if (actor_did(actor, "compact", error))
-        settled(actor);
+        settle(actor, &before);
     else
         actor->half_compacted = true;
 }
@@ -210,7 +218,7 @@ void actor_set_aside(struct actor *actor, const struct session *session)
     if (!actor->store || !session)
         return;
     int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
-    int aside = hl_io_open_dir(io, dir, "quarantine", true, NULL);
+    int aside = hl_io_open_dir(io, dir, "quarantine", true);
     int error = aside < 0 ? aside : hl_io_fsync(io, dir);
     if (error == 0)
         error = hl_io_put_file(io, aside, "some.bytes", session->id, strlen(session->id));
@@ -260,4 +268,115 @@ void actor_mend(struct actor *actor, enum damage damage)
         actor_fail(actor, "%u problems, %u are left", (unsigned)report.problems,
                    (unsigned)report.left);
     actor->history->mended = actor_position(actor);
+}
+
+/* ---- what others do in the middle of a command ---- */
+
+static void append_meanwhile(void *context)
+{
+    struct actor *actor = context;
+    actor_append(actor, &actor->history->sessions[0], 1, 100);
+    actor_enter(actor);
+}
+
+static void begin_meanwhile(void *context)
+{
+    struct actor *actor = context;
+    const struct meanwhile next = {"fdatasync", append_meanwhile, actor};
+    if (actor->trims)
+        actor_trim(actor, &actor->history->sessions[0]);
+    actor_append(actor, &actor->history->sessions[0], 1, 100);
+    actor_enter(actor);
+    record_meanwhile(actor->record, &next);
+}
+
+void actor_beside(struct actor *actor, void (*act)(struct actor *actor), const char *what,
+                  bool trims)
+{
+    const struct meanwhile first = {what, begin_meanwhile, actor}, none = {.what = NULL};
+    if (!actor->store || actor->history->session_count == 0)
+        return;
+    actor->trims = trims;
+    record_meanwhile(actor->record, &first);
+    act(actor);
+    record_meanwhile(actor->record, &none);
+}
+
+/* ---- files that an opening moves out of log/ ---- */
+
+#define FIRST_SEGMENT "00000001-00000001.0.seg"
+#define UNSOUND_SEGMENT "log/00000001-00000001.9.seg"
+
+static struct bytes *read_whole(const struct hl_io *io, int dir, const char *name)
+{
+    struct bytes *content = NULL;
+    uint64_t size;
+    int fd = hl_io_open(io, dir, name, O_RDONLY, 0);
+    if (fd >= 0 && hl_io_size(io, fd, &size) == 0) {
+        content = bytes_new(size);
+        if (hl_io_read(io, fd, content->at, size, 0) != (ssize_t)size) {
+            bytes_drop(content);
+            content = NULL;
+        }
+    }
+    hl_io_close(io, fd);
+    return content;
+}
+
+static int write_unsynced(const struct hl_io *io, int dir, const char *name,
+                          const struct bytes *content)
+{
+    int fd = hl_io_open(io, dir, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    int error = fd < 0 ? fd : hl_io_write(io, fd, content->at, content->size, 0);
+    hl_io_close(io, fd);
+    return error;
+}
+
+void actor_keep_first(struct actor *actor)
+{
+    const struct hl_io *io = &actor->record->io;
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    actor->history->kept = read_whole(io, dir, "log/" FIRST_SEGMENT);
+    actor->history->moved = SIZE_MAX;
+    hl_io_close(io, dir);
+    if (!actor->history->kept)
+        actor_fail(actor, "there is no first segment");
+}
+
+void actor_leave_file(struct actor *actor, enum left left)
+{
+    static const char text[] = "no segment";
+    const struct hl_io *io = &actor->record->io;
+    struct history *history = actor->history;
+    record_revive(actor->record);
+    int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
+    int error = dir < 0 ? dir : 0;
+    if (left == LEFT_UNSOUND) {
+        bytes_drop(history->kept);
+        history->kept = bytes_copy(text, sizeof text);
+        history->left = UNSOUND_SEGMENT;
+        error = write_unsynced(io, dir, history->left, history->kept);
+    } else {
+        history->left = "log/" FIRST_SEGMENT;
+        if (error == 0)
+            error = io->unlink(io->context, dir, "backup/" FIRST_SEGMENT, 0);
+        if (error == 0 && left == LEFT_OLD_TWICE)
+            error = write_unsynced(io, dir, "backup/" FIRST_SEGMENT, history->kept);
+        if (error == 0)
+            error = write_unsynced(io, dir, history->left, history->kept);
+    }
+    hl_io_close(io, dir);
+    if (error < 0)
+        actor_fail(actor, "cannot leave a file in log/: %s", strerror(-error));
+}
+
+void actor_moved(struct actor *actor)
+{
+    struct stat st;
+    char path[400];
+    const struct history *history = actor->history;
+    actor->history->moved = actor_position(actor);
+    snprintf(path, sizeof path, "%s/%s", actor->dir, history->left ? history->left : "");
+    if (history->left && stat(path, &st) == 0)
+        actor_fail(actor, "%s was not moved away", history->left);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define SECTOR 512U
+#define PAGE 4096U
 
 static void *must(void *memory)
 {
@@ -331,6 +332,21 @@ static struct bytes *own(struct tree *tree, uint32_t file, size_t size, bool exa
     return new;
 }
 
+/* The file's pages are written back one by one: one of them was not. */
+static void write_but_one(struct bytes *content, const struct call *call, uint64_t chance)
+{
+    uint64_t end = call->offset + call->data->size, first = call->offset / PAGE;
+    uint64_t pages = (end + PAGE - 1) / PAGE - first, lost = first + (pages ? chance % pages : 0);
+    for (uint64_t at = call->offset; at < end;) {
+        uint64_t next = (at / PAGE + 1) * PAGE;
+        if (next > end)
+            next = end;
+        if (at / PAGE != lost)
+            memcpy(content->at + at, call->data->at + (at - call->offset), next - at);
+        at = next;
+    }
+}
+
 static void write_part(struct tree *tree, const struct call *call, const struct fate *fate)
 {
     const struct bytes *data = call->data;
@@ -346,6 +362,10 @@ static void write_part(struct tree *tree, const struct call *call, const struct 
         own(tree, call->node, (size_t)call->offset + (sized ? data->size : to), false);
     if (data->written_ns) /* its time may have come, whatever did not */
         content->written_ns = data->written_ns;
+    if (fate->kind == FATE_PAGES) {
+        write_but_one(content, call, fate->amount);
+        return;
+    }
     if (fate->kind != FATE_SECTORS) {
         memcpy(content->at + call->offset + from, data->at + from, to - from);
         return;
@@ -365,7 +385,6 @@ static void write_part(struct tree *tree, const struct call *call, const struct 
 /* A whole content whose pages came in part: of those that it has, such as chance has it. */
 static void mix_pages(struct tree *tree, const struct call *call, uint64_t chance)
 {
-    enum { PAGE = 4096 };
     struct bytes *content = own(tree, call->node, call->data->size, true);
     content->written_ns = call->data->written_ns; /* its time may have come, and its size */
     for (size_t at = 0; at < call->data->size; at += PAGE) {
@@ -376,10 +395,12 @@ static void mix_pages(struct tree *tree, const struct call *call, uint64_t chanc
     }
 }
 
-/* Whether the change of names, as far as it concerns this directory (or any, NO_NODE), is done. */
+/* Carries out a change of names, as far as it concerns this directory (or any, NO_NODE) and was not
+ * before. */
 static void apply_names(struct tree *tree, const struct change *change, uint32_t only)
 {
     const struct call *call = &change->call;
+    bool same = call->directory == call->to_directory;
     switch (call->kind) {
     case CALL_MAKE:
     case CALL_LINK:
@@ -389,11 +410,10 @@ static void apply_names(struct tree *tree, const struct change *change, uint32_t
         tree_remove(tree, call->directory, call->name);
         break;
     case CALL_RENAME:
-        if (only != call->to_directory || call->directory == call->to_directory) {
-            if (tree_find(tree, call->directory, call->name) == call->node)
-                tree_remove(tree, call->directory, call->name);
-        }
-        if (!change->arrived)
+        if ((only == NO_NODE || only == call->directory) && !change->left &&
+            tree_find(tree, call->directory, call->name) == call->node)
+            tree_remove(tree, call->directory, call->name);
+        if ((only == NO_NODE || only == call->to_directory || same) && !change->arrived)
             tree_set(tree, call->to_directory, call->to_name, call->node);
         break;
     default:
@@ -472,11 +492,14 @@ static void settle_directory(struct disk *disk, uint32_t directory)
             i++;
             continue;
         }
-        bool alone = to && !from && !disk->synced.nodes[call->node].directory;
+        /* A file that moves between two directories is in each as that one was synced. */
+        bool alone =
+            call->kind == CALL_RENAME && from != to && !disk->synced.nodes[call->node].directory;
         apply_names(&disk->synced, change, alone ? directory : NO_NODE);
-        change->arrived = true;
-        if (alone)
-            i++; /* its old name may be there still */
+        change->left = change->left || from;
+        change->arrived = change->arrived || to;
+        if (alone && !(change->left && change->arrived))
+            i++;
         else
             forget(disk, i);
     }

@@ -9,7 +9,8 @@
  *   - a name that was made, renamed, linked or removed is so when its directory was synced: the
  *     sync of a file does not bring its name;
  *   - a rename within a directory is whole or not there. Between two directories, too, but that
- *     after a sync of the new one alone a file may have both names;
+ *     after a sync of the new one alone a file may have both names, and after a sync of the old one
+ *     alone none;
  *   - what a failed sync was to bring is neither on the disk nor waiting for the next sync.
  *
  * One thread at a time.
@@ -104,7 +105,8 @@ struct call {
 
 struct change {
     struct call call; /* not its own reference to the data */
-    bool arrived;     /* a rename whose new directory was synced alone */
+    bool left;        /* a rename whose old directory was synced alone, */
+    bool arrived;     /* or its new one */
 };
 
 struct disk {
@@ -125,6 +127,7 @@ enum fate_kind {
     FATE_TAIL,    /* all but the first `amount`, which are zeros or what was there */
     FATE_SIZED,   /* the first `amount` bytes, and the size that all would give */
     FATE_SECTORS, /* such sectors as chance (amount) has it, and the size */
+    FATE_PAGES,   /* all pages but one, which chance picks, and the size */
 };
 struct fate {
     enum fate_kind kind;

@@ -16,7 +16,8 @@
 #define ALL_SUBSETS 5   /* pending changes of which every subset is tried */
 #define SECOND_LEAST 24 /* states of second cuts that are tried of a first one, at a time */
 #define SECOND_RATE 1.0 /* states of second cuts for each first one, on the whole */
-#define SLICES 16       /* that the states of a workload are dealt to, for the workers */
+#define SLICES 16       /* that the states of a workload are dealt to at least, for the workers */
+#define ROUNDS 5        /* of a workload, at least */
 
 /* ---- variants ---- */
 
@@ -31,11 +32,12 @@ enum index_state {
 
 static const uint64_t tears[] = {1, 4, 512, 4096};
 #define TEARS (sizeof tears / sizeof tears[0])
+#define LAST_WRITES (3 * TEARS + 4) /* ways in which the last write is torn */
 
 static size_t variant_count(size_t pending)
 {
     size_t subsets = pending <= ALL_SUBSETS ? (size_t)1 << pending : 0;
-    return pending == 0 ? 1 : 1 + pending + 3 * TEARS + 1 + 2 * pending + subsets + RANDOM_VARIANTS;
+    return pending == 0 ? 1 : 1 + pending + LAST_WRITES + 2 * pending + subsets + RANDOM_VARIANTS;
 }
 
 static void random_fates(const struct disk *disk, uint64_t chance, struct fate *fates)
@@ -69,7 +71,7 @@ static void make_variant(const struct disk *disk, size_t variant, uint64_t chanc
         return;
     }
     variant -= n + 1;
-    if (variant <= 3 * TEARS) { /* the last write is torn, all before it kept */
+    if (variant < LAST_WRITES) { /* the last write is torn, all before it kept */
         static const enum fate_kind kinds[] = {FATE_HEAD, FATE_SIZED, FATE_TAIL};
         size_t last = n;
         while (last > 0 && disk->pending[last - 1].call.kind != CALL_WRITE &&
@@ -83,11 +85,13 @@ static void make_variant(const struct disk *disk, size_t variant, uint64_t chanc
         *fate = (struct fate){.kind = FATE_SIZED};
         if (variant < 3 * TEARS)
             *fate = (struct fate){.kind = kinds[variant / TEARS], .amount = tears[variant % TEARS]};
+        else if (variant > 3 * TEARS)
+            *fate = (struct fate){.kind = FATE_PAGES, .amount = hash_mix(chance, variant) >> 8};
         if (disk->pending[last - 1].call.kind == CALL_CONTENT)
             *fate = (struct fate){.kind = FATE_SECTORS, .amount = hash_mix(chance, variant)};
         return;
     }
-    variant -= 3 * TEARS + 1;
+    variant -= LAST_WRITES;
     if (variant < 2 * n) { /* one is lost, or one is kept */
         for (size_t i = 0; i < n; i++)
             fates[i].kind = (i == variant % n) == (variant < n) ? FATE_LOST : FATE_KEPT;
@@ -425,8 +429,11 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
     uint64_t hash = tree_hash(&tree), key = hash;
     for (size_t i = 0; i < BATCHES_MAX / 64; i++)
         key = hash_mix(key, moment->must.bits[i]);
+    /* What a later recovery moves is in its aside. */
+    bool moved =
+        !cuttable->outer && explorer->history.kept && walk->position >= explorer->history.moved;
     bool good = true;
-    if (explorer->replay || note_seen(explorer, key)) {
+    if (explorer->replay || note_seen(explorer, hash_mix(key, moved))) {
         uint64_t second = 0;
         walk->done++;
         explorer->credit += cuttable->outer ? 0 : SECOND_RATE;
@@ -437,6 +444,8 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
         else if (explorer->credit >= SECOND_LEAST)
             second = SECOND_LEAST;
         const char *missing = aside_missing(&cuttable->aside, &tree);
+        if (!missing && moved && !tree_keeps(&tree, explorer->history.kept))
+            missing = "a file in log/";
         good = missing ? failed(explorer, name, "what was set aside of %s is lost", missing)
                        : cuttable->outer || index >= INDEX_PREVIOUS ||
                              check_erased(explorer, &tree, name, &moment->must);
@@ -508,7 +517,8 @@ static bool explore_cuts(struct explorer *explorer, const struct cuttable *cutta
 /* ---- a workload ---- */
 
 static bool run_workload(struct explorer *explorer, struct record *record,
-                         struct timeline *timeline, const struct tree *empty, const char *name)
+                         struct timeline *timeline, const struct tree *empty, unsigned round,
+                         const char *name)
 {
     char dir[300];
     struct actor actor;
@@ -519,25 +529,32 @@ static bool run_workload(struct explorer *explorer, struct record *record,
     record_begin(record, explorer->root, empty, explorer->chance);
     timeline_begin(timeline, &nothing, &nothing);
     actor_init(&actor, record, &explorer->history, timeline, dir, explorer->chance);
+    actor.turn = round;
     explorer->workload->run(&actor);
     if (actor.store)
         actor_die(&actor);
     return !actor.why[0] || failed(explorer, name, "%s", actor.why);
 }
 
-/* The slices of one run of the workload, as far as they are this worker's. */
+/* The slices of one run of the workload, as far as they are this worker's: all that there are, or
+ * as many states as leave some for other rounds. Each slice has some of each position. */
 static bool explore_slices(struct explorer *explorer, const struct cuttable *cuttable)
 {
     struct walk walk = {.cuttable = cuttable, .most = UINT64_MAX, .slices = 1};
     if (explorer->replay)
         return walk_cuts(explorer, &walk);
     bool good = true;
-    walk.slices = SLICES;
-    for (walk.slice = explorer->worker; good && walk.slice < SLICES;
+    uint64_t share = explorer->budget / ROUNDS + 1, end = explorer->states + share;
+    if (end > explorer->budget)
+        end = explorer->budget;
+    walk.slices = 2 * count_names(cuttable) / share + 1; /* half of a share is second cuts */
+    if (walk.slices < SLICES)
+        walk.slices = SLICES;
+    for (walk.slice = explorer->worker; good && walk.slice < walk.slices;
          walk.slice += explorer->workers) {
         walk.most = walk.done;
-        if (explorer->states < explorer->budget)
-            walk.most += explorer->budget - explorer->states;
+        if (explorer->states < end)
+            walk.most += end - explorer->states;
         good = walk_cuts(explorer, &walk);
     }
     return good;
@@ -553,7 +570,7 @@ static bool explore_round(struct explorer *explorer, unsigned round)
     snprintf(cuttable.name, sizeof cuttable.name, "%s.%u", explorer->workload->name, round);
     explorer->chance = hash_mix(explorer->seed, round);
     tree_init(&empty);
-    bool good = run_workload(explorer, &record, &timeline, &empty, cuttable.name);
+    bool good = run_workload(explorer, &record, &timeline, &empty, round, cuttable.name);
     struct record kept = record;
     record.calls = NULL;
     record.count = 0;

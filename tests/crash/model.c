@@ -32,6 +32,7 @@ void history_free(struct history *history)
             free(history->sessions[i].done[k].line);
         free(history->sessions[i].done);
     }
+    bytes_drop(history->kept);
     *history = (struct history){.session_count = 0};
 }
 

@@ -92,6 +92,9 @@ struct history {
     size_t snapshot_count;
     uint32_t values;        /* given so far */
     size_t damaged, mended; /* from which position to which the store was damaged by the workload */
+    struct bytes *kept;     /* of a file that was moved out of log/; NULL: none was */
+    size_t moved;           /* the position when that was done */
+    const char *left;       /* its name, if it must be moved */
 };
 
 void history_free(struct history *history);
@@ -120,8 +123,10 @@ struct actor {
     struct hl_store *store;
     struct hl_error err;
     uint64_t chance;
+    unsigned turn;       /* of the workload, for those that do another thing in each */
     struct set maybe;    /* drops that failed: they may be carried out all the same */
     bool half_compacted; /* a compaction failed: the index may lag behind until the next */
+    bool trims;          /* actor_beside() */
     bool lenient;        /* calls may fail: a fault was planned */
     unsigned line;       /* counts lines */
     struct set visible;
@@ -160,6 +165,20 @@ void actor_set_aside(struct actor *actor, const struct session *session);
 enum damage { DAMAGE_HEADER, DAMAGE_SEAL, DAMAGE_RECORD };
 /* Does it, and mends it; a record by the copy that a snapshot has. */
 void actor_mend(struct actor *actor, enum damage damage);
+/* Does this, while others append to the first session (and trim it before): right after the first
+ * call of this kind, and again after the sync of the log that follows. */
+void actor_beside(struct actor *actor, void (*act)(struct actor *actor), const char *what,
+                  bool trims);
+/* What people leave in log/, and do not sync, that an opening moves out of it: */
+enum left {
+    LEFT_OLD,       /* a segment that was replaced, which was in backup/ */
+    LEFT_OLD_TWICE, /* likewise, and a copy there that is not synced either */
+    LEFT_UNSOUND,   /* a file of no use, of the number of others */
+};
+void actor_leave_file(struct actor *actor, enum left left);
+/* From now on the bytes of the first segment (or what was left) must be somewhere. */
+void actor_keep_first(struct actor *actor);
+void actor_moved(struct actor *actor);
 /* Somebody links the segment that is appended to elsewhere, which then must not change. */
 void actor_link(struct actor *actor);
 void actor_fail(struct actor *actor, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -111,6 +111,22 @@ static void end(struct record *record)
     wrap_leave();
 }
 
+/* After a call that may be what others wait for. */
+static void let_others(struct record *record, const char *what)
+{
+    struct meanwhile meanwhile = {.what = NULL};
+    pthread_mutex_lock(&record->lock);
+    bool due = record->counting && !record->dead && record->meanwhile.what &&
+               strcmp(record->meanwhile.what, what) == 0;
+    if (due) {
+        meanwhile = record->meanwhile;
+        record->meanwhile.what = NULL;
+    }
+    pthread_mutex_unlock(&record->lock);
+    if (due)
+        meanwhile.act(meanwhile.context);
+}
+
 static int rec_open(void *context, int dirfd, const char *name, int flags, mode_t mode)
 {
     struct record *record = context;
@@ -201,6 +217,7 @@ static int sync_file(struct record *record, int fd, const char *what,
         record_add(record,
                    &(struct call){.kind = error ? CALL_SYNC_FAILED : CALL_SYNC, .node = node});
     end(record);
+    let_others(record, what);
     return error;
 }
 
@@ -290,6 +307,7 @@ static int rec_rename(void *context, int from_dir, const char *from, int to_dir,
         record_add(record, &call);
     }
     end(record);
+    let_others(record, "rename");
     return error;
 }
 
@@ -366,7 +384,10 @@ static int rec_list(void *context, int dirfd, int (*each)(void *, const char *na
     struct record *record = context;
     int error = begin(record, READS, "list", false);
     end(record);
-    return error ? error : hl_io_system.list(NULL, dirfd, each, each_context);
+    if (error == 0)
+        error = hl_io_system.list(NULL, dirfd, each, each_context);
+    let_others(record, "list");
+    return error;
 }
 
 /* ---- recordings ---- */
@@ -449,5 +470,12 @@ void record_count(struct record *record, bool counting)
 {
     pthread_mutex_lock(&record->lock);
     record->counting = counting;
+    pthread_mutex_unlock(&record->lock);
+}
+
+void record_meanwhile(struct record *record, const struct meanwhile *meanwhile)
+{
+    pthread_mutex_lock(&record->lock);
+    record->meanwhile = *meanwhile;
     pthread_mutex_unlock(&record->lock);
 }

@@ -33,6 +33,14 @@ struct fault {
     const char *what; /* that failed */
 };
 
+/* What others do in the middle of a command: right after its next call of this kind (rename, list,
+ * fdatasync), in whatever thread that is made. It must take no lock that is held there. */
+struct meanwhile {
+    const char *what; /* NULL: nothing */
+    void (*act)(void *context);
+    void *context;
+};
+
 struct record {
     struct hl_io io;
     char root[256];       /* the real directory that node 0 is */
@@ -46,6 +54,7 @@ struct record {
     bool dead; /* nothing is changed any more: every call that would fails */
     struct fault fault;
     bool counting; /* calls and allocations count for the fault */
+    struct meanwhile meanwhile;
     struct {
         void *environment;
         uint32_t node;
@@ -63,5 +72,6 @@ void record_revive(struct record *record);
 /* From now on the nth call (or allocation) fails. */
 void record_fault(struct record *record, const struct fault *fault);
 void record_count(struct record *record, bool counting);
+void record_meanwhile(struct record *record, const struct meanwhile *meanwhile);
 
 #endif

@@ -177,6 +177,7 @@ static bool try_fault(struct trying *trying, size_t kind, uint64_t nth, unsigned
     timeline_begin(&trying->timeline, &nothing, &nothing);
     actor_init(&trying->actor, &trying->record, &trying->history, &trying->timeline, dir, chance);
     trying->actor.lenient = nth > 0;
+    trying->actor.turn = round;
     record_fault(&trying->record, &fault);
     trying->workload->run(&trying->actor);
     trying->calls = trying->record.fault.calls;
@@ -240,7 +241,7 @@ static void work(const struct run *run, const struct workload *workload, unsigne
 static bool skip(const struct workload *workload)
 {
     return strcmp(workload->name, "failed-sync") == 0 || strcmp(workload->name, "killed") == 0 ||
-           strcmp(workload->name, "mending") == 0;
+           strcmp(workload->name, "moved") == 0 || strcmp(workload->name, "mending") == 0;
 }
 
 int main(void)

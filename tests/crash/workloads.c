@@ -192,17 +192,22 @@ static void failed_sync(struct actor *actor)
     }
 }
 
-/* The process dies in the middle of this, before one of its first syncs or behind it all. */
-static void die_in(struct actor *actor, void (*act)(struct actor *actor))
+/* The process dies in the middle of this, before the nth sync (of a directory) or behind it all. */
+static void die_at(struct actor *actor, void (*act)(struct actor *actor), bool names, uint64_t nth)
 {
-    bool names = actor_chance(actor, 2);
-    uint64_t nth = 1 + actor_chance(actor, names ? 3 : 12);
     record_fault(actor->record, &(struct fault){.kill = true, .names = names, .nth = nth});
     actor->lenient = true;
     act(actor);
     actor_die(actor);
     actor->lenient = false;
     record_fault(actor->record, &(struct fault){.nth = 0});
+}
+
+/* Likewise, before one of its first syncs. */
+static void die_in(struct actor *actor, void (*act)(struct actor *actor))
+{
+    bool names = actor_chance(actor, 2);
+    die_at(actor, act, names, 1 + actor_chance(actor, names ? 3 : 12));
 }
 
 static void open_it(struct actor *actor)
@@ -241,6 +246,42 @@ static void killed(struct actor *actor)
     actor_sync(actor);
 }
 
+/*
+ * Files that an opening moves out of log/: what a compaction replaced that died before or behind
+ * the sync of its segment's name, and what people left there. None of it may be lost on its way,
+ * nor what it was replaced by.
+ */
+static void moved(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_operate(actor, a, "cs");
+    actor_append(actor, a, 1, 100);
+    actor_rotate(actor);
+    actor_operate(actor, a, "c");
+    actor_operate(actor, a, "s"); /* now the first of them can go */
+    actor_sync(actor);
+    actor_keep_first(actor);
+    if (actor->turn % 5 < 2) /* it rotates first */
+        die_at(actor, actor_compact, true, 2 + actor->turn % 5);
+    else if (actor->turn % 5 < 4)
+        actor_compact(actor);
+    if (actor_chance(actor, 2))
+        actor_close(actor);
+    else
+        actor_die(actor);
+    if (actor->turn % 5 == 2)
+        actor_leave_file(actor, LEFT_OLD);
+    else if (actor->turn % 5 == 3)
+        actor_leave_file(actor, LEFT_OLD_TWICE);
+    else if (actor->turn % 5 == 4)
+        actor_leave_file(actor, LEFT_UNSOUND);
+    actor_open(actor);
+    actor_moved(actor);
+    actor_append(actor, a, 1, 50);
+    actor_sync(actor);
+}
+
 /* A clean end soon after something that makes an index, or a copy of one: what its mark vouches for
  * must be on the disk. */
 static void ends(struct actor *actor)
@@ -254,7 +295,7 @@ static void ends(struct actor *actor)
         actor_open(actor);
         actor_append(actor, a, 1, 100);
     }
-    unsigned kind = (unsigned)actor_chance(actor, 4);
+    unsigned kind = actor->turn % 4;
     if (kind == 0)
         actor_snapshot(actor, "some");
     else if (kind < 3)
@@ -282,7 +323,7 @@ static void mending(struct actor *actor)
     actor_snapshot(actor, "some");
     actor_append(actor, a, 2, 50);
     actor_close(actor);
-    actor_mend(actor, (enum damage)actor_chance(actor, 3));
+    actor_mend(actor, (enum damage)(actor->turn % 3));
     actor_open(actor);
     actor_append(actor, a, 1, 50);
     actor_sync(actor);
@@ -337,6 +378,29 @@ static void compaction(struct actor *actor)
     actor_close(actor);
     actor_open(actor);
     actor_operate(actor, u, "s");
+}
+
+/* A reindex and a compaction, while others append. */
+static void beside(struct actor *actor)
+{
+    actor_open(actor);
+    struct session *a = actor_session(actor, "a", true);
+    actor_append(actor, a, 4, 200);
+    actor_operate(actor, a, "cs");
+    actor_rotate(actor);
+    actor_operate(actor, a, "c");
+    actor_operate(actor, a, "s");
+    if (actor->turn % 2)
+        actor_beside(actor, actor_compact, "rename", false);
+    else
+        actor_beside(actor, actor_reindex, "list", true);
+    if (actor_chance(actor, 2))
+        actor_close(actor);
+    else
+        actor_die(actor);
+    actor_open(actor);
+    actor_append(actor, a, 1, 50);
+    actor_sync(actor);
 }
 
 /* Records are dropped on demand, and their bytes by compactions. */
@@ -431,10 +495,12 @@ const struct workload workloads[] = {
     {"reindexing", reindexing},
     {"failed-sync", failed_sync},
     {"killed", killed},
+    {"moved", moved},
     {"ends", ends},
     {"linked", linked},
     {"mending", mending},
     {"compaction", compaction},
+    {"beside", beside},
     {"drops", drops},
     {"mixed", mixed},
 };

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define FIRST_SEGMENT "00000001-00000001.0.seg"
+
 /* All of this is on the disk. */
 static void settle(struct actor *actor, const struct set *visible)
 {
@@ -228,23 +230,28 @@ void actor_set_aside(struct actor *actor, const struct session *session)
         actor_fail(actor, "cannot set bytes aside: %s", strerror(-error));
 }
 
+static int flip(const struct hl_io *io, int fd, uint64_t at)
+{
+    uint8_t byte = 0;
+    ssize_t n = hl_io_read(io, fd, &byte, 1, at);
+    byte ^= 4;
+    return n == 1 ? hl_io_write(io, fd, &byte, 1, at) : n < 0 ? (int)n : -EIO;
+}
+
 static void spoil(struct actor *actor, enum damage damage)
 {
     const struct hl_io *io = &actor->record->io;
-    uint64_t size, at;
-    uint8_t byte;
+    uint64_t size;
     int dir = hl_io_open(io, AT_FDCWD, actor->dir, O_RDONLY | O_DIRECTORY, 0);
-    int fd = hl_io_open(io, dir, "log/00000001-00000001.0.seg", O_RDWR, 0);
+    int fd = hl_io_open(io, dir, "log/" FIRST_SEGMENT, O_RDWR, 0);
     int error = fd < 0 ? fd : hl_io_size(io, fd, &size);
-    if (error == 0) {
-        at = damage == DAMAGE_HEADER ? SEGMENT_HEADER_SECOND + 37
-             : damage == DAMAGE_SEAL ? size - 12
-                                     : SEGMENT_HEADER_REGION + (size - SEGMENT_HEADER_REGION) / 2;
-        error = hl_io_read(io, fd, &byte, 1, at) == 1 ? 0 : -EIO;
-        byte ^= 4;
-    }
     if (error == 0)
-        error = hl_io_write(io, fd, &byte, 1, at);
+        error = flip(io, fd,
+                     damage == DAMAGE_SEAL     ? size - 12
+                     : damage == DAMAGE_RECORD ? (SEGMENT_HEADER_REGION + size) / 2
+                                               : SEGMENT_HEADER_SECOND + 37);
+    if (error == 0 && damage == DAMAGE_HEADERS) /* only the index knows its salt */
+        error = flip(io, fd, SEGMENT_HEADER_FIRST + 37);
     if (error == 0)
         error = hl_io_fsync(io, fd);
     hl_io_close(io, fd);
@@ -253,21 +260,33 @@ static void spoil(struct actor *actor, enum damage damage)
         actor_fail(actor, "cannot damage a segment: %s", strerror(-error));
 }
 
-void actor_mend(struct actor *actor, enum damage damage)
+void actor_mend_all(struct actor *actor)
 {
     struct hl_check_report report = {.mended = 0};
     struct hl_check check = {
-        .mend = HL_MEND_ALL, .restore = damage == DAMAGE_RECORD, .io = &actor->record->io};
-    actor->history->damaged = actor_position(actor);
+        .mend = HL_MEND_ALL, .restore = actor->history->restored, .io = &actor->record->io};
     record_revive(actor->record);
-    spoil(actor, damage);
     actor_enter(actor);
     int error = hl_check(actor->dir, &check, &report, NULL, &actor->err);
     actor_leave(actor);
-    if (actor_did(actor, "mend", error) && (report.problems == 0 || report.left > 0))
+    if (actor_did(actor, "mend", error) && report.left > 0)
         actor_fail(actor, "%u problems, %u are left", (unsigned)report.problems,
                    (unsigned)report.left);
-    actor->history->mended = actor_position(actor);
+}
+
+void actor_mend(struct actor *actor, enum damage damage)
+{
+    struct history *history = actor->history;
+    history->damaged = actor_position(actor);
+    history->restored = damage == DAMAGE_RECORD;
+    record_revive(actor->record);
+    spoil(actor, damage);
+    if (history->restored) { /* else a mended copy takes the name, and the file is no more */
+        actor_keep_first(actor);
+        history->moved = actor_position(actor);
+    }
+    actor_mend_all(actor);
+    history->mended = actor_position(actor);
 }
 
 /* ---- what others do in the middle of a command ---- */
@@ -304,7 +323,6 @@ void actor_beside(struct actor *actor, void (*act)(struct actor *actor), const c
 
 /* ---- files that an opening moves out of log/ ---- */
 
-#define FIRST_SEGMENT "00000001-00000001.0.seg"
 #define UNSOUND_SEGMENT "log/00000001-00000001.9.seg"
 
 static struct bytes *read_whole(const struct hl_io *io, int dir, const char *name)

@@ -265,16 +265,25 @@ static void forget_appended(struct history *history, size_t batches, const size_
 
 static bool explore_cuts(struct explorer *explorer, const struct cuttable *cuttable, uint64_t most);
 
+/* Whether the workload had damaged the store, and it was not mended yet. */
+static bool is_damaged(const struct explorer *explorer, const struct cuttable *of, size_t position)
+{
+    return !of->outer && position > explorer->history.damaged &&
+           position < explorer->history.mended;
+}
+
 /*
  * Recovers from the state that is in the directory, appends, and recovers again: at once, after the
  * first recovery alone, or with an orderly end before or after it, as chance has it. The recording
  * of it is kept in the record, and the timeline that goes with it.
  */
 static bool recover_state(struct explorer *explorer, struct actor *actor, const char *name,
-                          const struct moment *moment, unsigned flavour)
+                          const struct moment *moment, bool damaged, unsigned flavour)
 {
     struct finding finding, again;
-    if (!actor_open(actor))
+    if (damaged)
+        actor_mend_all(actor);
+    if (actor->why[0] || !actor_open(actor))
         return failed(explorer, name, "recovery: %s", actor->why);
     if (!check(explorer, actor, name, "recovery", &moment->must, &moment->may, true, &finding))
         return false;
@@ -319,6 +328,7 @@ static bool recover_state(struct explorer *explorer, struct actor *actor, const 
 static bool run_state(struct explorer *explorer, const struct tree *tree, const char *name,
                       const struct cuttable *of, size_t position, uint64_t hash, uint64_t second)
 {
+    bool damaged = is_damaged(explorer, of, position);
     char dir[300];
     struct record record;
     struct timeline timeline;
@@ -339,7 +349,7 @@ static bool run_state(struct explorer *explorer, const struct tree *tree, const 
     timeline_begin(&timeline, &moment->must, &moment->may);
     actor_init(&actor, &record, &explorer->history, &timeline, dir, hash);
     explorer->states++;
-    bool good = recover_state(explorer, &actor, name, moment, (unsigned)(hash >> 20) % 4);
+    bool good = recover_state(explorer, &actor, name, moment, damaged, (unsigned)(hash >> 20) % 4);
     if (actor.store)
         actor_die(&actor);
     bool snapshots = explorer->history.snapshot_count > 0 && (hash >> 24) % 4 == 0;
@@ -441,7 +451,8 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
             explorer->second_states++;
         else if (explorer->replay)
             second = strlen(explorer->replay) > strlen(name);
-        else if (explorer->credit >= SECOND_LEAST)
+        else if (explorer->credit >= SECOND_LEAST &&
+                 !is_damaged(explorer, cuttable, walk->position))
             second = SECOND_LEAST;
         const char *missing = aside_missing(&cuttable->aside, &tree);
         if (!missing && moved && !tree_keeps(&tree, explorer->history.kept))
@@ -458,9 +469,11 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
 static bool visit_position(struct explorer *explorer, struct walk *walk)
 {
     size_t count = variant_count(walk->disk.count);
+    /* What is damaged may be known by the index alone. */
+    unsigned indexes = is_damaged(explorer, walk->cuttable, walk->position) ? 1 : INDEX_STATES;
     bool good = true;
     for (size_t variant = 0; good && variant < count; variant++) {
-        for (unsigned index = 0; good && index < INDEX_STATES && walk->done < walk->most; index++)
+        for (unsigned index = 0; good && index < indexes && walk->done < walk->most; index++)
             good = visit(explorer, walk, variant, index);
     }
     return good;
@@ -478,9 +491,7 @@ static bool walk_cuts(struct explorer *explorer, struct walk *walk)
             disk_do(&walk->disk, &cuttable->calls[walk->position - 1]);
             note_version(&walk->versions, &walk->disk.synced);
         }
-        bool damaged = !cuttable->outer && walk->position > explorer->history.damaged &&
-                       walk->position < explorer->history.mended;
-        good = damaged || visit_position(explorer, walk);
+        good = visit_position(explorer, walk);
     }
     disk_free(&walk->disk);
     versions_free(&walk->versions);

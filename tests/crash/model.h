@@ -92,6 +92,7 @@ struct history {
     size_t snapshot_count;
     uint32_t values;        /* given so far */
     size_t damaged, mended; /* from which position to which the store was damaged by the workload */
+    bool restored;          /* what mends that is a good copy of the file */
     struct bytes *kept;     /* of a file that was moved out of log/; NULL: none was */
     size_t moved;           /* the position when that was done */
     const char *left;       /* its name, if it must be moved */
@@ -162,9 +163,10 @@ void actor_lose_index(struct actor *actor);
 /* Bytes of the session lie in quarantine/, as after damage. */
 void actor_set_aside(struct actor *actor, const struct session *session);
 /* What can be done to the first segment of a store that is closed, and mended: */
-enum damage { DAMAGE_HEADER, DAMAGE_SEAL, DAMAGE_RECORD };
+enum damage { DAMAGE_HEADER, DAMAGE_HEADERS, DAMAGE_SEAL, DAMAGE_RECORD, DAMAGES };
 /* Does it, and mends it; a record by the copy that a snapshot has. */
 void actor_mend(struct actor *actor, enum damage damage);
+void actor_mend_all(struct actor *actor); /* once more, after a power cut in the middle of it */
 /* Does this, while others append to the first session (and trim it before): right after the first
  * call of this kind, and again after the sync of the log that follows. */
 void actor_beside(struct actor *actor, void (*act)(struct actor *actor), const char *what,

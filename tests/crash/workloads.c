@@ -323,7 +323,7 @@ static void mending(struct actor *actor)
     actor_snapshot(actor, "some");
     actor_append(actor, a, 2, 50);
     actor_close(actor);
-    actor_mend(actor, (enum damage)(actor->turn % 3));
+    actor_mend(actor, (enum damage)(actor->turn % DAMAGES));
     actor_open(actor);
     actor_append(actor, a, 1, 50);
     actor_sync(actor);

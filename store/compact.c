@@ -348,6 +348,13 @@ static int compact_in_room(struct compaction *compaction, size_t begin, size_t e
     return error;
 }
 
+/* Damage in what was read, that is: what was made and cannot be patched ends the command, and so
+ * does a damaged index, which cannot tell what is dead. */
+static bool may_pass_over(struct hl_store *store, int error)
+{
+    return error == -EBADMSG && !store->unpatched && !atomic_load(&store->doubted);
+}
+
 static int compact_one(struct compaction *compaction, size_t seed)
 {
     struct hl_store *store = compaction->store;
@@ -357,12 +364,11 @@ static int compact_one(struct compaction *compaction, size_t seed)
         compact_plan_extend(plan, store->options.segment_size, &choice);
     pthread_mutex_lock(&store->reindex_lock);
     int error = compact_in_room(compaction, choice.begin, choice.end);
-    /* Damage in what was read, that is; what was made and cannot be patched ends the command. */
-    bool passable = error == -EBADMSG && !store->unpatched;
+    bool passable = may_pass_over(store, error);
     if (passable && choice.end - choice.begin > 1) {
         choice = (struct compact_choice){.begin = seed, .end = seed + 1};
         error = compact_in_room(compaction, choice.begin, choice.end);
-        passable = error == -EBADMSG && !store->unpatched;
+        passable = may_pass_over(store, error);
     }
     pthread_mutex_unlock(&store->reindex_lock);
     if (passable) {
@@ -483,6 +489,9 @@ static int compact_all(struct compaction *compaction, struct hl_error *err)
             err, -error,
             "there is no room to rewrite a segment in, and nothing in backup/ that could "
             "make some");
+    if (error == -EBADMSG && atomic_load(&store->doubted))
+        return hl_fail(err, EBADMSG,
+                       "cannot compact: the index is damaged; `reindex` makes it anew");
     return error < 0 ? hl_fail(err, -error, "cannot compact: %s", strerror(-error)) : 0;
 }
 

@@ -37,11 +37,12 @@ static int open_view(struct gathering *gathering)
     return error;
 }
 
-static void close_view(struct gathering *gathering)
+static int close_view(struct gathering *gathering, int error)
 {
     if (gathering->view)
-        lookup_view_end(gathering->run->store, gathering->view, 0);
+        error = lookup_view_end(gathering->run->store, gathering->view, error);
     gathering->view = NULL;
+    return error;
 }
 
 /* An event that was trimmed. Others that the index does not have never counted. */
@@ -77,9 +78,8 @@ static int add_event(struct gathering *gathering, struct compact_session *sessio
     if (error < 0)
         return error;
     gathering->lines++;
-    error = sums_drop_line(gathering->view, session->number, frame->seq, frame->body, frame->length,
-                           session->carried);
-    return error == -EBADMSG ? 0 : error; /* a replay counts nothing for it either */
+    return sums_drop_line(gathering->view, session->number, frame->seq, frame->body, frame->length,
+                          session->carried);
 }
 
 static int add_frame(struct compact_session *session, const struct frame *frame)
@@ -197,7 +197,7 @@ int compact_gather_sums(struct compact_run *run)
         if (session->number && session->carried)
             error = settle_carrier(&gathering, session);
     }
-    close_view(&gathering);
+    error = close_view(&gathering, error);
     return error == 0 ? place_leads(&run->table) : error;
 }
 

@@ -119,7 +119,8 @@ bool sums_is_call(const struct sums_event *event);
 void sums_subtract(struct sums *all, const struct sums *sums);
 
 /* For compaction: adds to `carried` what dropping an event's line takes from a later replay, with
- * its id if it was the one that counted. -EBADMSG: it is no event's line. */
+ * its id if it was the one that counted; nothing, if it is no event's line. -EBADMSG: the index is
+ * damaged. */
 int sums_drop_line(struct index_view *view, uint32_t session, uint64_t seq, const char *line,
                    size_t len, struct sums *carried);
 /* Takes out of it the oldest ids that are too many; below: events with a lower seq are gone. */

@@ -7,6 +7,7 @@
  */
 #include "support.h"
 
+#include <endian.h>
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -526,12 +527,66 @@ static void test_made_in_a_batch(void **state)
     t_store_free(&t);
 }
 
+/* Flips a bit of what the index says of a call: its value stands right behind its key. */
+static void spoil_call(const struct t_store *t, uint32_t session, uint64_t hash)
+{
+    char path[T_PATH];
+    struct {
+        uint32_t session;
+        uint64_t hash;
+    } __attribute__((packed)) key = {htobe32(session), htobe64(hash)};
+    size_t len;
+    unsigned count = 0;
+    t_path(path, t->dir, "index/data.mdb");
+    char *content = t_file_read(path, &len), *at = content;
+    while ((at = memmem(at, len - (size_t)(at - content), &key, sizeof key)) != NULL) {
+        at += sizeof key;
+        t_file_flip(path, (uint64_t)(at - content), 1);
+        count++;
+    }
+    free(content);
+    assert_true(count > 0);
+}
+
+/* What a damaged index says of calls is not taken for "no such call": nothing is dropped by it. */
+static void test_damaged_call(void **state)
+{
+    static const char line[] = "{\"kind\":\"ToolCall\",\"tool\":\"t\",\"tool_call_id\":\"a\"}\n";
+    struct hl_compact what = {.everything = true};
+    struct sums_event event;
+    struct t_store t;
+    (void)state;
+    t_store_init(&t);
+    t.options.history_ms = 0;
+    t_open(&t);
+    uint32_t s = t_session(&t, "s");
+    t_append(&t, s, line);
+    t_append(&t, s, line);
+    assert_int_equal(hl_trim(t.store, s, 2, NULL, &t.err), 0);
+    assert_int_equal(hl_rotate(t.store, &t.err), 0);
+    t_reopen(&t); /* the index is believed */
+    assert_true(sums_event_read(line, strlen(line), &event));
+    spoil_call(&t, s, event.call);
+    assert_int_equal(hl_compact(t.store, &what, NULL, NULL, &t.err), -EBADMSG);
+    assert_non_null(strstr(t.err.text, "the index is damaged"));
+    assert_int_equal(t.errors, 1);
+    assert_int_equal(t.warnings, 0); /* no segment is called damaged */
+    t_reopen(&t);                    /* it is made anew */
+    assert_int_equal(hl_compact(t.store, &what, NULL, NULL, &t.err), 0);
+    rebuild(&t);
+    assert_int_equal(total(&t, s).events, 2);
+    assert_int_equal(total(&t, s).calls, 1);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_late_results),    cmocka_unit_test(test_many_ids),
         cmocka_unit_test(test_nothing_left),    cmocka_unit_test(test_one_id_twice),
-        cmocka_unit_test(test_made_in_a_batch), cmocka_unit_test(test_model),
+        cmocka_unit_test(test_made_in_a_batch), cmocka_unit_test(test_damaged_call),
+        cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

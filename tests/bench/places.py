@@ -1,7 +1,7 @@
 """What is compared: how each is started, where its work goes, and how it ends.
 
 Everything lies below one directory, and whatever was started is ended by its pid and unmounted, also after a failure:
-each place is put on a stack (contextlib.ExitStack) when it begins.
+each place is entered and left (with, or a contextlib.ExitStack) where no signal ends the bench (ending.py).
 """
 import json
 import os
@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+
+from ending import Ending
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OPSLOG = "@backloghq/opslog"
@@ -24,12 +26,28 @@ class Absent(Exception):
 
 def wait_for(what, condition, process=None):
     end = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if process is not None and process.poll() is not None:
-            raise RuntimeError(f"{what}: it ended with status {process.returncode}")
-        if time.monotonic() > end:
-            raise RuntimeError(f"{what}: nothing for {WAIT_SECONDS} s")
-        time.sleep(0.0005)
+    with Ending.may_come():
+        while not condition():
+            if process is not None and process.poll() is not None:
+                raise RuntimeError(f"{what}: it ended with status {process.returncode}")
+            if time.monotonic() > end:
+                raise RuntimeError(f"{what}: nothing for {WAIT_SECONDS} s")
+            time.sleep(0.0005)
+
+
+def run_process(command, **given):
+    """As subprocess.run() with its output, but whenever a signal comes, it does not go on alone."""
+    with Ending.not_now():
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **given)
+        with process:
+            try:
+                with Ending.may_come():
+                    out, err = process.communicate()
+            finally:
+                if process.poll() is None:
+                    process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def stop_process(process, number=signal.SIGTERM):
@@ -86,14 +104,19 @@ class Mount:
     def start(self):
         """Returns the seconds until it answers."""
         began = time.monotonic()
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=self.stderr,
-                                        preexec_fn=self.raise_limit if self.files else None)
+        with Ending.not_now():
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=self.stderr,
+                                            preexec_fn=self.raise_limit if self.files else None)
         wait_for(self.command[0], self.is_there, self.process)
         return time.monotonic() - began
 
+    def unmount(self, *options):
+        with Ending.not_now():  # also while all is ended
+            return subprocess.run(["fusermount3", "-u", *options, self.point], capture_output=True).returncode == 0
+
     def stop(self):
-        while subprocess.run(["fusermount3", "-u", self.point], capture_output=True).returncode and self.is_there():
-            time.sleep(0.01)  # whoever used it a moment ago may not have let go of it
+        # Again while it says busy: whoever used it a moment ago may not have let go of it.
+        wait_for(f"fusermount3 -u {self.point}", lambda: self.unmount() or not self.is_there())
         self.process.wait(WAIT_SECONDS)
 
     def kill(self):
@@ -115,8 +138,9 @@ class Mount:
 
     def __exit__(self, *_):
         if self.process is not None:
-            subprocess.run(["fusermount3", "-u", "-z", self.point], capture_output=True)
+            self.unmount("-z")
             stop_process(self.process)
+            self.unmount("-z")  # one that could not unmount it any more; or it was not mounted yet before
 
 
 class Hotlogfs(Mount):
@@ -200,8 +224,7 @@ class Opslog:
         if not fetch:
             return f"{OPSLOG} is not installed"
         os.makedirs(self.modules, exist_ok=True)
-        done = subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", self.modules, OPSLOG],
-                              capture_output=True, text=True)
+        done = run_process(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", self.modules, OPSLOG], text=True)
         return None if done.returncode == 0 else f"npm cannot install {OPSLOG}: {done.stderr.strip().splitlines()[-1:]}"
 
     def run(self, mode, **given):
@@ -210,7 +233,7 @@ class Opslog:
 
 
 def run_json(command):
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = run_process(command, text=True)
     if done.returncode != 0:
         sys.stderr.write(done.stderr)
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}")

@@ -4,6 +4,7 @@ A row has contenders by name, each a function that measures once and returns one
 whether more or less is better; `goals` are (contender, factor): ours is to be at least `factor` times theirs where more is
 better, and at most `factor` times theirs where less is; a contender of None stands for a fixed figure.
 """
+import contextlib
 import os
 import random
 import shutil
@@ -14,7 +15,8 @@ import time
 from dataclasses import dataclass, field
 
 import fill
-from places import Absent, cpu_ns, disk_bytes, own_memory
+from ending import Ending
+from places import Absent, cpu_ns, disk_bytes, own_memory, run_process
 
 OURS = "hotlogfs"
 
@@ -35,6 +37,29 @@ def rate(result):
 
 def megabytes(result):
     return result["bytes"] / result["seconds"] / 1e6
+
+
+def count_lines(*command):
+    done = run_process(command)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: status {done.returncode}: {done.stderr.decode(errors='replace')}")
+    return done.stdout.count(b"\n")
+
+
+@contextlib.contextmanager
+def beside(loops):
+    """Commands of bash that go on meanwhile."""
+    others = []
+    try:
+        for loop in loops:
+            # Told to end, it waits for what it runs, which is told as well.
+            others.append(subprocess.Popen(
+                ["bash", "-c", f"trap exit TERM; {loop}"], stderr=subprocess.DEVNULL, start_new_session=True))
+        yield
+    finally:
+        for other in others:
+            os.killpg(other.pid, signal.SIGTERM)
+            other.wait()
 
 
 class Bench:
@@ -212,8 +237,7 @@ class Bench:
     def list_directory(self, mount, path, option):
         mount.again()
         began = time.monotonic()
-        done = subprocess.run(["ls", option, path], stdout=subprocess.PIPE, check=True)
-        return done.stdout.count(b"\n") / (time.monotonic() - began)
+        return count_lines("ls", option, path) / (time.monotonic() - began)
 
     def list_row(self, name, option, factor):
         contenders = {
@@ -272,13 +296,8 @@ class Bench:
                  f"while :; do ls -U '{listed}' >/dev/null; done"]
         if control:
             loops.append(f"while :; do echo checkpoint >'{control}'; done")
-        others = [subprocess.Popen(["bash", "-c", loop], start_new_session=True) for loop in loops]
-        try:
+        with Ending.not_now(), beside(loops), Ending.may_come():
             found = self.loads.file("latency", path=append, seconds=self.size["latency"])
-        finally:
-            for other in others:  # its children as well: all of its session
-                os.killpg(other.pid, signal.SIGTERM)
-                other.wait()
         return {name: found[name] for name in ("p50", "p99", "p999")}
 
     def latency_rows(self):
@@ -360,7 +379,7 @@ class Grown:
 
     def measure(self):
         found = {}
-        with self.make_mount(f"grown-{self.count}") as mount:
+        with Ending.not_now(), self.make_mount(f"grown-{self.count}") as mount, Ending.may_come():
             with Memory(mount.process.pid) as memory:
                 began = time.monotonic()
                 large = fill.append_records(mount.point, self.count, max(1, self.count // 10))
@@ -400,8 +419,7 @@ class Grown:
         loads.file("stream", path=f"{session}/log", **limit)
         found["log read, MB/s"] = megabytes(loads.file("stream", path=f"{session}/log", **limit))
         began = time.monotonic()
-        done = subprocess.run(["ls", "-U", session], stdout=subprocess.PIPE, check=True)
-        found["ls -U, entries/s"] = done.stdout.count(b"\n") / (time.monotonic() - began)
+        found["ls -U, entries/s"] = count_lines("ls", "-U", session) / (time.monotonic() - began)
 
     def openings(self, mount, found):
         mount.stop()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make bench` at its smallest: every row is measured, what is not installed is named, and nothing is left behind.
-# How fast anything is, is not asked.
+# How fast anything is, is not asked. ENDS: at how many moments it is ended (6).
 . "$(dirname "$0")/lib.sh"
 
 programs=${HOTLOGFS%/*}/bench
@@ -83,7 +83,22 @@ ended()
     nothing_is_left
 }
 
+# Whatever it does then, and in whatever moment of that.
+ended_anywhere()
+{
+    local arguments=("$programs" "$HOTLOGFS" --size tiny --no-install --dir "$place" --rounds 1 --only "ls -U" --only growth)
+    local end status
+    python3 "$T_HERE/end_bench.py" "$T_DIR/lines" - "${arguments[@]}" >/dev/null
+    for end in $(seq "${ENDS:-6}"); do
+        status=0
+        python3 "$T_HERE/end_bench.py" "$T_DIR/lines" "$SEED-$end" "${arguments[@]}" >/dev/null || status=$?
+        t_match "$status" '^(143|0)$'
+        nothing_is_left
+    done
+}
+
 t_test "every row is measured" every_row
 t_test "its figures go into docs/comparison.md" into_the_page
 t_test "only some" some_rows
 t_test "one that is ended leaves nothing" ended
+t_test "one that is ended at any moment leaves nothing" ended_anywhere

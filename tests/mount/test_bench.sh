@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # `make bench` at its smallest: every row is measured, what is not installed is named, and nothing is left behind.
-# How fast anything is, is not asked. ENDS: at how many moments it is ended (6).
+# How fast anything is, is not asked. ENDS: at how many moments it is ended (4).
 . "$(dirname "$0")/lib.sh"
 
 programs=${HOTLOGFS%/*}/bench
 place=$T_DIR/place
+mkdir "$place"
 
 bench() { "$T_ROOT/tests/bench/run" "$programs" "$HOTLOGFS" --size tiny --no-install --dir "$place" "$@"; }
 
@@ -25,7 +26,6 @@ PY
 
 every_row()
 {
-    mkdir "$place"
     bench --rounds 2 --json "$T_DIR/result.json" >"$T_DIR/table"
     nothing_is_left
     python3 - "$T_DIR/result.json" "$T_DIR/table" <<'PY'
@@ -89,7 +89,7 @@ ended_anywhere()
     local arguments=("$programs" "$HOTLOGFS" --size tiny --no-install --dir "$place" --rounds 1 --only "ls -U" --only growth)
     local end status
     python3 "$T_HERE/end_bench.py" "$T_DIR/lines" - "${arguments[@]}" >/dev/null
-    for end in $(seq "${ENDS:-6}"); do
+    for end in $(seq "${ENDS:-4}"); do
         status=0
         python3 "$T_HERE/end_bench.py" "$T_DIR/lines" "$SEED-$end" "${arguments[@]}" >/dev/null || status=$?
         t_match "$status" '^(143|0)$'

@@ -315,25 +315,53 @@ struct walk {
     struct disk disk;
     struct versions versions;
     size_t position;
+    bool erasing;           /* an erasure had begun */
     uint64_t slice, slices; /* names are dealt to so many slices; this one is walked */
     uint64_t most, done;    /* no more than so many states are run */
 };
 
-/* Nothing is left of a session whose erasure was acknowledged. */
+/* Whether the store says that it has to erase the session. */
+static bool is_noted(const struct tree *tree, const char *id)
+{
+    uint32_t parent;
+    const char *last;
+    uint32_t node = tree_walk(tree, 0, "d/erasing", &parent, &last);
+    const struct bytes *note = node == NO_NODE ? NULL : tree->nodes[node].content;
+    return note && memmem(note->at, note->size, id, strlen(id));
+}
+
+/* Nothing is left of a session whose erasure was acknowledged; nor of one whose erasure had begun,
+ * if it was not to go on by itself. */
 static bool check_erased(struct explorer *explorer, const struct tree *tree, const char *name,
-                         const struct set *must)
+                         const struct set *must, bool begun)
 {
     const struct history *history = &explorer->history;
     for (size_t i = 0; i < history->batch_count; i++) {
         const struct batch *batch = &history->batches[i];
-        if (!batch->erased || !set_has(must, i))
+        if (!batch->erased)
             continue;
         const char *id = history->sessions[batch->drops - 1].id;
+        bool acknowledged = set_has(must, i);
+        if (!acknowledged && (!begun || is_noted(tree, id)))
+            continue;
         const char *file = tree_holding(tree, id);
         if (file)
-            return failed(explorer, name, "%s was erased, and is in %s", id, file);
+            return failed(explorer, name, "%s %s erased, and is in %s", id,
+                          acknowledged ? "was" : "is no more to be", file);
     }
     return true;
+}
+
+/* Whether the disk has a note of an erasure. */
+static bool has_begun(const struct explorer *explorer, const struct tree *synced)
+{
+    const struct history *history = &explorer->history;
+    for (size_t i = 0; i < history->batch_count; i++) {
+        if (history->batches[i].erased &&
+            is_noted(synced, history->sessions[history->batches[i].drops - 1].id))
+            return true;
+    }
+    return false;
 }
 
 static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, unsigned index)
@@ -363,7 +391,7 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
     bool moved =
         !cuttable->outer && explorer->history.kept && walk->position >= explorer->history.moved;
     bool good = true;
-    if (explorer->replay || note_seen(explorer, hash_mix(key, moved))) {
+    if (explorer->replay || note_seen(explorer, hash_mix(key, 2 * moved + walk->erasing))) {
         uint64_t second = 0;
         walk->done++;
         explorer->credit += cuttable->outer ? 0 : SECOND_RATE;
@@ -379,7 +407,7 @@ static bool visit(struct explorer *explorer, struct walk *walk, size_t variant, 
             missing = "a file in log/";
         good = missing ? failed(explorer, name, "what was set aside of %s is lost", missing)
                        : cuttable->outer || index >= INDEX_PREVIOUS ||
-                             check_erased(explorer, &tree, name, &moment->must);
+                             check_erased(explorer, &tree, name, &moment->must, walk->erasing);
         good = good && run_state(explorer, &tree, name, cuttable, walk->position, hash, second);
     }
     tree_free(&tree);
@@ -405,11 +433,13 @@ static bool walk_cuts(struct explorer *explorer, struct walk *walk)
     bool good = true;
     disk_init(&walk->disk, cuttable->tree);
     note_version(&walk->versions, &walk->disk.synced);
+    walk->erasing = false;
     for (walk->position = 0; good && walk->position <= cuttable->count && walk->done < walk->most;
          walk->position++) {
         if (walk->position > 0) {
             disk_do(&walk->disk, &cuttable->calls[walk->position - 1]);
             note_version(&walk->versions, &walk->disk.synced);
+            walk->erasing = walk->erasing || has_begun(explorer, &walk->disk.synced);
         }
         good = visit_position(explorer, walk);
     }

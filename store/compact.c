@@ -199,6 +199,18 @@ static int replace(struct compaction *compaction, struct compact_run *run)
     return set_aside(compaction, run);
 }
 
+/* What comes after these segments of the plan is read while they are written. */
+static void fetch_next(const struct compaction *compaction, size_t begin, size_t end)
+{
+    struct hl_store *store = compaction->store;
+    struct segment *segment;
+    const struct compact_segment *next = compact_plan_worst(&compaction->plan, begin, end);
+    if (!next || segment_get(&store->segments, next->first, &segment) < 0)
+        return;
+    (void)store->io->fetch(store->io->context, segment->fd);
+    segment_put(&store->segments, segment);
+}
+
 /* Whether a segment has bytes of the session that is erased, or may have. */
 static bool is_tainted(const struct compact_run *run, uint32_t session)
 {
@@ -297,6 +309,8 @@ static int compact_run_whole(struct compaction *compaction, size_t begin, size_t
     }
     if (error == 0)
         error = make_segment(&run);
+    if (error == 0)
+        fetch_next(compaction, begin, end);
     if (error == 0)
         error = compact_write(&run);
     if (error == 0) {
@@ -472,7 +486,7 @@ static int compact_all(struct compaction *compaction, struct hl_error *err)
     if (compaction->progress)
         atomic_store(&compaction->progress->total, total);
     int error = 0;
-    while (error == 0 && (seed = compact_plan_worst(plan)) != NULL) {
+    while (error == 0 && (seed = compact_plan_worst(plan, 0, 0)) != NULL) {
         error = compact_one(compaction, (size_t)(seed - plan->segments));
         if (compaction->progress && atomic_load(&compaction->progress->cancel))
             error = -EINTR;

@@ -171,8 +171,10 @@ struct compact_choice {
 /* Says which are worth it: those with anything dead in them, or with so much of it; returns their
  * bytes. */
 uint64_t compact_plan_mark(struct compact_plan *plan, bool everything, uint64_t threshold);
-/* The one with the largest dead share of those that are left; NULL: there is none. */
-struct compact_segment *compact_plan_worst(const struct compact_plan *plan);
+/* The one with the largest dead share of those that are left, but for those from begin to end, the
+ * last not included; NULL: there is none. */
+struct compact_segment *compact_plan_worst(const struct compact_plan *plan, size_t begin,
+                                           size_t end);
 /* Takes the neighbours that come along. whole: bytes of a segment. */
 void compact_plan_extend(const struct compact_plan *plan, uint64_t whole,
                          struct compact_choice *choice);

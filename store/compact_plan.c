@@ -236,12 +236,13 @@ uint64_t compact_plan_mark(struct compact_plan *plan, bool everything, uint64_t 
     return total;
 }
 
-struct compact_segment *compact_plan_worst(const struct compact_plan *plan)
+struct compact_segment *compact_plan_worst(const struct compact_plan *plan, size_t begin,
+                                           size_t end)
 {
     struct compact_segment *found = NULL;
     for (size_t i = 0; i < plan->count; i++) {
         struct compact_segment *segment = &plan->segments[i];
-        if (!segment->eligible || segment->done)
+        if (!segment->eligible || segment->done || (i >= begin && i < end))
             continue;
         if (!found || (double)segment->dead / (double)segment->size >
                           (double)found->dead / (double)found->size)

@@ -59,6 +59,9 @@ static int write_out(struct writer *writer)
         hl_io_write(writer->run->store->io, writer->fd, writer->buffer, writer->used, writer->at);
     if (error < 0)
         return error;
+    /* So that the disk works meanwhile, and little is left for the sync at the end. */
+    const struct hl_io *io = writer->run->store->io;
+    (void)io->write_behind(io->context, writer->fd, writer->at, writer->used);
     writer->crc = crc32_more(writer->crc, writer->buffer, writer->used);
     writer->at += writer->used;
     writer->used = 0;

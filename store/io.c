@@ -76,6 +76,19 @@ static int sys_forget(void *context, int fd)
     return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
+static int sys_fetch(void *context, int fd)
+{
+    (void)context;
+    return -posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
+}
+
+static int sys_write_behind(void *context, int fd, uint64_t offset, uint64_t len)
+{
+    (void)context;
+    int n = sync_file_range(fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
+    return n < 0 ? -errno : 0;
+}
+
 static int sys_fstat(void *context, int fd, struct stat *st)
 {
     (void)context;
@@ -172,6 +185,8 @@ const struct hl_io hl_io_system = {
     .ftruncate = sys_ftruncate,
     .allocate = sys_allocate,
     .forget = sys_forget,
+    .fetch = sys_fetch,
+    .write_behind = sys_write_behind,
     .fstat = sys_fstat,
     .fstatvfs = sys_fstatvfs,
     .rename = sys_rename,

@@ -30,6 +30,10 @@ struct hl_io {
     int (*allocate)(void *context, int fd, uint64_t size);
     /* Lets the page cache forget what of the file is on the disk, so that reads go there. */
     int (*forget)(void *context, int fd);
+    /* Two hints, which may fail: the whole file is read soon; what of these bytes was written is to
+     * be on its way to the disk. They wait for nothing, and a sync still has all to tell. */
+    int (*fetch)(void *context, int fd);
+    int (*write_behind)(void *context, int fd, uint64_t offset, uint64_t len);
     int (*fstat)(void *context, int fd, struct stat *st);
     int (*fstatvfs)(void *context, int fd, struct statvfs *st);
     int (*rename)(void *context, int from_dir, const char *from, int to_dir, const char *to);

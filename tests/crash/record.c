@@ -271,6 +271,27 @@ static int rec_forget(void *context, int fd)
     return error;
 }
 
+static int rec_fetch(void *context, int fd)
+{
+    struct record *record = context;
+    int error = begin(record, READS, "fetch", false);
+    if (error == 0)
+        error = hl_io_system.fetch(NULL, fd);
+    end(record);
+    return error;
+}
+
+/* What was written may be on the disk at any time, whether or not anybody asks for it. */
+static int rec_write_behind(void *context, int fd, uint64_t offset, uint64_t len)
+{
+    struct record *record = context;
+    int error = begin(record, READS, "write_behind", false);
+    if (error == 0)
+        error = hl_io_system.write_behind(NULL, fd, offset, len);
+    end(record);
+    return error;
+}
+
 static int rec_fstat(void *context, int fd, struct stat *st)
 {
     struct record *record = context;
@@ -408,6 +429,8 @@ void record_begin(struct record *record, const char *root, const struct tree *tr
                 .ftruncate = rec_ftruncate,
                 .allocate = rec_allocate,
                 .forget = rec_forget,
+                .fetch = rec_fetch,
+                .write_behind = rec_write_behind,
                 .fstat = rec_fstat,
                 .fstatvfs = rec_fstatvfs,
                 .rename = rec_rename,

@@ -129,6 +129,18 @@ static int watch_forget(void *context, int fd)
     return hl_io_system.forget(NULL, fd);
 }
 
+static int watch_fetch(void *context, int fd)
+{
+    (void)context;
+    return hl_io_system.fetch(NULL, fd);
+}
+
+static int watch_write_behind(void *context, int fd, uint64_t offset, uint64_t len)
+{
+    (void)context;
+    return hl_io_system.write_behind(NULL, fd, offset, len);
+}
+
 static int watch_fstat(void *context, int fd, struct stat *st)
 {
     int error = on_fd(context, T_FSTAT, fd);
@@ -202,6 +214,8 @@ void t_io_init(struct t_io *io)
                 .ftruncate = watch_ftruncate,
                 .allocate = watch_allocate,
                 .forget = watch_forget,
+                .fetch = watch_fetch,
+                .write_behind = watch_write_behind,
                 .fstat = watch_fstat,
                 .fstatvfs = watch_fstatvfs,
                 .rename = watch_rename,

@@ -294,6 +294,21 @@ static int reserve(struct memtable *table, struct mem_session *session, uint64_t
     return 0;
 }
 
+void memtable_prefetch_list(const struct mem_session *session)
+{
+    if (session->chunk_count > 0)
+        __builtin_prefetch(&session->chunks[session->chunk_count - 1]);
+}
+
+void memtable_prefetch(const struct mem_session *session)
+{
+    const struct mem_chunk *last = last_chunk(session);
+    if (last) {
+        __builtin_prefetch(last, 1);
+        __builtin_prefetch(&last->entries[last->count], 1);
+    }
+}
+
 int memtable_append(struct memtable *table, struct mem_session *session,
                     const struct index_entry *entry, uint64_t recorded_ms)
 {

@@ -228,8 +228,32 @@ static int find_session(struct replay *replay, const struct replay_frame *frame,
     return 0;
 }
 
+/* What was added up in groups, which are empty then. */
+static int stage_groups(const struct replay *replay, struct mem_session *session,
+                        struct sums_groups *groups)
+{
+    int error = groups->count > 0 ? sums_stage_groups(replay->store, session, groups) : 0;
+    groups->count = 0;
+    return error;
+}
+
+static int stage_event(const struct replay *replay, const struct replay_frame *frame,
+                       struct mem_session *session, struct sums_groups *groups)
+{
+    const uint8_t *packed = replay->events + frame->event - 1;
+    enum sums_whom whom = whom_of(replay, frame, session);
+    if (whom == SUMS_FOR_SESSION && sums_groups_add_packed(groups, packed))
+        return 0;
+    struct sums_event event;
+    int error = stage_groups(replay, session, groups); /* in their order, for the names */
+    if (error < 0)
+        return error;
+    sums_event_unpack(packed, &event);
+    return sums_stage(replay->store, session, whom, frame->seq, &event);
+}
+
 static int prepare_record(struct replay *replay, struct replay_frame *frame,
-                          struct mem_session *session)
+                          struct mem_session *session, struct sums_groups *groups)
 {
     struct hl_store *store = replay->store;
     int error;
@@ -253,9 +277,7 @@ static int prepare_record(struct replay *replay, struct replay_frame *frame,
             return error;
     }
     if (frame->event > 0) {
-        struct sums_event event;
-        sums_event_unpack(replay->events + frame->event - 1, &event);
-        error = sums_stage(store, session, whom_of(replay, frame, session), frame->seq, &event);
+        error = stage_event(replay, frame, session, groups);
         if (error < 0)
             return error;
     }
@@ -282,8 +304,12 @@ static int prepare(struct replay *replay, struct replay_frame *frame)
         return replay_drop_prepare(replay, frame);
     if (!is_record(frame->type))
         return 0;
+    struct sums_groups groups;
+    groups.count = 0;
     int error = find_session(replay, frame, &session);
-    return error == 0 && session ? prepare_record(replay, frame, session) : error;
+    if (error == 0 && session)
+        error = prepare_record(replay, frame, session, &groups);
+    return error == 0 && session ? stage_groups(replay, session, &groups) : error;
 }
 
 /* The same for all records of a session, of which one batch may have many: what is known of it is
@@ -292,19 +318,31 @@ static int prepare(struct replay *replay, struct replay_frame *frame)
 static int prepare_group(struct replay *replay, const struct replay_group *group)
 {
     struct mem_session *session = NULL;
+    struct sums_groups groups; /* two KiB: only the count is set */
     uint32_t place = group->first + 1;
+    groups.count = 0;
     while (place > 0) {
         struct replay_frame *frame = &replay->pending[place - 1];
-        int error = session ? 0 : find_session(replay, frame, &session);
+        /* They lie far from each other, and those of many sessions are too much for a cache. */
+        if (frame->next > 0)
+            __builtin_prefetch(replay->events + replay->pending[frame->next - 1].event);
+        int error = 0;
+        if (!session) {
+            error = find_session(replay, frame, &session);
+            if (error == 0 && session)
+                memtable_prefetch_list(session);
+        }
         if (error == 0 && session)
-            error = prepare_record(replay, frame, session);
+            error = prepare_record(replay, frame, session, &groups);
         if (error < 0)
             return error;
         if (frame->recorded_ms > replay->store->clock_ms)
             replay->store->clock_ms = frame->recorded_ms;
         place = frame->next;
     }
-    return 0;
+    if (session)
+        memtable_prefetch(session);
+    return session ? stage_groups(replay, session, &groups) : 0;
 }
 
 static int prepare_all(struct replay *replay)

@@ -13,7 +13,7 @@
 
 #include "mem_calls.h"
 
-#define STAGES_KEPT 64U /* between batches */
+#define STAGES_KEPT 1024U /* between batches; each may be a KiB */
 
 struct stage_part {
     struct hl_usage usage;
@@ -263,7 +263,10 @@ int sums_stage_groups(struct hl_store *store, struct mem_session *session,
     for (uint32_t i = 0; i < groups->count && error == 0; i++) {
         const struct sums_group *group = &groups->at[i];
         struct sums_event event;
-        sums_event_from(&group->first, &event);
+        if (group->packed)
+            sums_event_unpack(group->packed, &event);
+        else
+            sums_event_from(&group->first, &event);
         struct hl_usage usage = sums_event_usage(&event, sums_is_call(&event));
         bool errors = usage.errors > 0, calls = usage.calls > 0;
         usage = group->usage;

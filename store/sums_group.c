@@ -29,8 +29,10 @@ bool sums_groups_add(struct sums_groups *groups, const struct line_usage *usage)
     if (i == groups->count) {
         if (i == SUMS_GROUPS)
             return false;
-        *group = (struct sums_group){
-            .first = *usage, .first_ts_ms = usage->ts_ms, .last_ts_ms = usage->ts_ms};
+        *group = (struct sums_group){.packed = NULL,
+                                     .first = *usage,
+                                     .first_ts_ms = usage->ts_ms,
+                                     .last_ts_ms = usage->ts_ms};
         groups->count++;
     }
     if (usage->ts_ms < group->first_ts_ms)
@@ -44,5 +46,65 @@ bool sums_groups_add(struct sums_groups *groups, const struct line_usage *usage)
     group->usage.cache_read_tokens += usage->cache_read_tokens;
     group->usage.cache_creation_tokens += usage->cache_creation_tokens;
     group->usage.cost_usd_e6 += usage->cost_usd_e6;
+    return true;
+}
+
+#define NAMES offsetof(struct sums_event, kind)
+
+static inline uint32_t load_u32(const uint8_t *packed, size_t at)
+{
+    uint32_t value;
+    memcpy(&value, packed + at, sizeof value);
+    return value;
+}
+
+static inline uint64_t load_u64(const uint8_t *packed, size_t at)
+{
+    uint64_t value;
+    memcpy(&value, packed + at, sizeof value);
+    return value;
+}
+
+#define LOAD_U32(packed, member) load_u32(packed, offsetof(struct sums_event, member))
+#define LOAD_U64(packed, member) load_u64(packed, offsetof(struct sums_event, member))
+
+/* Their lengths and their bytes stand one after another. */
+static inline bool same_packed_names(const uint8_t *a, const uint8_t *b)
+{
+    size_t kind = offsetof(struct sums_event, kind_len),
+           tool = offsetof(struct sums_event, tool_len);
+    return a[kind] == b[kind] && a[tool] == b[tool] &&
+           memcmp(a + NAMES, b + NAMES, (size_t)a[kind] + a[tool]) == 0;
+}
+
+bool sums_groups_add_packed(struct sums_groups *groups, const uint8_t *packed)
+{
+    int64_t cost = (int64_t)LOAD_U64(packed, cost_usd_e6);
+    if (LOAD_U64(packed, call) != 0 || cost > COST_MAX || cost < -COST_MAX)
+        return false;
+    uint32_t i = 0;
+    while (i < groups->count && !same_packed_names(groups->at[i].packed, packed))
+        i++;
+    struct sums_group *group = &groups->at[i];
+    uint64_t ts_ms = LOAD_U64(packed, ts_ms);
+    if (i == groups->count) {
+        if (i == SUMS_GROUPS)
+            return false;
+        group->packed = packed;
+        group->usage = (struct hl_usage){.events = 0};
+        group->first_ts_ms = group->last_ts_ms = ts_ms;
+        groups->count++;
+    }
+    if (ts_ms < group->first_ts_ms)
+        group->first_ts_ms = ts_ms;
+    if (ts_ms > group->last_ts_ms)
+        group->last_ts_ms = ts_ms;
+    group->usage.events++;
+    group->usage.tokens_in += LOAD_U32(packed, tokens_in);
+    group->usage.tokens_out += LOAD_U32(packed, tokens_out);
+    group->usage.reasoning_tokens += LOAD_U32(packed, reasoning_tokens);
+    group->usage.cache_read_tokens += LOAD_U32(packed, cache_read_tokens);
+    group->usage.cache_creation_tokens += LOAD_U32(packed, cache_creation_tokens);
+    group->usage.cost_usd_e6 += cost;
     return true;
 }

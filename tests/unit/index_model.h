@@ -20,6 +20,7 @@
 
 #include "../../store/index.h"
 #include "../../store/index_internal.h"
+#include "support.h"
 
 static const uint8_t model_store_id[16] = "a store's own id";
 
@@ -430,6 +431,8 @@ static inline void model_expect(const struct model *model, struct index *index, 
                                 size_t samples)
 {
     bool damaged = false;
+    if (t_slow())
+        samples = samples / 10 + 1;
     assert_true(model_ask(model, index, chance, samples, &damaged));
     assert_false(damaged);
 }

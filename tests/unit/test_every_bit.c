@@ -582,7 +582,7 @@ static void run_all(enum way way, enum kind kind, uint64_t stride)
 
 static uint64_t stride_of(enum way way)
 {
-    uint64_t all = t_slow() ? 211 : 1;
+    uint64_t all = t_slow() ? 997 : 1;
     return way == MOUNTED || way == ALONE ? t_amount("EVERY_BIT_READ_STRIDE", (unsigned)all)
                                           : t_amount("EVERY_BIT_STRIDE", t_slow() ? 9973 : 499);
 }
@@ -612,8 +612,9 @@ static void run_way(enum way way)
             continue;
         if (kind != FLIP && stride > 8)
             stride = stride / 8;
-        if (kind > CUT && stride > 8)
-            stride = 8;
+        uint64_t most = t_slow() ? 40 : 8;
+        if (kind > CUT && stride > most)
+            stride = most;
         run_all(way, (enum kind)kind, stride);
     }
 }

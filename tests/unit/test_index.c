@@ -16,7 +16,7 @@ static void test_model(void **state)
     struct model model = {.count = 0};
     struct index *index = model_open(&dir, INDEX_CREATE);
     model_expect(&model, index, &chance, 1);
-    for (unsigned round = 0; round < 12; round++) {
+    for (unsigned round = 0; round < (t_slow() ? 6 : 12); round++) {
         model_grow(&model, &chance, 4, 1U << model_below(&chance, 11));
         model_commit(&model, index);
         model_expect(&model, index, &chance, 200);

@@ -128,7 +128,7 @@ static void test_model(void **state)
     model_dir_make(&dir);
     struct model model = {.count = 0};
     struct index *index = model_open(&dir, INDEX_CREATE | INDEX_BUILD);
-    for (unsigned round = 0; round < 40; round++) {
+    for (unsigned round = 0; round < (t_slow() ? 15 : 40); round++) {
         model_grow(&model, &chance, round < 8 ? 1 : 0, 1U << model_below(&chance, 12));
         model_commit(&model, index);
         for (size_t i = 0; i < model.count; i++) {

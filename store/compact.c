@@ -17,6 +17,7 @@
 #include "recover.h"
 #include "reserve.h"
 #include "scheduler.h"
+#include "thread.h"
 
 /* One hl_compact(). */
 struct compaction {
@@ -377,8 +378,10 @@ static int compact_one(struct compaction *compaction, size_t seed)
     struct compact_choice choice = {.begin = seed, .end = seed + 1};
     if (!compaction->what->session) /* else the neighbours may have nothing of it */
         compact_plan_extend(plan, store->options.segment_size, &choice);
-    pthread_mutex_lock(&store->reindex_lock);
-    int error = compact_in_room(compaction, choice.begin, choice.end);
+    int error = thread_lock(&store->reindex_lock, compaction->progress, NULL);
+    if (error < 0)
+        return error;
+    error = compact_in_room(compaction, choice.begin, choice.end);
     bool passable = may_pass_over(store, error);
     if (passable && choice.end - choice.begin > 1) {
         choice = (struct compact_choice){.begin = seed, .end = seed + 1};
@@ -522,9 +525,10 @@ int hl_compact(struct hl_store *store, const struct hl_compact *what, struct hl_
     if (err)
         *err = (struct hl_error){0};
     int error = store_writable(store, err);
+    if (error == 0)
+        error = thread_lock(&store->compact_lock, progress, err);
     if (error < 0)
         return error;
-    pthread_mutex_lock(&store->compact_lock);
     error = prepare(&compaction, err);
     if (error == 0)
         error = compact_all(&compaction, err);
@@ -545,10 +549,14 @@ int compact_erase(struct hl_store *store, uint32_t session, struct hl_progress *
     struct hl_compacted result = {0};
     struct compaction compaction = {
         .store = store, .what = &what, .progress = progress, .result = &result, .erase = session};
-    pthread_mutex_lock(&store->compact_lock);
-    int error = prepare(&compaction, err);
+    int error = thread_lock(&store->compact_lock, progress, err);
+    if (error < 0)
+        return error;
+    error = prepare(&compaction, err);
     for (size_t i = 0; i < compaction.plan.count && error == 0; i++) {
-        pthread_mutex_lock(&store->reindex_lock);
+        error = thread_lock(&store->reindex_lock, progress, err);
+        if (error < 0)
+            break;
         error = compact_run_whole(&compaction, i, i + 1);
         pthread_mutex_unlock(&store->reindex_lock);
         if (progress)

@@ -17,6 +17,7 @@
 #include "erasing.h"
 #include "recover.h"
 #include "scan.h"
+#include "thread.h"
 
 struct names {
     char **at;
@@ -94,11 +95,14 @@ static int open_snapshot(struct hl_store *store, const char *name, struct hl_sto
     return error < 0 ? hl_fail(err, -error, "cannot open snapshot `%s`: %s", name, why.text) : 0;
 }
 
-static int open_snapshots(struct hl_store *store, struct snapshots *snapshots, struct hl_error *err)
+static int open_snapshots(struct hl_store *store, struct snapshots *snapshots,
+                          struct hl_progress *progress, struct hl_error *err)
 {
     int dir = -1;
-    pthread_mutex_lock(&store->reindex_lock);
-    int error = snapshot_clean(store); /* one that failed, and could not be removed then */
+    int error = thread_lock(&store->reindex_lock, progress, err);
+    if (error < 0)
+        return error;
+    error = snapshot_clean(store); /* one that failed, and could not be removed then */
     pthread_mutex_unlock(&store->reindex_lock);
     if (error == 0)
         error = list_folder(store, "snapshots", &snapshots->names, &dir);
@@ -184,12 +188,14 @@ static int see_to(struct hl_store *store, const char *name, uint32_t session, en
 
 /* No compaction is under way meanwhile, so that what is not in use stays so. */
 static int see_to_log(struct hl_store *store, uint32_t session, enum log_task task,
-                      struct hl_error *err)
+                      struct hl_progress *progress, struct hl_error *err)
 {
     struct names names = {.at = NULL};
     uint32_t first, last, generation;
-    pthread_mutex_lock(&store->compact_lock);
-    int error = store->io->list(store->io->context, store->logfd, take_name, &names);
+    int error = thread_lock(&store->compact_lock, progress, err);
+    if (error < 0)
+        return error;
+    error = store->io->list(store->io->context, store->logfd, take_name, &names);
     for (size_t i = 0; i < names.count && error == 0; i++) {
         const char *name = names.at[i];
         if (segment_name_parse(name, &first, &last, &generation))
@@ -232,7 +238,9 @@ static int renew_index(struct hl_store *store, struct hl_progress *progress, str
     int error = hl_reindex(store, progress, err);
     if (error < 0)
         return error;
-    pthread_mutex_lock(&store->reindex_lock);
+    error = thread_lock(&store->reindex_lock, progress, err);
+    if (error < 0)
+        return error;
     error = recover_remove_dir(store, "index.old"); /* if that failed, it was only reported */
     if (error == 0)
         error = hl_io_fsync(store->io, store->dirfd);
@@ -261,13 +269,15 @@ static int erase(struct hl_store *store, uint32_t session, struct hl_progress *p
         error = renew_index(store, progress, err);
     if (error < 0)
         return error;
-    pthread_mutex_lock(&store->compact_lock);
+    error = thread_lock(&store->compact_lock, progress, err);
+    if (error < 0)
+        return error;
     error = clean_backup(store, session);
     pthread_mutex_unlock(&store->compact_lock);
     if (error == 0)
         error = clean_quarantine(store);
     if (error == 0)
-        error = see_to_log(store, session, REMOVE, err);
+        error = see_to_log(store, session, REMOVE, progress, err);
     if (error < 0 && err->code == 0)
         hl_fail(err, -error, "cannot remove old files: %s", strerror(-error));
     return error;
@@ -313,9 +323,9 @@ static int erase_everywhere(struct hl_store *store, uint32_t session, struct hl_
     }
     if (error < 0)
         return hl_fail(err, -error, "there is no such session");
-    error = see_to_log(store, session, LOOK, err);
+    error = see_to_log(store, session, LOOK, progress, err);
     if (error == 0)
-        error = open_snapshots(store, &snapshots, err);
+        error = open_snapshots(store, &snapshots, progress, err);
     if (error == 0) {
         error = erasing_add(store, &about);
         if (error < 0)
@@ -346,9 +356,10 @@ int hl_erase(struct hl_store *store, uint32_t session, struct hl_progress *progr
     dropped = dropped ? dropped : &ignored;
     *dropped = (struct hl_dropped){0};
     int error = store_writable(store, err);
+    if (error == 0)
+        error = thread_lock(&store->erase_lock, progress, err);
     if (error < 0)
         return error;
-    pthread_mutex_lock(&store->erase_lock);
     error = erase_everywhere(store, session, progress, dropped, err);
     pthread_mutex_unlock(&store->erase_lock);
     return error;
@@ -358,8 +369,9 @@ int erasing_finish(struct hl_store *store, uint32_t session, struct hl_progress 
                    struct hl_error *err)
 {
     struct hl_dropped dropped = {0};
-    int error = 0;
-    pthread_mutex_lock(&store->erase_lock);
+    int error = thread_lock(&store->erase_lock, progress, err);
+    if (error < 0)
+        return error;
     if (erasing_has(store, session))
         error = erase_everywhere(store, session, progress, &dropped, err);
     pthread_mutex_unlock(&store->erase_lock);

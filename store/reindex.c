@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "recover.h"
+#include "thread.h"
 
 #define CATCH_UP_BYTES (UINT64_C(1) << 20)
 #define TURNS_MAX 8
@@ -171,13 +172,16 @@ int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_e
     if (err)
         *err = (struct hl_error){0};
     int error = store_writable(store, err);
+    if (error == 0)
+        error = thread_lock(&store->reindex_lock, progress, err);
     if (error < 0)
         return error;
     struct hl_store *shadow = recover_shadow(store);
-    if (!shadow)
+    if (!shadow) {
+        pthread_mutex_unlock(&store->reindex_lock);
         return hl_fail(err, ENOMEM, "out of memory");
+    }
     shadow->numbered_by = store;
-    pthread_mutex_lock(&store->reindex_lock);
     error = build(store, shadow, progress, err);
     if (error == 0) {
         pthread_mutex_lock(&store->flush_lock); /* only now: flushes went on meanwhile */

@@ -15,6 +15,7 @@
 
 #include "json.h"
 #include "recover.h"
+#include "thread.h"
 
 #define FOLDER "snapshots"
 #define UNFINISHED ".new" /* below FOLDER; no name of a snapshot */
@@ -239,9 +240,10 @@ int hl_snapshot(struct hl_store *store, const char *name, struct hl_progress *pr
     int error = check_name(name, err);
     if (error == 0)
         error = store_writable(store, err);
+    if (error == 0) /* the index stays, and so do the segments */
+        error = thread_lock(&store->reindex_lock, progress, err);
     if (error < 0)
         return error;
-    pthread_mutex_lock(&store->reindex_lock); /* the index stays, and so do the segments */
     error = open_folder(&making, name, err);
     bool begun = error == 0;
     if (begun)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "inspect.h"
+#include "thread.h"
 
 static void tell_damage(void *context, const struct segment *segment, const struct scan_item *item)
 {
@@ -28,8 +29,11 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
     };
     *report = (struct hl_verify_report){0};
     follow_writer(store);
-    pthread_mutex_lock(&store->reindex_lock); /* the segments stay, and the index is true of them */
-    pthread_mutex_lock(&store->append_lock);  /* position and count of one moment */
+    /* The segments stay, and the index is true of them. */
+    int error = thread_lock(&store->reindex_lock, progress, err);
+    if (error < 0)
+        return error;
+    pthread_mutex_lock(&store->append_lock); /* position and count of one moment */
     uint64_t position = atomic_load(&store->position);
     uint64_t records = store->records;
     pthread_mutex_unlock(&store->append_lock);
@@ -39,8 +43,7 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
         atomic_store(&progress->total, status.log_bytes);
     }
     char at[SEGMENT_NAME_MAX] = "";
-    int error =
-        inspect_segments(&inspect, position_segment(position), position_offset(position), at);
+    error = inspect_segments(&inspect, position_segment(position), position_offset(position), at);
     if (error == 0 && atomic_load(&store->position) != position)
         error = inspect_explain_missing(&inspect);
     inspect_forget_missing(&inspect);

@@ -2,9 +2,9 @@
  * test_crash_states.c - workloads that a power cut ends after each of their calls: whatever of what
  * was not synced is there then, the store recovers, and shows what it promised (explore.h).
  *
- * STATES says about how many states are recovered from (110000; 3000 under a sanitizer), WORKLOAD of which workload alone,
- * SEED what chance is made of. STATE=… is one state, as a failure prints it; KEEP=1 leaves that on
- * the disk, before its recovery.
+ * STATES says about how many states are recovered from (110000; 3000 under a sanitizer), WORKLOAD
+ * of which workload alone, SEED what chance is made of. STATE=… is one state, as a failure prints
+ * it; KEEP=1 leaves that on the disk, before its recovery.
  */
 #include <stdio.h>
 #include <string.h>

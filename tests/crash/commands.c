@@ -1,6 +1,7 @@
 /* commands.c - what an actor does to a store besides appending; see model.h. */
 #include "model.h"
 
+#include "../../store/core.h"
 #include "../../store/format.h"
 
 #include <errno.h>
@@ -291,9 +292,20 @@ void actor_mend(struct actor *actor, enum damage damage)
 
 /* ---- what others do in the middle of a command ---- */
 
+/* Others would wait for a lock that the command has; they act in its thread here, and do not. */
+static bool is_free(pthread_mutex_t *lock)
+{
+    bool free = pthread_mutex_trylock(lock) == 0;
+    if (free)
+        pthread_mutex_unlock(lock);
+    return free;
+}
+
 static void append_meanwhile(void *context)
 {
     struct actor *actor = context;
+    if (!is_free(&actor->store->append_lock))
+        return;
     actor_append(actor, &actor->history->sessions[0], 1, 100);
     actor_enter(actor);
 }
@@ -302,6 +314,8 @@ static void begin_meanwhile(void *context)
 {
     struct actor *actor = context;
     const struct meanwhile next = {"fdatasync", append_meanwhile, actor};
+    if (!is_free(&actor->store->append_lock) || !is_free(&actor->store->flush_lock))
+        return;
     if (actor->trims)
         actor_trim(actor, &actor->history->sessions[0]);
     actor_append(actor, &actor->history->sessions[0], 1, 100);

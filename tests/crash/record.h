@@ -34,7 +34,7 @@ struct fault {
 };
 
 /* What others do in the middle of a command: right after its next call of this kind (rename, list,
- * fdatasync), in whatever thread that is made. It must take no lock that is held there. */
+ * fdatasync), in whatever thread that is made. It must wait for no lock that is held there. */
 struct meanwhile {
     const char *what; /* NULL: nothing */
     void (*act)(void *context);

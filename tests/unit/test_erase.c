@@ -139,7 +139,8 @@ static void cut_short_it_goes_on(void **state)
     uint64_t chance = t_seed("cut_short"), steps = t_amount("STEPS", t_slow() ? 40 : 16);
     bool failed = true;
     unsigned whole = 0, by_itself = 0, asked = 0;
-    for (uint64_t nth = 1; failed; nth += 1 + t_below(&chance, steps)) {
+    for (uint64_t nth = 1; failed || by_itself == 0 || asked == 0;
+         nth = failed ? nth + 1 + t_below(&chance, steps) : 1 + t_below(&chance, steps)) {
         struct t_store t;
         struct hl_erasing erasing;
         struct hl_session about;
@@ -193,7 +194,6 @@ static void cut_short_it_goes_on(void **state)
     }
     print_message("%u not begun, %u went on by themselves, %u when asked\n", whole, by_itself,
                   asked);
-    assert_true(by_itself > 0 && asked > 0);
 }
 
 /* A store with a session that is to be erased, some of it dropped, and another one. */

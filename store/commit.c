@@ -114,19 +114,6 @@ static void answer(struct sync_request *request, int error)
     }
 }
 
-static struct timespec deadline_in(uint64_t ms)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += (time_t)(ms / 1000);
-    at.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
-}
-
 static void *commit_run(void *context)
 {
     struct hl_store *store = context;
@@ -135,7 +122,8 @@ static void *commit_run(void *context)
     for (;;) {
         while (!commit->stop && !commit->first && !atomic_load(&store->dirty))
             pthread_cond_wait(&commit->wake, &commit->lock);
-        struct timespec deadline = deadline_in(store->options.sync_interval_ms);
+        struct timespec deadline =
+            thread_deadline(CLOCK_MONOTONIC, store->options.sync_interval_ms);
         while (!commit->stop && !commit->first && !commit->hurry) {
             if (pthread_cond_timedwait(&commit->wake, &commit->lock, &deadline) == ETIMEDOUT)
                 break;

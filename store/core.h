@@ -424,6 +424,9 @@ int recover(struct hl_store *store, struct hl_error *err);
 int tail_settle(struct hl_store *store, struct hl_error *err);
 int tail_mend(struct hl_store *store, struct hl_error *err);
 void tail_forget(struct hl_store *store); /* frees what is kept for these two */
+/* hl_reindex(), which only reports it where the old index cannot be removed: *removed. */
+int reindex_whole(struct hl_store *store, struct hl_progress *progress, int *removed,
+                  struct hl_error *err);
 /* Builds the index that opening had no room for, if there may be room now. 0: there is one. From
  * the flush thread alone. */
 int index_make_up(struct hl_store *store);

@@ -235,16 +235,12 @@ static int clean_quarantine(struct hl_store *store)
 
 static int renew_index(struct hl_store *store, struct hl_progress *progress, struct hl_error *err)
 {
-    int error = hl_reindex(store, progress, err);
+    int removed, error = reindex_whole(store, progress, &removed, err);
     if (error < 0)
         return error;
-    error = thread_lock(&store->reindex_lock, progress, err);
-    if (error < 0)
-        return error;
-    error = recover_remove_dir(store, "index.old"); /* if that failed, it was only reported */
+    error = removed;
     if (error == 0)
         error = hl_io_fsync(store->io, store->dirfd);
-    pthread_mutex_unlock(&store->reindex_lock);
     if (error < 0)
         return hl_fail(err, -error, "cannot remove the old index: %s", strerror(-error));
     pthread_mutex_lock(&store->flush_lock);

@@ -138,10 +138,10 @@ uint32_t memtable_next_created(const struct memtable *table, uint32_t after);
 void memtable_take_attributes(struct memtable *table, struct mem_session *session, void *attributes,
                               uint32_t len);
 
-/* Appends an entry above the session's last seq and brings its row up to date. -ENOMEM. */
 /* So that memtable_append() finds near what it needs: the first some time before the second. */
 void memtable_prefetch_list(const struct mem_session *session);
 void memtable_prefetch(const struct mem_session *session);
+/* Appends an entry above the session's last seq and brings its row up to date. -ENOMEM. */
 int memtable_append(struct memtable *table, struct mem_session *session,
                     const struct index_entry *entry, uint64_t recorded_ms);
 /* Takes the session's newest entries back, until its row's totals are those of `before`. */

@@ -167,8 +167,10 @@ static int build(struct hl_store *store, struct hl_store *shadow, struct hl_prog
     }
 }
 
-int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err)
+int reindex_whole(struct hl_store *store, struct hl_progress *progress, int *removed,
+                  struct hl_error *err)
 {
+    *removed = 0;
     if (err)
         *err = (struct hl_error){0};
     int error = store_writable(store, err);
@@ -191,10 +193,16 @@ int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_e
     recover_shadow_free(shadow);
     if (error < 0 && err && err->code == 0)
         hl_fail(err, -error, "cannot build the index: %s", strerror(-error));
-    int removed = recover_remove_dir(store, error == 0 ? "index.old" : RECOVER_BUILD_NAME);
+    *removed = recover_remove_dir(store, error == 0 ? "index.old" : RECOVER_BUILD_NAME);
+    pthread_mutex_unlock(&store->reindex_lock); /* the next one uses the same names */
+    return error;
+}
+
+int hl_reindex(struct hl_store *store, struct hl_progress *progress, struct hl_error *err)
+{
+    int removed, error = reindex_whole(store, progress, &removed, err);
     if (removed < 0)
         store_report(store, HL_WARNING, "cannot remove the old index: %s", strerror(-removed));
-    pthread_mutex_unlock(&store->reindex_lock); /* the next one uses the same names */
     return error;
 }
 

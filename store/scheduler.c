@@ -66,14 +66,7 @@ static bool wait_for_turn(struct hl_store *store)
 {
     struct scheduler *scheduler = &store->scheduler;
     uint64_t interval = store->options.compact_interval_ms;
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += (time_t)(interval / 1000);
-    deadline.tv_nsec += (long)(interval % 1000) * 1000000;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000;
-    }
+    struct timespec deadline = thread_deadline(CLOCK_MONOTONIC, interval);
     pthread_mutex_lock(&scheduler->lock);
     scheduler->next_ms = store_now_ms(store) + interval;
     while (!scheduler->stop &&

@@ -18,6 +18,14 @@ static bool same_names(const struct line_usage *a, const struct line_usage *b)
            same_span(a->kind, b->kind) && same_span(a->tool, b->tool);
 }
 
+static inline void add_time(struct sums_group *group, uint64_t ts_ms)
+{
+    if (ts_ms < group->first_ts_ms)
+        group->first_ts_ms = ts_ms;
+    if (ts_ms > group->last_ts_ms)
+        group->last_ts_ms = ts_ms;
+}
+
 bool sums_groups_add(struct sums_groups *groups, const struct line_usage *usage)
 {
     if (usage->call.len > 0 || usage->cost_usd_e6 > COST_MAX || usage->cost_usd_e6 < -COST_MAX)
@@ -35,10 +43,7 @@ bool sums_groups_add(struct sums_groups *groups, const struct line_usage *usage)
                                      .last_ts_ms = usage->ts_ms};
         groups->count++;
     }
-    if (usage->ts_ms < group->first_ts_ms)
-        group->first_ts_ms = usage->ts_ms;
-    if (usage->ts_ms > group->last_ts_ms)
-        group->last_ts_ms = usage->ts_ms;
+    add_time(group, usage->ts_ms);
     group->usage.events++;
     group->usage.tokens_in += usage->tokens_in;
     group->usage.tokens_out += usage->tokens_out;
@@ -95,10 +100,7 @@ bool sums_groups_add_packed(struct sums_groups *groups, const uint8_t *packed)
         group->first_ts_ms = group->last_ts_ms = ts_ms;
         groups->count++;
     }
-    if (ts_ms < group->first_ts_ms)
-        group->first_ts_ms = ts_ms;
-    if (ts_ms > group->last_ts_ms)
-        group->last_ts_ms = ts_ms;
+    add_time(group, ts_ms);
     group->usage.events++;
     group->usage.tokens_in += LOAD_U32(packed, tokens_in);
     group->usage.tokens_out += LOAD_U32(packed, tokens_out);

@@ -4,10 +4,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
-#include <time.h>
 
-#define LOOK_NS 20000000
+#define LOOK_MS 20U
 
 int thread_start(pthread_t *thread, void *(*run)(void *context), void *context)
 {
@@ -19,13 +17,12 @@ int thread_start(pthread_t *thread, void *(*run)(void *context), void *context)
     return error;
 }
 
-/* The time of day, since ThreadSanitizer knows of no other: a clock that is set back makes one look
- * at `cancel` late, no more. */
-static struct timespec next_look(void)
+struct timespec thread_deadline(clockid_t clock, uint64_t ms)
 {
     struct timespec at;
-    clock_gettime(CLOCK_REALTIME, &at);
-    at.tv_nsec += LOOK_NS;
+    clock_gettime(clock, &at);
+    at.tv_sec += (time_t)(ms / 1000);
+    at.tv_nsec += (long)(ms % 1000) * 1000000;
     if (at.tv_nsec >= 1000000000) {
         at.tv_sec++;
         at.tv_nsec -= 1000000000;
@@ -37,10 +34,10 @@ int thread_lock(pthread_mutex_t *mutex, const struct hl_progress *progress, stru
 {
     int error = ETIMEDOUT;
     while (error == ETIMEDOUT && !(progress && atomic_load(&progress->cancel))) {
-        struct timespec at = next_look();
+        /* The time of day, since ThreadSanitizer knows of no other: a clock that is set back makes
+         * this look at `cancel` late, no more. */
+        struct timespec at = thread_deadline(CLOCK_REALTIME, LOOK_MS);
         error = pthread_mutex_timedlock(mutex, &at);
     }
-    if (error == ETIMEDOUT)
-        return hl_fail(err, EINTR, "interrupted before it began");
-    return error == 0 ? 0 : hl_fail(err, error, "cannot take a lock: %s", strerror(error));
+    return error == ETIMEDOUT ? hl_fail(err, EINTR, "interrupted") : 0;
 }

@@ -36,22 +36,19 @@ class Ending:
 
     @classmethod
     @contextlib.contextmanager
-    def may_come(cls):
-        before = cls.wanted
+    def when(cls, wanted):
+        before, cls.wanted = cls.wanted, wanted
         try:
-            cls.wanted = True
             cls.take()
             yield
         finally:
             cls.wanted = before
+        cls.take()
 
     @classmethod
-    @contextlib.contextmanager
+    def may_come(cls):
+        return cls.when(True)
+
+    @classmethod
     def not_now(cls):
-        before = cls.wanted
-        try:
-            cls.wanted = False
-            yield
-        finally:
-            cls.wanted = before
-        cls.take()
+        return cls.when(False)

@@ -162,6 +162,9 @@ void t_compact(const struct t_store *t, uint32_t first, uint32_t last, uint32_t 
 /* Every segment but the last ends with a seal, none has a frame behind one, and none is damaged. */
 void t_check_log(const struct t_store *t);
 
+/* Verifies, and must find nothing wrong. Returns how many records it found. */
+uint64_t t_verify(struct t_store *t);
+
 /* Whether the text stands somewhere in these bytes. */
 bool t_has(const char *bytes, size_t len, const char *text);
 

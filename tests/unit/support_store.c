@@ -113,6 +113,16 @@ uint32_t t_number(struct t_store *t, const char *id)
     return session.number;
 }
 
+uint64_t t_verify(struct t_store *t)
+{
+    struct hl_verify_report report;
+    assert_int_equal(hl_verify(t->store, &report, NULL, &t->err), 0);
+    assert_int_equal(report.damaged_gaps + report.broken_batches, 0);
+    assert_int_equal(report.index_missing, 0);
+    assert_int_equal(report.index_dangling, 0);
+    return report.records;
+}
+
 int t_try_append(struct t_store *t, uint32_t session, const char *data, size_t len)
 {
     struct hl_append request = {

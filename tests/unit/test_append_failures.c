@@ -58,10 +58,7 @@ static void fail_each_call(unsigned calls, const char *only, int error, uint64_t
     free(batch);
     t_close(&t);
     t_open(&t);
-    struct hl_verify_report report;
-    assert_int_equal(hl_verify(t.store, &report, NULL, &t.err), 0);
-    assert_int_equal(report.damaged_gaps + report.broken_batches, 0);
-    assert_int_equal(report.index_missing + report.index_dangling, 0);
+    t_verify(&t);
     t_store_free(&t);
 }
 

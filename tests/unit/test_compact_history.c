@@ -106,11 +106,7 @@ static bool has_record(struct t_store *t, uint32_t session, uint64_t seq)
 
 static void check_index(struct t_store *t)
 {
-    struct hl_verify_report report;
-    assert_int_equal(hl_verify(t->store, &report, NULL, &t->err), 0);
-    assert_int_equal(report.damaged_gaps + report.broken_batches + report.index_missing +
-                         report.index_dangling,
-                     0);
+    t_verify(t);
     t_crash(t); /* the next opening examines the index */
     t_open(t);
     assert_int_equal(t->warnings + t->errors, 0);

@@ -149,23 +149,13 @@ static void delete (struct model *m, bool whole)
     forget(s);
 }
 
-/* What was written anew is as sound as what an append writes. */
-static void expect_sound(struct t_store *t)
-{
-    struct hl_verify_report report;
-    assert_int_equal(hl_verify(t->store, &report, NULL, &t->err), 0);
-    assert_int_equal(report.damaged_gaps + report.broken_batches + report.index_missing +
-                         report.index_dangling,
-                     0);
-}
-
 static void compact(struct model *m)
 {
     struct hl_compact what = {.everything = true};
     struct hl_compacted compacted;
     if (hl_compact(m->t.store, &what, NULL, &compacted, &m->t.err) < 0)
         fail_msg("compact: %s", m->t.err.text);
-    expect_sound(&m->t);
+    t_verify(&m->t);
     m->compacted += compacted.segments_after > 0;
 }
 
@@ -334,6 +324,13 @@ static void test_model(void **state)
 
 /* ---- by hand ---- */
 
+static void begin(struct t_store *t)
+{
+    t_store_init(t);
+    t->options.history_ms = 0;
+    t_open(t);
+}
+
 static struct hl_usage total(struct t_store *t, uint32_t session)
 {
     struct hl_sums *sums;
@@ -355,7 +352,7 @@ static void compact_all(struct t_store *t)
     struct hl_compact what = {.everything = true};
     assert_int_equal(hl_rotate(t->store, &t->err), 0);
     assert_int_equal(hl_compact(t->store, &what, NULL, NULL, &t->err), 0);
-    expect_sound(t);
+    t_verify(t);
 }
 
 /* A call that is gone is remembered, for results that stand behind it in the file, and that come
@@ -364,9 +361,7 @@ static void test_late_results(void **state)
 {
     struct t_store t;
     (void)state;
-    t_store_init(&t);
-    t.options.history_ms = 0;
-    t_open(&t);
+    begin(&t);
     uint32_t s = t_session(&t, "s");
     t_append(&t, s,
              "{\"kind\":\"ToolCall\",\"tool\":\"t\",\"tool_call_id\":\"a\"}\n"
@@ -395,9 +390,7 @@ static void test_many_ids(void **state)
     enum { MANY = SUMS_CALLS_KEPT + 1000 };
     struct t_store t;
     (void)state;
-    t_store_init(&t);
-    t.options.history_ms = 0;
-    t_open(&t);
+    begin(&t);
     uint32_t s = t_session(&t, "s");
     for (unsigned i = 0; i < 2 * MANY; i++)
         t_append_format(&t, s, "{\"kind\":\"ToolCall\",\"tool\":\"t\",\"tool_call_id\":\"%u\"}\n",
@@ -422,9 +415,7 @@ static void test_nothing_left(void **state)
     struct t_store t;
     struct hl_session about;
     (void)state;
-    t_store_init(&t);
-    t.options.history_ms = 0;
-    t_open(&t);
+    begin(&t);
     uint32_t s = t_session(&t, "s"), gone = t_session(&t, "gone");
     for (unsigned i = 0; i < 100; i++) {
         t_append(&t, s, "{\"kind\":\"Error\",\"tokens_in\":1}\n");
@@ -498,9 +489,7 @@ static void test_made_in_a_batch(void **state)
     struct t_store t;
     struct hl_session about;
     (void)state;
-    t_store_init(&t);
-    t.options.history_ms = 0;
-    t_open(&t);
+    begin(&t);
     t_append(
         &t, 0,
         "{\"kind\":\"Error\",\"session_id\":\"a\"}\n{\"kind\":\"Error\",\"session_id\":\"b\"}\n"
@@ -556,9 +545,7 @@ static void test_damaged_call(void **state)
     struct sums_event event;
     struct t_store t;
     (void)state;
-    t_store_init(&t);
-    t.options.history_ms = 0;
-    t_open(&t);
+    begin(&t);
     uint32_t s = t_session(&t, "s");
     t_append(&t, s, line);
     t_append(&t, s, line);

@@ -103,16 +103,6 @@ static void expect_seqs(struct t_store *t, uint32_t session, const uint64_t *wan
     free(log);
 }
 
-static void expect_verified(struct t_store *t)
-{
-    struct hl_verify_report report;
-    assert_int_equal(hl_verify(t->store, &report, NULL, &t->err), 0);
-    assert_int_equal(report.damaged_gaps, 0);
-    assert_int_equal(report.broken_batches, 0);
-    assert_int_equal(report.index_missing, 0);
-    assert_int_equal(report.index_dangling, 0);
-}
-
 /* Closes it and opens it: as it was, from the newest checkpoint, with no index at all, after a
  * crash, after a reindex. */
 enum again { AGAIN_CLEAN, AGAIN_CRASH, AGAIN_CHECKPOINT, AGAIN_LOST, AGAIN_REINDEX, AGAINS };
@@ -170,7 +160,7 @@ static void test_trim(void **state)
         bytes = about.bytes;
         expect_seqs(&t, session, left[index], index == 0 ? 7 : 4);
         expect_document(&t, session, "k", "2");
-        expect_verified(&t);
+        t_verify(&t);
         /* Again: there is nothing left to drop, and no more news. */
         assert_int_equal(hl_trim(t.store, session, below, &dropped, &t.err), 0);
         assert_int_equal(dropped.records, 0);
@@ -179,7 +169,7 @@ static void test_trim(void **state)
             open_again(&t, how);
             expect_seqs(&t, session, left[index], index == 0 ? 7 : 4);
             expect_document(&t, session, "k", "2");
-            expect_verified(&t);
+            t_verify(&t);
             assert_int_equal(t.errors + t.warnings, 0);
         }
     }
@@ -210,7 +200,7 @@ static void test_trim_all(void **state)
         expect_seqs(&t, session, NULL, 0);
         open_again(&t, how);
         expect_seqs(&t, session, NULL, 0);
-        expect_verified(&t);
+        t_verify(&t);
         append_events(&t, session, 1);
         expect_seqs(&t, session, &next, 1);
         next++;
@@ -306,7 +296,7 @@ static void test_delete(void **state)
             assert_int_equal(dropped.bytes, about.bytes);
             assert_int_equal(told.deletes, ++deletes);
             expect_gone(&t, session, "s", true);
-            expect_verified(&t);
+            t_verify(&t);
             struct hl_status status;
             assert_int_equal(hl_store_status(t.store, &status), 0);
             assert_int_equal(status.sessions, 1 + 0);
@@ -322,7 +312,7 @@ static void test_delete(void **state)
             expect_gone(&t, session, "s", false);
             expect_seqs(&t, again, seqs, 2);
             expect_document(&t, again, "k", NULL);
-            expect_verified(&t);
+            t_verify(&t);
             assert_int_equal(hl_store_status(t.store, &status), 0);
             assert_int_equal(status.sessions, 2);
             assert_int_equal(hl_delete(t.store, again, NULL, &t.err), 0);

@@ -24,14 +24,10 @@ static struct counts count(struct t_store *t, const char *id)
 
 static void expect_good(struct t_store *t)
 {
-    struct hl_verify_report report;
     struct t_image image;
     t_image_take(t->store, &image);
     t_image_free(&image);
-    assert_int_equal(hl_verify(t->store, &report, NULL, &t->err), 0);
-    assert_int_equal(report.damaged_gaps + report.broken_batches, 0);
-    assert_int_equal(report.index_missing, 0);
-    assert_int_equal(report.index_dangling, 0);
+    t_verify(t);
 }
 
 /*

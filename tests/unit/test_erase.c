@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "../../store/erasing.h"
+
 static const char *const markers[] = {
     "the-secret-id", "secret-payload",           "secret-document",
     "secret-key",    "c2VjcmV0LWF0dHJpYnV0ZQ==", "secret-attribute"};
@@ -194,6 +196,23 @@ static void cut_short_it_goes_on(void **state)
     }
     print_message("%u not begun, %u went on by themselves, %u when asked\n", whole, by_itself,
                   asked);
+}
+
+/* What goes on by itself may come late: somebody else has erased it, or it was not to be erased. */
+static void what_is_not_noted_stays(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct hl_session about;
+    t_store_init(&t);
+    t_open(&t);
+    uint32_t session = t_session(&t, "other");
+    t_append(&t, session, "a line\n");
+    assert_int_equal(erasing_finish(t.store, session, NULL, &t.err), 0);
+    assert_int_equal(hl_session_by_number(t.store, session, &about), 0);
+    assert_int_equal(about.records, 1);
+    t_close(&t);
+    t_store_free(&t);
 }
 
 /* A store with a session that is to be erased, some of it dropped, and another one. */
@@ -398,6 +417,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_byte_is_left),
         cmocka_unit_test(cut_short_it_goes_on),
+        cmocka_unit_test(what_is_not_noted_stays),
         cmocka_unit_test(what_was_not_moved_goes_too),
         cmocka_unit_test(what_a_snapshot_left_goes_too),
         cmocka_unit_test(what_cannot_be_read_is_told),

@@ -403,15 +403,6 @@ static void expect_all(struct model *m)
         fail_msg("it complains: %s", m->t.last_error);
 }
 
-static void expect_verified(struct model *m)
-{
-    struct hl_verify_report report;
-    assert_int_equal(hl_verify(m->t.store, &report, NULL, &m->t.err), 0);
-    assert_int_equal(report.damaged_gaps + report.broken_batches, 0);
-    assert_int_equal(report.index_missing, 0);
-    assert_int_equal(report.index_dangling, 0);
-}
-
 static void take_finding(void *context, const struct hl_finding *finding)
 {
     (void)context;
@@ -445,7 +436,7 @@ static void run(bool with_compaction)
         step(m, with_compaction);
         expect_all(m);
         if (m->step % 8 == 0)
-            expect_verified(m);
+            t_verify(&m->t);
     }
     t_close(&m->t);
     check_closed(m);

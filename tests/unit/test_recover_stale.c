@@ -127,11 +127,7 @@ static void test_after_the_rename_of_a_compaction(void **state)
         t_path(old, t.dir, "backup/" NAME(2, 2, 0));
         expect_same_file(old, kept);
         expect_goes_on(&t);
-        struct hl_verify_report report;
-        assert_int_equal(hl_verify(t.store, &report, NULL, &t.err), 0);
-        assert_int_equal(report.damaged_gaps + report.broken_batches + report.index_missing +
-                             report.index_dangling,
-                         0);
+        t_verify(&t);
         t_image_free(&image);
         t_store_free(&t);
     }

@@ -3,7 +3,7 @@
 # on. The machine is this one, seen through an overlay that is thrown away: dpkg runs there in a chroot, and then
 # systemd boots there in a container.
 if [ -z "${IN_NAMESPACE:-}" ]; then
-    exec env IN_NAMESPACE=1 unshare -m --propagation private bash "$0" "$@"
+    exec env IN_NAMESPACE=1 "$(dirname "$0")/../mount/apart" bash "$0" "$@"
 fi
 here=$(cd "$(dirname "$0")" && pwd)
 PACKAGE=$(ls "${BUILD:-$here/../../build}"/deb/hotlogfs_*.deb)

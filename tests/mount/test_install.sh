@@ -4,7 +4,7 @@
 # mount(8) looks for mount.hotlogfs in /sbin only. So all of this runs in a mount namespace of its own, where
 # /sbin is a directory of links to the files that are there, and mount.hotlogfs.
 if [ -z "${IN_NAMESPACE:-}" ]; then
-    exec env IN_NAMESPACE=1 unshare -m --propagation private bash "$0" "$@"
+    exec env IN_NAMESPACE=1 "$(dirname "$0")/apart" bash "$0" "$@"
 fi
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -531,7 +531,7 @@ plain_user()
     chown 65534:65534 "$T_HOME" "$MNT"
     export ASAN_OPTIONS=exitcode=99 TSAN_OPTIONS=exitcode=99
     t_defer t_abandon "$T_HOME" "$MNT"
-    unshare -m --propagation private bash -eEuo pipefail -c "
+    "$T_ROOT/tests/mount/apart" bash -eEuo pipefail -c "
         $(declare -p T_DIR T_HOME T_HERE T_TIMEOUT DIR MNT HOTLOGFS t_log)
         $(declare -f)
         trap 't_on_error \"\$LINENO\" \"\$BASH_COMMAND\"' ERR

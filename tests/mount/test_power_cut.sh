@@ -2,6 +2,11 @@
 # test_power_cut.sh - the file system below a busy store loses its power: what was acknowledged is there afterwards.
 #
 # CUTS: how often (200), half of them with -o sync, half with writers who call fsync.
+#
+# In a mount namespace of its own: a copy of the disk's mount in somebody else's would keep a disk that was shut down.
+if [ -z "${IN_NAMESPACE:-}" ]; then
+    exec env IN_NAMESPACE=1 "$(dirname "$0")/apart" bash "$0" "$@"
+fi
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export PYTHONDONTWRITEBYTECODE=1

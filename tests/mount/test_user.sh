@@ -18,7 +18,7 @@ as_nobody()
     chown -R 65534:65534 "$home/tmp"
     # The paths below are expanded by the inner shell.
     # shellcheck disable=SC2016
-    HOME_DIR=$home unshare -m --propagation private bash -euc '
+    HOME_DIR=$home "$here/apart" bash -euc '
         mount --bind "$HOME_DIR/fuse" /dev/fuse
         exec env -u HOME_DIR TMPDIR="$HOME_DIR/tmp" HOTLOGFS="$HOME_DIR/build/hotlogfs" PATH=/usr/bin:/bin \
             setpriv --reuid 65534 --regid 65534 --clear-groups bash "$HOME_DIR/tests/mount/test_user.sh"' || status=$?

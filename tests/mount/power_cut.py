@@ -25,6 +25,7 @@ import time
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32)
 NO_LOG_FLUSH = 2
 WRITERS = ["one", "two", "shared-1", "shared-2", "documents"]
+AFTER_CUT = (errno.EIO, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED)  # the disk refuses; the daemon is gone
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -127,8 +128,7 @@ class Writer(threading.Thread):
                 self.acknowledged = last
                 self.acknowledge()
         except OSError as failure:
-            # EIO: the disk refuses; the others: the daemon is gone.
-            if failure.errno not in (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED):
+            if failure.errno not in AFTER_CUT:
                 self.failure = failure
         except BaseException as failure:
             self.failure = failure
@@ -193,7 +193,7 @@ class Dropper(threading.Thread):
                 else:
                     self.erase()
         except OSError as failure:
-            if failure.errno not in (errno.EIO, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED):
+            if failure.errno not in AFTER_CUT:
                 self.failure = failure
         except BaseException as failure:
             self.failure = failure

@@ -104,6 +104,7 @@ bool news_queue_take(struct news_queue *queue, struct hl_store *store, struct ne
 void news_queue_told(struct news_queue *queue);
 /* Skips all that waits. */
 void news_queue_skip(struct news_queue *queue);
+/* How many wait, with those that were taken and not told yet, and how many were skipped. */
 void news_queue_counts(struct news_queue *queue, uint64_t *waiting, uint64_t *skipped);
 
 #endif

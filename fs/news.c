@@ -35,6 +35,7 @@ struct news_queue {
     struct range *ring;
     size_t capacity, begin, count; /* capacity: a power of two, or 0 */
     uint64_t waiting, skipped, serial;
+    uint64_t untold;                         /* taken, and not told yet */
     size_t documents;                        /* changes of them that wait */
     struct news_item *taken[NEWS_TAKEN_MAX]; /* and not told yet */
     size_t taken_count;
@@ -288,6 +289,7 @@ static void advance(struct news_queue *queue, struct range *range, uint64_t seq)
         range->records--;
     }
     queue->waiting--;
+    queue->untold++;
     if (units(range) == 0)
         drop_first(queue);
 }
@@ -304,6 +306,7 @@ static void take_event(struct news_queue *queue, const struct range *range, stru
         snprintf(item->name, sizeof item->name, "%s", range->gone);
     queue->taken[queue->taken_count++] = item;
     queue->waiting--;
+    queue->untold++;
     drop_first(queue);
 }
 
@@ -368,6 +371,7 @@ void news_queue_told(struct news_queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
     queue->taken_count = 0;
+    queue->untold = 0;
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -381,7 +385,7 @@ void news_queue_skip(struct news_queue *queue)
 void news_queue_counts(struct news_queue *queue, uint64_t *waiting, uint64_t *skipped)
 {
     pthread_mutex_lock(&queue->lock);
-    *waiting = queue->waiting;
+    *waiting = queue->waiting + queue->untold;
     *skipped = queue->skipped;
     pthread_mutex_unlock(&queue->lock);
 }

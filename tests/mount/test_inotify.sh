@@ -162,7 +162,9 @@ covered()
     mkdir -p "$MNT/sessions/s"
     py burst_once "$below/sessions/s" 5000
     echo '{"session_id":"new"}' >"$below/append"
-    t_wait reads "$below/.status" "off: something else lies on the mountpoint"
+    t_wait reads announcing "$below/.status" "off: something else lies on the mountpoint"
+    # What still waits when all is uncovered is told then.
+    t_wait reads announcements_waiting "$below/.status" 0
     is_empty "$MNT/sessions/s"
     t_eq "$(ls "$MNT/sessions")" s "what is in the directory above ours"
     umount "$MNT"
@@ -173,7 +175,7 @@ covered()
     is_empty "$MNT"
 }
 
-reads() { [ "$(jq -r .announcing "$1")" = "$2" ]; }
+reads() { [ "$(jq -r ".$1" "$2")" = "$3" ]; }
 
 # No thread keeps anything of the mount open once all is told.
 nothing_is_held()

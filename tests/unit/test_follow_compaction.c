@@ -185,9 +185,10 @@ static void root_log_is_read_on(void **state)
     t.options.read_only = true;
     t_open(&t);
     assert_int_equal(hl_root_reader_open(t.store, &reader), 0);
-    for (unsigned round = 0; round < rounds; round++) {
+    for (unsigned round = 0; round < rounds || compacted == 0; round++) {
         char order = "aaaxxkkric"[t_below(&chance, 10)];
         uint64_t before = lost;
+        assert_true(round < rounds + 10000); /* something is compacted away before */
         t_tell(&writer, order);
         lines += order == 'a' ? 80 : 0;
         ssize_t n;

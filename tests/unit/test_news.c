@@ -40,8 +40,11 @@ static void expect(struct news_queue *queue, enum news_kind kind, uint32_t sessi
                    enum hl_change change)
 {
     struct news_item item;
+    uint64_t before = waiting(queue);
     assert_true(news_queue_take(queue, NULL, &item));
+    assert_int_equal(waiting(queue), before); /* it is not told yet */
     news_queue_told(queue);
+    assert_int_equal(waiting(queue), before - 1);
     assert_int_equal(item.kind, kind);
     assert_int_equal(item.session, session);
     if (kind != NEWS_SESSION)
@@ -292,6 +295,8 @@ static void test_gaps(void **state)
         assert_int_equal(item.kind, NEWS_RECORD);
         assert_int_equal(item.number, seqs[i]);
     }
+    assert_int_equal(waiting(queue), 3); /* not told yet */
+    news_queue_told(queue);
     expect_nothing(queue);
     news_queue_free(queue);
     t_store_free(&t);

@@ -157,7 +157,10 @@ void show_tick(void *context)
         draw_bar(show, done, total);
 }
 
-/* ---- what is told ---- */
+/* ---- what is told ----
+ *
+ * It is written out before more is checked: an index is checked in a child of this process, which
+ * must not have any of it in a buffer, and who reads it learns of each finding as it is made. */
 
 bool show_begin(struct show *show, const struct options *options, struct hl_progress *progress)
 {
@@ -170,24 +173,12 @@ bool show_begin(struct show *show, const struct options *options, struct hl_prog
     fputs("{\"dir\":", stdout);
     put_string(stdout, options->dir);
     fputs(",\"findings\":[", stdout);
+    fflush(stdout);
     return true;
 }
 
-void show_finding(void *context, const struct hl_finding *finding)
+static void put_line(const struct options *options, const struct hl_finding *finding)
 {
-    struct show *show = context;
-    const struct options *options = show->options;
-    show->mendable += finding->mendable && !finding->left && finding->severity != HL_INFO;
-    clear_bar(show);
-    if (options->json) {
-        if (show->findings++ > 0)
-            putchar(',');
-        put_finding(finding);
-        return;
-    }
-    show->findings++;
-    if (finding->severity == HL_INFO && !options->verbose)
-        return;
     printf("%s/%s", options->dir, finding->file);
     if (finding->size > 0)
         printf(", bytes %" PRIu64 " to %" PRIu64, finding->offset,
@@ -197,12 +188,30 @@ void show_finding(void *context, const struct hl_finding *finding)
     printf(": %s%s\n", finding->text, finding->left ? " (still)" : "");
 }
 
+void show_finding(void *context, const struct hl_finding *finding)
+{
+    struct show *show = context;
+    const struct options *options = show->options;
+    show->mendable += finding->mendable && !finding->left && finding->severity != HL_INFO;
+    clear_bar(show);
+    if (options->json) {
+        if (show->findings > 0)
+            putchar(',');
+        put_finding(finding);
+    } else if (finding->severity != HL_INFO || options->verbose) {
+        put_line(options, finding);
+    }
+    show->findings++;
+    fflush(stdout);
+}
+
 void show_action(void *context, const char *sentence)
 {
     struct show *show = context;
     clear_bar(show);
     if (!show->options->json) {
         printf("%s: %s\n", show->options->dir, sentence);
+        fflush(stdout);
         return;
     }
     if (show->action_count++ > 0)

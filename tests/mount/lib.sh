@@ -337,11 +337,17 @@ t_abandon()
     done
     if [ -n "$pid" ] && t_alive "$pid"; then
         kill -TERM "$pid" 2>/dev/null || true
-        for _ in {1..500}; do
+        for _ in {1..6000}; do
             t_alive "$pid" || return 0
             sleep 0.01
         done
+        echo "the daemon of $mount does not end by SIGTERM"
+        T_FAILED=$((T_FAILED + 1))
         kill -KILL "$pid" 2>/dev/null || true
+        for _ in {1..6000}; do
+            t_alive "$pid" || return 0
+            sleep 0.01
+        done
     fi
 }
 
@@ -369,7 +375,12 @@ t_end()
     elif [ -n "${KEEP:-}" ]; then
         echo "# kept: $T_DIR"
     else
-        rm -rf --one-file-system "$T_DIR"
+        # A thread of what was killed may be in the middle of a call yet, and make a file meanwhile.
+        for _ in {1..20}; do
+            rm -rf --one-file-system "$T_DIR" 2>/dev/null && break
+            sleep 0.1
+        done
+        [ ! -e "$T_DIR" ] || find "$T_DIR" | sed 's/^/# left: /'
     fi
     [ "$T_COUNT" != 0 ] || echo "# no case was run"
     echo "1..$T_COUNT"

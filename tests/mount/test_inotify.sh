@@ -255,7 +255,7 @@ t_test "a watch left behind does not hold the mount" left_behind
 t_use main
 t_unmount
 t_test "after a burst, unmounted within 1 s, each time" py unmounts "$HOTLOGFS" "$T_DIR/unmounts" "${UNMOUNTS:-100}"
-t_test "the mount made outside the daemon's pid namespace" unshare -m --propagation private \
+t_test "the mount made outside the daemon's pid namespace" "$T_HERE/apart" \
     python3 "$T_HERE/inotify_cases.py" namespaces "$HOTLOGFS" "$T_DIR/outside" outside
-t_test "the mount made where the daemon is not seen" unshare -m --propagation private \
+t_test "the mount made where the daemon is not seen" "$T_HERE/apart" \
     python3 "$T_HERE/inotify_cases.py" namespaces "$HOTLOGFS" "$T_DIR/unseen" unseen

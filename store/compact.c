@@ -406,7 +406,7 @@ static int compact_one(struct compaction *compaction, size_t seed)
 
 /* ---- the whole ---- */
 
-/* Leads the index to a segment that it could not be led to before. reindex_lock is held. */
+/* Leads the index to a segment that it could not be led to before. */
 static int patch_again(struct hl_store *store)
 {
     struct compact_patched patched;
@@ -423,15 +423,9 @@ static int patch_again(struct hl_store *store)
     return error;
 }
 
-/* What an earlier run could not finish. */
-static int finish_patch(struct hl_store *store)
+int compact_finish(struct hl_store *store)
 {
-    int error = 0;
-    pthread_mutex_lock(&store->reindex_lock);
-    if (store->unpatched != 0)
-        error = patch_again(store);
-    pthread_mutex_unlock(&store->reindex_lock);
-    return error;
+    return store->unpatched == 0 ? 0 : patch_again(store);
 }
 
 /* Brings what was appended so far into the index; for `everything` appends go on in another
@@ -445,7 +439,9 @@ static int prepare(struct compaction *compaction, struct hl_error *err)
     pthread_rwlock_unlock(&store->env_lock);
     if (!indexed)
         return hl_fail(err, ENOSPC, "there is no index yet: there was no room for it");
-    int error = finish_patch(store);
+    pthread_mutex_lock(&store->reindex_lock);
+    int error = compact_finish(store);
+    pthread_mutex_unlock(&store->reindex_lock);
     if (error < 0)
         return hl_fail(err, -error, "cannot finish an earlier compaction: %s", strerror(-error));
     if (compaction->what->everything)

@@ -141,6 +141,10 @@ struct compact_patched {
 int compact_patch(struct hl_store *store, struct segment *segment,
                   const struct compact_table *sessions, struct compact_patched *patched);
 
+/* Leads the index to the segment that an earlier run put in place and could not lead it to, if
+ * there is one. reindex_lock is held. */
+int compact_finish(struct hl_store *store);
+
 /* Rewrites every sealed segment that has bytes of a session, which is deleted, or may have (damaged
  * bytes go too), and keeps none of the old files. */
 int compact_erase(struct hl_store *store, uint32_t session, struct hl_progress *progress,

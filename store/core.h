@@ -224,7 +224,7 @@ struct hl_store {
     _Atomic uint64_t compactions, freed_bytes, compact_last_ms, dead_bytes, backup_bytes,
         reserve_bytes;
     _Atomic int compact_error;
-    uint32_t unpatched; /* compact_lock: first number of a segment that the index does not list yet;
+    uint32_t unpatched; /* reindex_lock: first number of a segment that the index does not list yet;
                            0: none */
     _Atomic uint64_t appends, syncs, flushes, checkpoints, drops;
     _Atomic uint64_t sync_counts[HL_SYNC_BOUNDS + 1], sync_us;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "compact.h"
 #include "inspect.h"
 #include "thread.h"
 
@@ -33,6 +34,12 @@ int hl_verify(struct hl_store *store, struct hl_verify_report *report, struct hl
     int error = thread_lock(&store->reindex_lock, progress, err);
     if (error < 0)
         return error;
+    /* Or would be, had an earlier compaction been able to finish. What is damaged is told below. */
+    error = compact_finish(store);
+    if (error < 0 && error != -EBADMSG) {
+        pthread_mutex_unlock(&store->reindex_lock);
+        return hl_fail(err, -error, "cannot finish an earlier compaction: %s", strerror(-error));
+    }
     pthread_mutex_lock(&store->append_lock); /* position and count of one moment */
     uint64_t position = atomic_load(&store->position);
     uint64_t records = store->records;

@@ -454,6 +454,54 @@ static void what_cannot_be_patched_stays(void **state)
     t_store_free(&t);
 }
 
+/* From the new segment's name on, nothing can be read. */
+static ssize_t no_pread(void *context, int fd, void *buffer, size_t len, uint64_t offset)
+{
+    (void)context;
+    (void)fd;
+    (void)buffer;
+    (void)len;
+    (void)offset;
+    return -EIO;
+}
+
+static int rename_and_fail(void *context, int from_dir, const char *from, int to_dir,
+                           const char *to)
+{
+    struct t_io *io = context;
+    int error = hl_io_system.rename(NULL, from_dir, from, to_dir, to);
+    if (error == 0 && strstr(from, ".seg.tmp"))
+        io->io.pread = no_pread;
+    return error;
+}
+
+/* An index that could not be led to a new segment is led to it by who would tell of gaps that are
+ * none; or else that is what he says. */
+static void verify_leads_the_index(void **state)
+{
+    (void)state;
+    uint64_t chance = t_seed("compact");
+    struct t_store t;
+    struct hl_compact what = {.everything = true};
+    struct hl_verify_report report;
+    t_store_init(&t);
+    t_store_watch(&t);
+    t_open(&t);
+    uint32_t a = t_session(&t, "a");
+    t_fill(&t, a, 400, 9, 100, &chance);
+    drop(&t, a, 200);
+    struct hl_io sound = t.io.io;
+    t.io.io.rename = rename_and_fail;
+    assert_int_equal(hl_compact(t.store, &what, NULL, NULL, &t.err), -EIO);
+    assert_int_equal(hl_verify(t.store, &report, NULL, &t.err), -EIO);
+    assert_string_equal(t.err.text, "cannot finish an earlier compaction: Input/output error");
+    t.io.io = sound;
+    t_verify(&t);
+    assert_int_equal(compact(&t).segments_before, 0);
+    t_close(&t);
+    t_store_free(&t);
+}
+
 /* The last runs' files are kept; on a full disk the oldest make room. */
 static void backups_go_the_oldest_first(void **state)
 {
@@ -507,13 +555,10 @@ static void backups_go_the_oldest_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_dead_nothing_done),
-        cmocka_unit_test(what_is_dead_goes),
-        cmocka_unit_test(a_rebuild_shows_the_same),
-        cmocka_unit_test(of_one_session),
-        cmocka_unit_test(a_crash_at_every_call),
-        cmocka_unit_test(every_call_fails_once),
-        cmocka_unit_test(what_cannot_be_patched_stays),
+        cmocka_unit_test(nothing_dead_nothing_done),    cmocka_unit_test(what_is_dead_goes),
+        cmocka_unit_test(a_rebuild_shows_the_same),     cmocka_unit_test(of_one_session),
+        cmocka_unit_test(a_crash_at_every_call),        cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(what_cannot_be_patched_stays), cmocka_unit_test(verify_leads_the_index),
         cmocka_unit_test(backups_go_the_oldest_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,7 @@ struct ahead {
     uint64_t first_seq, ts_ms;
     char id_json[JSON_ESCAPE_MAX(HL_ID_MAX)];
     size_t id_json_len;
+    struct line_front front;
     bool grouped; /* the sums are in groups; if not, each line is to be counted */
     struct sums_groups groups;
 };

@@ -27,6 +27,7 @@ void batch_ahead_begin(struct batch *batch, struct ahead *ahead)
     ahead->first_seq = session->has_seq ? session->last_seq + 1 : 1;
     ahead->ts_ms = store_now_ms(batch->store);
     ahead->id_json_len = json_escape(session->id, session->id_len, ahead->id_json);
+    ahead->front.lacks = 0;
     ahead->grouped = true;
     ahead->groups.count = 0;
     batch->ahead = ahead;
@@ -63,6 +64,7 @@ static bool add(struct batch *batch, const struct line *line)
         .id_json_len = ahead->id_json_len,
         .seq = seq,
         .ts_ms = ahead->ts_ms,
+        .front = &ahead->front,
     };
     uint8_t *at = batch->memory->buffer + batch->used;
     size_t length = line_stamp(line, &stamp, (char *)at + FRAME_HEADER_SIZE);

@@ -392,6 +392,65 @@ static inline const char *value(struct scan *scan, const char *p, enum state *ne
     return p;
 }
 
+/* Tells the member whose value ends at p. */
+static inline bool tell(struct scan *scan, const char *p)
+{
+    scan->member.value.len = (size_t)(p - scan->member.value.at);
+    return scan->each(scan->context, &scan->member);
+}
+
+/*
+ * Members, from a key on that is due at p. As long as they are written as most programs write them,
+ * without white space and escapes in keys, they are taken in a loop of their own, which knows what
+ * comes next; where one is not, or its value is neither string nor integer, run() goes on behind
+ * its key.
+ */
+static const char *members(struct scan *scan, const char *p, enum state *next)
+{
+    const char *end = scan->end;
+    const bool told = scan->depth == 1;
+    *next = BEFORE_VALUE;
+    while (p < end && *p == '"') {
+        const char *quote = json_skip_plain(p + 1, end), *behind;
+        enum json_type type = JSON_STRING;
+        bool escaped = false;
+        if (end - quote < 3 || quote[0] != '"' || quote[1] != ':')
+            break;
+        const char *at = quote + 2; /* the value */
+        if (told) {
+            scan->member.key = (struct json_span){p + 1, (size_t)(quote - p) - 1};
+            scan->member.key_escaped = false;
+        }
+        if (*at == '"') {
+            behind = string(scan, at + 1, &escaped);
+            if (!behind)
+                return NULL;
+        } else if (*at >= '1' && *at <= '9') {
+            type = JSON_NUMBER;
+            behind = skip_digits(at + 1, end);
+            if (behind == end || (*behind != ',' && *behind != '}'))
+                return at;
+        } else {
+            return at;
+        }
+        if (told) {
+            scan->member.value.at = at;
+            scan->member.type = type;
+            scan->member.value_escaped = escaped;
+        }
+        if (behind == end || *behind != ',') {
+            *next = AFTER_VALUE;
+            return behind;
+        }
+        if (told && scan->each && !tell(scan, behind)) {
+            scan->result = JSON_STOPPED;
+            return NULL;
+        }
+        p = behind + 1;
+    }
+    return key(scan, p);
+}
+
 /* Inside of a container, behind a value that ends at p: a comma or the container's end. */
 static inline const char *separator(struct scan *scan, const char *p, enum state *next)
 {
@@ -407,13 +466,6 @@ static inline const char *separator(struct scan *scan, const char *p, enum state
     else
         return refuse(scan, p, in_object ? "expected ',' or '}'" : "expected ',' or ']'");
     return p + 1;
-}
-
-/* Tells the member whose value ends at p. */
-static inline bool tell(struct scan *scan, const char *p)
-{
-    scan->member.value.len = (size_t)(p - scan->member.value.at);
-    return scan->each(scan->context, &scan->member);
 }
 
 /* Behind the outermost value: nothing but white space may follow. */
@@ -464,10 +516,8 @@ static enum json_result run(struct scan *scan)
     while (p) {
         switch (state) {
         case BEFORE_KEY:
-            p = key(scan, p);
-            if (!p)
-                break;
-            /* fall through */
+            p = members(scan, p, &state);
+            break;
         case BEFORE_VALUE:
         case BEFORE_OBJECT:
             p = value(scan, p, &state);

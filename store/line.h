@@ -19,6 +19,9 @@
 /* More than line_stamp() puts in front of a line whose session id is the longest. */
 #define LINE_STAMP_ROOM 2048U
 
+/* More than the names of all stamped fields, and their values but for the id. */
+#define LINE_FRONT_ROOM 256U
+
 enum line_kind { LINE_EVENT, LINE_OPERATION, LINE_TEXT };
 
 /* The fields that are stamped, in the order in which they are. */
@@ -76,6 +79,16 @@ int line_piece_check(struct json_progress *progress, const char *text, size_t le
  */
 bool line_session_id(const char *text, size_t len, struct json_span *id);
 
+/*
+ * What was stamped in front of an event, for the next one that lacks the same fields: alike but for
+ * the seq. `lacks` is zeroed to begin.
+ */
+struct line_front {
+    unsigned lacks;        /* these fields stand in it; 0: nothing is kept yet */
+    size_t before, behind; /* bytes in front of the seq, and behind it */
+    char text[JSON_ESCAPE_MAX(HL_ID_MAX) + LINE_FRONT_ROOM]; /* both */
+};
+
 /* What the store gives a line. id is the session's id as a JSON string, quotes included. */
 struct line_stamp {
     const char *id_json;
@@ -83,6 +96,7 @@ struct line_stamp {
     uint64_t seq;
     uint64_t ts_ms;                          /* used if the line gives none */
     struct operation_link prev_seq, prev_op; /* of operations */
+    struct line_front *front; /* NULL, or of stamps that differ from this one in seq alone */
 };
 
 /* An upper bound of what line_stamp() writes, newline included. */

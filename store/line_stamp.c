@@ -19,6 +19,7 @@
      4 * DIGITS_MAX)
 /* What a constant copy may write too much, behind the last piece. */
 #define SPILL_MAX DIGITS_MAX
+_Static_assert(FRONT_MAX + SPILL_MAX <= LINE_FRONT_ROOM, "a front fits where it is kept");
 
 size_t line_stamp_bound(const struct line *line, size_t id_json_len)
 {
@@ -114,26 +115,32 @@ static inline char *put_value(char *out, const struct line *line, const struct l
     }
 }
 
-/* The fields that the line lacks, each with a comma in front; the first comma is a '{'. */
-static char *put_front(char *out, const struct line *line, const struct line_stamp *stamp)
+static const struct {
+    char text[NAME_ROOM];
+    uint8_t len;
+} names[LINE_FIELDS] = {
+    [LINE_SESSION_ID] = {",\"session_id\":", 14},
+    [LINE_SEQ] = {",\"seq\":", 7},
+    [LINE_TS_MS] = {",\"ts_ms\":", 9},
+    [LINE_TS_EXACT] = {",\"ts_exact\":", 12},
+    [LINE_SOURCE] = {",\"source\":", 10},
+    [LINE_KIND] = {",\"kind\":", 8},
+    [LINE_PREV_SEQ] = {",\"prev_seq\":", 12},
+    [LINE_PREV_OP] = {",\"prev_op\":", 11},
+};
+
+static unsigned lacking(const struct line *line)
 {
-    static const struct {
-        char text[NAME_ROOM];
-        uint8_t len;
-    } names[LINE_FIELDS] = {
-        [LINE_SESSION_ID] = {",\"session_id\":", 14},
-        [LINE_SEQ] = {",\"seq\":", 7},
-        [LINE_TS_MS] = {",\"ts_ms\":", 9},
-        [LINE_TS_EXACT] = {",\"ts_exact\":", 12},
-        [LINE_SOURCE] = {",\"source\":", 10},
-        [LINE_KIND] = {",\"kind\":", 8},
-        [LINE_PREV_SEQ] = {",\"prev_seq\":", 12},
-        [LINE_PREV_OP] = {",\"prev_op\":", 11},
-    };
     const unsigned of_events = 1U << LINE_SOURCE | 1U << LINE_KIND;
     const unsigned of_operations = 1U << LINE_PREV_SEQ | 1U << LINE_PREV_OP;
     const unsigned others = line->kind == LINE_OPERATION ? of_events : of_operations;
-    unsigned lacks = ((1U << LINE_FIELDS) - 1) & ~(others | line->given | line->nulls);
+    return ((1U << LINE_FIELDS) - 1) & ~(others | line->given | line->nulls);
+}
+
+/* The fields that the line lacks, each with a comma in front; the first comma is a '{'. */
+static char *put_front(char *out, const struct line *line, const struct line_stamp *stamp,
+                       unsigned lacks)
+{
     char *begin = out;
     for (; lacks != 0; lacks &= lacks - 1) {
         int field = __builtin_ctz(lacks);
@@ -143,6 +150,34 @@ static char *put_front(char *out, const struct line *line, const struct line_sta
     }
     *begin = '{';
     return out;
+}
+
+static void make_front(struct line_front *front, const struct line *line,
+                       const struct line_stamp *stamp, unsigned lacks)
+{
+    struct line_stamp first = *stamp;
+    first.seq = 0; /* one digit */
+    const char *end = put_front(front->text, line, &first, lacks);
+    front->before = names[LINE_SEQ].len;
+    if (lacks & 1U << LINE_SESSION_ID)
+        front->before += names[LINE_SESSION_ID].len + stamp->id_json_len;
+    front->behind = (size_t)(end - front->text) - front->before - 1;
+    front->lacks = lacks;
+}
+
+/* The same as put_front(), where it can be had from the line before. That is where what the line
+ * lacks says all: no field is null, which may be of any value, nor a time from another field. */
+static char *put_front_again(char *out, const struct line *line, const struct line_stamp *stamp)
+{
+    struct line_front *front = stamp->front;
+    unsigned lacks = lacking(line);
+    if (!front || line->kind == LINE_OPERATION || line->nulls != 0 || !(lacks & 1U << LINE_SEQ))
+        return put_front(out, line, stamp, lacks);
+    if (front->lacks != lacks)
+        make_front(front, line, stamp, lacks);
+    out = put(out, front->text, front->before);
+    out = put_u64(out, stamp->seq);
+    return put(out, front->text + front->before + 1, front->behind);
 }
 
 /* The fields whose value is null, in the order in which they stand in the line; returns their
@@ -187,7 +222,7 @@ static bool has_member(const struct line *line)
 
 size_t line_stamp(const struct line *line, const struct line_stamp *stamp, char *out)
 {
-    char *to = put_front(out, line, stamp);
+    char *to = put_front_again(out, line, stamp);
     if (line->kind == LINE_TEXT) {
         to = put(to, ",\"payload\":", 11);
         to += json_escape(line->text.at, line->text.len, to);

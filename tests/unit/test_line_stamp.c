@@ -26,7 +26,7 @@ static char *stamp(const char *text, size_t len, const struct line_stamp *with, 
     if (line_parse(copy, *stamped - 1, MAX_RECORD, &again, &err) != 0)
         fail_msg("%.*s: %s", (int)*stamped, out, err.text);
     assert_int_equal(again.kind, line.kind == LINE_TEXT ? LINE_EVENT : line.kind);
-    const struct line_stamp other = {"\"other\"", 7, 4711, 4711, {0}, {0}};
+    const struct line_stamp other = {"\"other\"", 7, 4711, 4711, {0}, {0}, NULL};
     char *twice = malloc(line_stamp_bound(&again, other.id_json_len));
     assert_non_null(twice);
     assert_int_equal(line_stamp(&again, &other, twice), *stamped);
@@ -37,7 +37,7 @@ static char *stamp(const char *text, size_t len, const struct line_stamp *with, 
 
 static void stored(const char *text, const char *want)
 {
-    const struct line_stamp with = {"\"s-1\"", 5, 42, 1763690000123, {0}, {0}};
+    const struct line_stamp with = {"\"s-1\"", 5, 42, 1763690000123, {0}, {0}, NULL};
     size_t len;
     char *out = stamp(text, strlen(text), &with, &len);
     if (len != strlen(want) + 1 || memcmp(out, want, len - 1) != 0)
@@ -127,8 +127,8 @@ static void test_integers(void **state)
     uint64_t number = 0;
     for (int i = 0; i < 21; i++) {
         for (int off = -1; off <= 1; off++) {
-            const struct line_stamp with = {"\"\\u0001\"", 8,   number + (uint64_t)off,
-                                            number,        {0}, {0}};
+            const struct line_stamp with = {"\"\\u0001\"", 8,   number + (uint64_t)off, number, {0},
+                                            {0},           NULL};
             if (with.seq > HL_SEQ_MAX)
                 continue;
             size_t len;
@@ -143,7 +143,7 @@ static void test_integers(void **state)
         }
         number = number == 0 ? 1 : number * 10;
     }
-    const struct line_stamp most = {"\"\"", 2, HL_SEQ_MAX, UINT64_MAX, {0}, {0}};
+    const struct line_stamp most = {"\"\"", 2, HL_SEQ_MAX, UINT64_MAX, {0}, {0}, NULL};
     size_t len;
     char *out = stamp("{\"session_id\":\"a\"}", 18, &most, &len);
     out[len - 1] = 0;
@@ -199,7 +199,8 @@ static void test_random_lines(void **state)
                                         chance_next(&chance) >> (11 + chance_below(&chance, 53)),
                                         chance_next(&chance) >> chance_below(&chance, 64),
                                         {0},
-                                        {0}};
+                                        {0},
+                                        NULL};
         if (chance_one_in(&chance, 5)) {
             make_clear(&text);
             make_string(&text, &chance, true); /* begins with a quote, so it is text */
@@ -213,6 +214,41 @@ static void test_random_lines(void **state)
     free(text.text);
 }
 
+/* What is kept from line to line of a batch is as it would be made for each. */
+static void test_fronts(void **state)
+{
+    struct chance chance = {chance_seed("test_fronts")};
+    struct make text = {0};
+    size_t len;
+    (void)state;
+    for (size_t batch = chance_iterations(20000) / 20; batch > 0; batch--) {
+        char id[JSON_ESCAPE_MAX(HL_ID_MAX)], plain[HL_ID_MAX];
+        const char byte = "a\"\x01"[chance_below(&chance, 3)]; /* the last is %01 in a file name */
+        size_t id_len = 1 + chance_below(&chance, byte == 1 ? HL_ID_MAX / 3 : HL_ID_MAX);
+        memset(plain, byte, id_len);
+        struct line_front front;
+        front.lacks = 0;
+        struct line_stamp with = {.id_json = id, .id_json_len = json_escape(plain, id_len, id)};
+        with.ts_ms = chance_next(&chance) >> chance_below(&chance, 64);
+        for (unsigned i = 0; i < 20; i++) {
+            struct line line;
+            with.seq = chance_next(&chance) >> (11 + chance_below(&chance, 53));
+            make_line(&text, &chance);
+            with.front = NULL;
+            char *out = stamp(text.text, text.len, &with, &len);
+            assert_int_equal(line_parse(text.text, text.len, MAX_RECORD, &line, NULL), 0);
+            char *again = malloc(line_stamp_bound(&line, with.id_json_len));
+            assert_non_null(again);
+            with.front = &front;
+            assert_int_equal(line_stamp(&line, &with, again), len);
+            assert_memory_equal(again, out, len);
+            free(again);
+            free(out);
+        }
+    }
+    free(text.text);
+}
+
 /* Damaged lines: taken or refused with a sentence, and what is taken can be stored. */
 static void test_random_damage(void **state)
 {
@@ -222,7 +258,7 @@ static void test_random_damage(void **state)
     (void)state;
     make_line(&other, &chance);
     for (size_t round = chance_iterations(20000); round > 0; round--) {
-        const struct line_stamp with = {"\"s\"", 3, 1, 1, {0}, {0}};
+        const struct line_stamp with = {"\"s\"", 3, 1, 1, {0}, {0}, NULL};
         struct line line;
         struct hl_error err = {0};
         make_line(&text, &chance);
@@ -309,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_stamps_operations),
         cmocka_unit_test(test_integers),
         cmocka_unit_test(test_random_lines),
+        cmocka_unit_test(test_fronts),
         cmocka_unit_test(test_random_damage),
         cmocka_unit_test(test_random_pieces),
     };

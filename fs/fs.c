@@ -1,6 +1,7 @@
 /*
  * fs.c - struct fs: making and ending it, and the small things that all handlers share.
  */
+#include "ahead.h"
 #include "announce.h"
 #include "beside.h"
 #include "draft.h"
@@ -162,8 +163,9 @@ static int make_parts(struct fs *fs)
     fs->ctl = ctl_new(fs);
     fs->follow = follow_new(fs);
     fs->announcer = announcer_new(fs);
+    fs->ahead = ahead_new();
     if (!fs->users || !fs->table || !fs->dropped || !fs->drafts || !fs->last_errors ||
-        !fs->notifier || !fs->ctl || !fs->follow || !fs->announcer)
+        !fs->notifier || !fs->ctl || !fs->follow || !fs->announcer || !fs->ahead)
         return -ENOMEM;
     return 0;
 }
@@ -262,6 +264,7 @@ void fs_free(struct fs *fs)
         fs->handles->type->release(fs, fs->handles);
     ctl_free(fs->ctl);
     announcer_free(fs->announcer);
+    ahead_free(fs->ahead);
     follow_free(fs->follow);
     last_errors_free(fs->last_errors);
     drafts_free(fs);

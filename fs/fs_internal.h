@@ -27,6 +27,7 @@
 #include "text.h"
 #include "users.h"
 
+struct ahead;
 struct announcer;
 struct beside;
 struct ctl;
@@ -47,6 +48,10 @@ struct handle_type {
     /* Reads into buffer; returns the bytes read or a negative errno. */
     ssize_t (*read)(struct fs *fs, struct handle *handle, char *buffer, size_t size,
                     uint64_t offset);
+    /* In its place: answers the request, and may go on with something behind the answer, when the
+     * handle may be gone. */
+    void (*answer)(struct fs *fs, struct handle *handle, fuse_req_t req, size_t size,
+                   uint64_t offset);
     /* In its place: answers the request, now or later; flags are the file's present ones. */
     void (*read_later)(struct fs *fs, struct handle *handle, fuse_req_t req, size_t size,
                        int flags);
@@ -83,6 +88,9 @@ void handle_free(struct fs *fs, struct handle *handle);
 /* Puts a handle on the list, so that the end of the mount finds it, or takes it off. */
 void handle_link(struct fs *fs, struct handle *handle);
 void handle_unlink(struct fs *fs, struct handle *handle);
+
+/* Answers a read: bytes, or a negative errno. */
+void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len);
 
 /* Who sent a request. */
 struct sender {
@@ -168,6 +176,7 @@ struct fs {
     struct follow *follow;
     struct announcer *announcer;
     struct beside *beside;
+    struct ahead *ahead;
     _Atomic uint64_t refused[FS_ERRNO_MAX]; /* writes, by errno; 0: one that has no place here */
 };
 

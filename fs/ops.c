@@ -30,7 +30,7 @@ static int of_id(const struct node *node, int result)
     return result == -ENOENT && kept ? -ESTALE : result;
 }
 
-static void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
+void reply_bytes(fuse_req_t req, const char *buffer, ssize_t len)
 {
     if (len < 0)
         reply_result(req, (int)len);
@@ -365,6 +365,10 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 
     if (handle && handle->type->read_later) {
         handle->type->read_later(fs, handle, req, size, fi->flags);
+        return;
+    }
+    if (handle && handle->type->answer && offset >= 0) {
+        handle->type->answer(fs, handle, req, size, (uint64_t)offset);
         return;
     }
     char *buffer = fs_buffer(fs, size);

@@ -8,6 +8,7 @@
  * is read through the kernel's pages, which must never be of two kinds: it can be read as long as
  * nothing in it is gone.
  */
+#include "ahead.h"
 #include "fs_internal.h"
 
 #include <errno.h>
@@ -23,8 +24,10 @@ struct stream_handle {
     pthread_mutex_t lock;        /* guards all below */
     struct hl_cursor cursor;
     struct hl_cursor
-        at_end;    /* where the file ended when that was asked for; offset 0: it was not */
-    uint64_t from; /* of a range: where it begins in the log, to the cursor */
+        at_end;       /* where the file ended when that was asked for; offset 0: it was not */
+    uint64_t from;    /* of a range: where it begins in the log, to the cursor */
+    uint64_t reader;  /* to fs->ahead; 0: what is read is not read ahead */
+    size_t last_size; /* of a read that followed the one before it, and got all it asked for */
 };
 
 /* ---- reading ----------------------------------------------------------------------------------
@@ -206,6 +209,66 @@ static ssize_t stream_read(struct fs *fs, struct handle *base, char *buffer, siz
     return got;
 }
 
+/* ---- reading ahead ----------------------------------------------------------------------------
+ */
+
+#define AHEAD_MIN ((size_t)32 << 10) /* what is asked for at a time, for it to be worth it */
+#define AHEAD_MAX ((size_t)256 << 10)
+
+/* What is read next, if reads go on as the last ones did. */
+static bool find_next(struct stream_handle *handle, struct ahead_reader *reader)
+{
+    pthread_mutex_lock(&handle->lock);
+    *reader = (struct ahead_reader){
+        .id = handle->reader,
+        .session = handle->node.session,
+        .offset = handle->cursor.end,
+        .size = handle->last_size,
+        .cursor = handle->cursor,
+    };
+    pthread_mutex_unlock(&handle->lock);
+    return reader->id != 0 && reader->size >= AHEAD_MIN && reader->size <= AHEAD_MAX;
+}
+
+/* Notes that so much was read, and whether the one before ended where it began. */
+static void note_read(struct stream_handle *handle, size_t size, uint64_t offset, ssize_t got)
+{
+    pthread_mutex_lock(&handle->lock);
+    handle->last_size = offset > 0 && got == (ssize_t)size ? size : 0;
+    pthread_mutex_unlock(&handle->lock);
+}
+
+static void stream_answer(struct fs *fs, struct handle *base, fuse_req_t req, size_t size,
+                          uint64_t offset)
+{
+    struct stream_handle *handle = (struct stream_handle *)base;
+    struct ahead_reader reader;
+    struct ahead_piece *piece = NULL;
+
+    if (find_next(handle, &reader) && reader.size == size && reader.offset == offset)
+        piece = ahead_take(fs->ahead, fs->store, &reader);
+    if (piece) {
+        pthread_mutex_lock(&handle->lock);
+        handle->cursor = *ahead_cursor(piece);
+        pthread_mutex_unlock(&handle->lock);
+        dropped_read_to(handle->file, offset + size);
+        bool more = find_next(handle, &reader);
+        fuse_reply_buf(req, ahead_bytes(piece), size);
+        ahead_put(fs->ahead, piece);
+        if (more)
+            ahead_read(fs->ahead, fs->store, &reader);
+        return;
+    }
+    char *buffer = fs_buffer(fs, size);
+    ssize_t got = buffer ? stream_read(fs, base, buffer, size, offset) : -ENOMEM;
+    note_read(handle, size, offset, got);
+    bool more = find_next(handle, &reader);
+    reply_bytes(req, buffer, got);
+    fs_buffer_done(fs, buffer, size);
+    if (more)
+        ahead_read(fs->ahead, fs->store, &reader);
+}
+
 /* Asked by an open file where its end is, as lseek(2) does: reads go on from there. */
 static void stream_attr(struct fs *fs, struct handle *base, struct fs_attr *attr)
 {
@@ -235,7 +298,7 @@ static void stream_release(struct fs *fs, struct handle *base)
 }
 
 static const struct handle_type stream_type = {
-    .read = stream_read, .attr = stream_attr, .release = stream_release};
+    .answer = stream_answer, .attr = stream_attr, .release = stream_release};
 
 int stream_open(struct fs *fs, const struct node *node, bool closed, uid_t uid,
                 struct handle **handle)
@@ -248,6 +311,8 @@ int stream_open(struct fs *fs, const struct node *node, bool closed, uid_t uid,
     struct stream_handle *made = (struct stream_handle *)*handle;
     made->node = *node;
     made->closed = closed;
+    if (node->kind == NODE_LOG && !fs->options->read_only)
+        made->reader = ahead_reader_id(fs->ahead);
     result = look(fs, node->session, true);
     made->file = result == 0 ? dropped_open(fs->dropped, node) : NULL;
     if (result == 0 && !made->file)

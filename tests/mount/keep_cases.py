@@ -181,6 +181,35 @@ def reads_on(mount):
 
 
 @case
+def read_ahead_ends(mount):
+    """What the daemon has read before it was asked for is not given when it was dropped meanwhile."""
+    size = 1 << 16
+    for command in ("trim", "delete"):
+        s = new_session(mount, f"ahead{command}")
+        fill(s, 1, 2000, 200)
+        with file(f"{s}/log") as fd:
+            got = b"".join(os.read(fd, size) for _ in range(4))
+            assert len(got) == 4 * size
+            cut = got[got.rfind(b"\n") + 1:]
+            first = seqs(got[:len(got) - len(cut)])[-1] + 1  # the one that is read next, or its rest
+            below = first + 50
+            if command == "delete":
+                ctl(mount, "delete aheaddelete")
+                if cut:
+                    assert os.read(fd, size) == b"\n"
+                with fails(errno.ESTALE):
+                    os.read(fd, size)
+                continue
+            ctl(mount, f"trim aheadtrim {below}")
+            rest = os.read(fd, size)
+            assert rest.startswith(b"\n{" if cut else b"{"), rest[:50]
+            lines = rest[1 if cut else 0:]
+            assert seqs(lines[:lines.rfind(b"\n") + 1])[0] == below
+            after = b"".join(iter(lambda: os.read(fd, size), b""))
+            assert seqs(lines + after) == list(range(below, 2001))
+
+
+@case
 def tail_reads_on(mount, other):
     """tail -f of a session's log and of the root's, while records are dropped behind it and segments rewritten."""
     s = new_session(mount, "tailed")

@@ -99,15 +99,16 @@ static void test_follows_drops(void **state)
     t.options.read_only = true;
     t_open(&t);
     unsigned orders = t_amount("ORDERS", t_slow() ? 40 : 150);
-    for (unsigned i = 0; i < orders; i++) {
+    /* Until there was a trim, too, that the reader saw as one. */
+    for (unsigned i = 0; i < orders || told.trims == 0 || told.bytes == 0; i++) {
         static const char choice[] = "aaaaaxxxxxxdrcio";
+        assert_true(i < orders + 2000); /* chance has its bounds */
         t_tell(&writer, choice[t_below(&chance, sizeof choice - 1)]);
         if (t_below(&chance, 3) > 0)
             expect_fresh(&t, t_below(&chance, 3) > 0);
         assert_int_equal(t.errors + t.warnings, 0);
     }
     expect_fresh(&t, false);
-    assert_true(told.trims > 0 && told.bytes > 0);
     t_writer_end(&writer, false);
     expect_fresh(&t, false);
     /* Without a writer, and then for one. */

@@ -23,6 +23,11 @@ struct damaged {
     size_t count;
     uint32_t segments;
     unsigned rough[64]; /* by segment: damage that is not within one record's line */
+    struct {
+        uint32_t segment;
+        uint64_t offset;
+    } flipped[64]; /* bytes of which a bit was flipped */
+    size_t flip_count;
 };
 
 struct locating {
@@ -118,42 +123,68 @@ static void damaged_again(struct damaged *d)
     for (size_t i = 0; i < d->count; i++)
         d->at[i].hit = false;
     memset(d->rough, 0, sizeof d->rough);
+    d->flip_count = 0;
 }
 
-/* Overwrites bytes of a segment, or flips one bit if size is 1, and notes which records that hits.
+/* Notes the byte; false: that it was flipped before, and once more might make it what it was. */
+static bool flip_once(struct damaged *d, uint32_t segment, uint64_t offset)
+{
+    for (size_t i = 0; i < d->flip_count; i++)
+        if (d->flipped[i].segment == segment && d->flipped[i].offset == offset)
+            return false;
+    assert_true(d->flip_count < sizeof d->flipped / sizeof d->flipped[0]);
+    d->flipped[d->flip_count].segment = segment;
+    d->flipped[d->flip_count++].offset = offset;
+    return true;
+}
+
+/* Overwrites bytes of a segment, or flips one bit if size is 1, and notes which records that hits:
+ * those of which a byte changed. The first one of a frame may be by chance what is written there.
  */
 static void damage(struct damaged *d, uint32_t segment, uint64_t from, uint64_t size,
                    uint64_t *chance)
 {
     char path[T_PATH];
     uint8_t junk[4096];
+    size_t end;
     t_segment_path(&d->t, segment, path);
-    uint64_t end = t_file_size(path);
+    uint8_t *was = (uint8_t *)t_file_read(path, &end);
+    assert_true(from < end && size > 0);
     if (size > sizeof junk)
         size = sizeof junk;
     if (from + size > end)
         size = end - from;
-    if (size == 1) {
-        t_file_flip(path, from, (uint8_t)(1U << t_below(chance, 8)));
+    if (size <= 1) {
+        if (!flip_once(d, segment, from)) {
+            free(was);
+            return;
+        }
+        junk[0] = was[from] ^ (uint8_t)(1U << t_below(chance, 8));
     } else {
         uint8_t fill = (uint8_t)t_below(chance, 3);
         for (size_t i = 0; i < size; i++)
             junk[i] = fill == 0 ? 0 : fill == 1 ? 0xff : (uint8_t)t_random(chance);
         junk[0] = (uint8_t)(junk[0] | 0x80); /* differs from any text, and from zeros */
         junk[size - 1] |= 0x80;
-        t_file_poke(path, from, junk, size);
+        if (memcmp(was + from, junk, size) == 0)
+            junk[0] ^= 1;
     }
+    t_file_poke(path, from, junk, size);
     bool within = false;
     for (size_t i = 0; i < d->count; i++) {
         struct located *at = &d->at[i];
         uint64_t body = at->offset + FRAME_HEADER_SIZE;
-        if (at->segment != segment || at->offset >= from + size || from >= at->offset + at->size)
+        uint64_t first = from > at->offset ? from : at->offset;
+        uint64_t stop = from + size < at->offset + at->size ? from + size : at->offset + at->size;
+        if (at->segment != segment || first >= stop ||
+            memcmp(was + first, junk + (first - from), stop - first) == 0)
             continue;
         at->hit = true;
         within = within || (from >= body && from + size <= body + at->length);
     }
     assert_true(segment < sizeof d->rough / sizeof d->rough[0]);
     d->rough[segment] += !within;
+    free(was);
 }
 
 /* With its index kept the store knows of each record that was hit: it is told as damaged where it

@@ -27,9 +27,9 @@ static void it_runs_by_itself(void **state)
     do {
         usleep(1000);
         assert_int_equal(hl_store_status(t.store, &status), 0);
-    } while (status.compactions < 3);
+        /* The next one is due a moment after the last has ended. */
+    } while (status.compactions < 3 || status.compact_next_ms < status.compact_last_ms);
     assert_true(status.compact_last_ms > 0);
-    assert_true(status.compact_next_ms >= status.compact_last_ms);
     assert_int_equal(status.compact_error, 0);
     assert_int_equal(t.warnings + t.errors, 0);
     t_close(&t); /* at once, whatever it is doing */

@@ -14,6 +14,8 @@ import hl
 import io_uring
 from hl import case
 
+PATIENCE = 180  # seconds; what takes longer never comes
+
 
 def followers(mount):
     return json.loads(hl.read(f"{mount}/.status"))["followers"]
@@ -77,18 +79,18 @@ def many(mount, readers, records, seen=None):
                  for _ in range(4)]
     for process in processes:
         process.start()
-    hl.wait_for(lambda: followers(seen) - before == readers // 4 * 4, "all to have opened", 60)
+    hl.wait_for(lambda: followers(seen) - before == readers // 4 * 4, "all to have opened", PATIENCE)
     at = 0
     while at < records:
         step = min(rng.choice((1, 1, 3, 50)), records - at)
         hl.append(path, b"".join(b"line %d\n" % n for n in range(step)))
         at += step
     for process in processes:
-        wrong = results.get(timeout=120)
+        wrong = results.get(timeout=2 * PATIENCE)
         assert not wrong, (len(wrong), wrong[0])
     for process in processes:
         process.join()
-    assert followers(seen) == before
+    hl.wait_for(lambda: followers(seen) == before, "the files to be closed")
 
 
 @case
@@ -136,10 +138,11 @@ def pieces(mount):
 
 
 def gone_at_once(process, what):
-    begin = time.monotonic()
-    process.wait(10)
-    took = time.monotonic() - begin
-    assert took < 1, f"{what} took {took:.2f} s to end"
+    """Nothing comes that would end its read: it ends by itself, or never."""
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"{what}: still there after {PATIENCE} s") from None
 
 
 @case
@@ -152,9 +155,9 @@ def killed(mount):
         process.send_signal(how)
         gone_at_once(process, how)
         assert process.returncode == -how, process.returncode
-    begin = time.monotonic()
-    result = subprocess.run(["timeout", "0.2", "cat", f"{path}/follow"], stdout=subprocess.DEVNULL, check=False)
-    assert result.returncode == 124 and time.monotonic() - begin < 5, result
+    result = subprocess.run(["timeout", "0.2", "cat", f"{path}/follow"], stdout=subprocess.DEVNULL, check=False,
+                            timeout=PATIENCE)
+    assert result.returncode == 124, result
     for which in 0, 1:
         fd = os.open(f"{path}/follow", os.O_RDONLY)
         pair = [subprocess.Popen(["cat"], stdin=fd, stdout=subprocess.PIPE) for _ in range(2)]
@@ -207,7 +210,7 @@ def stopped(mount):
         for command, process in zip(commands, running):
             shown = b""
             while text not in shown:
-                assert select.select([process.stdout], [], [], 30)[0], f"{command} shows nothing of {text}"
+                assert select.select([process.stdout], [], [], PATIENCE)[0], f"{command} shows nothing of {text}"
                 more = os.read(process.stdout.fileno(), 65536)
                 assert more, f"{command} ended"
                 shown += more
@@ -268,18 +271,18 @@ def ready(mount):
         for one in asked:  # and by those who wait while it comes
             for wait in one.poll.poll, one.level.poll:
                 result = []
-                thread = threading.Thread(target=lambda w=wait, r=result: r.append(w(30)))
+                thread = threading.Thread(target=lambda w=wait, r=result: r.append(w(PATIENCE)))
                 thread.start()
                 waiting.append((thread, result))
         hl.append(path, b"line %d\n" % turn)
         for thread, result in waiting:
             thread.join()
         for one in asked:
-            assert one.answers(30) == [True] * 5, turn
+            assert one.answers(PATIENCE) == [True] * 5, turn
             assert not one.edge.poll(0), "an edge is told once"
         hl.append(path, b"another\n")
         for one in asked:
-            assert one.edge.poll(30), "an edge is told of what comes before the last was read"
+            assert one.edge.poll(PATIENCE), "an edge is told of what comes before the last was read"
             assert one.answers(0)[:3] == [True] * 3
             assert len(seqs_of(os.read(one.fd, 65536))) == 2
             one.ring.done()
@@ -292,28 +295,39 @@ def ready(mount):
         os.close(one.fd)
 
 
+def to_jq(source, **more):
+    return subprocess.Popen(["bash", "-c", 'cat "$0" | jq --unbuffered -c .seq', source], stdout=subprocess.PIPE,
+                            bufsize=0, start_new_session=True, **more)
+
+
 @case
 def latency(mount):
-    """From append to what jq prints, in milliseconds."""
+    """From append to what jq prints, in milliseconds; beside it, turn by turn, what a pipe to the same programs takes,
+    which is the machine's part of it."""
     path = hl.new_session(mount, "latency")
     before = followers(mount)
-    process = subprocess.Popen(["bash", "-c", 'cat "$0" | jq --unbuffered -c .seq', f"{path}/follow"],
-                               stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
+    programs = to_jq(f"{path}/follow"), to_jq("-", stdin=subprocess.PIPE)
     hl.wait_for(lambda: followers(mount) == before + 1, "cat to have opened")
     fd = hl.appender(path)
-    took = []
+    took = [], []
     for n in range(1, 102):
-        begin = time.monotonic()
-        os.write(fd, b"x\n")
-        line = os.read(process.stdout.fileno(), 100)
-        took.append((time.monotonic() - begin) * 1000)
-        assert line == b"%d\n" % n, line
+        for which, process in enumerate(programs):
+            begin = time.monotonic()
+            if which == 0:
+                os.write(fd, b"x\n")
+            else:
+                os.write(process.stdin.fileno(), b'{"seq":%d}\n' % n)
+            line = os.read(process.stdout.fileno(), 100)
+            took[which].append((time.monotonic() - begin) * 1000)
+            assert line == b"%d\n" % n, line
     os.close(fd)
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
-    took = sorted(took[1:])
-    print(f"median {took[50]:.2f} ms, 95 of 100 within {took[94]:.2f} ms, the longest {took[-1]:.2f} ms")
-    assert took[50] < 10, took
+    for process in programs:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+    ours, pipe = (sorted(times[1:]) for times in took)
+    print(f"median {ours[50]:.2f} ms, 95 of 100 within {ours[94]:.2f} ms, the longest {ours[-1]:.2f} ms; "
+          f"of the pipe {pipe[50]:.2f}, {pipe[94]:.2f}, {pipe[-1]:.2f} ms")
+    assert ours[50] < max(10, 10 * pipe[50]), (ours, pipe)
 
 
 @case
@@ -350,7 +364,7 @@ def less(mount):
                 with open(f"{mount}/.ctl", "w") as file:
                     file.write(command + "\n")
         while b"line %d of less" % n not in shown:
-            assert select.select([terminal], [], [], 30)[0], f"less shows nothing of line {n}: {shown[-300:]}"
+            assert select.select([terminal], [], [], PATIENCE)[0], f"less shows nothing of line {n}: {shown[-300:]}"
             shown += os.read(terminal, 4096)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -371,7 +385,7 @@ def tails(mount):
     for process in running:
         data = b""
         while data.count(b"\n") < 1001:
-            assert select.select([process.stdout], [], [], 30)[0], data[-300:]
+            assert select.select([process.stdout], [], [], PATIENCE)[0], data[-300:]
             data += os.read(process.stdout.fileno(), 65536)
         assert data == hl.log_of(path)
         process.terminate()
@@ -394,7 +408,7 @@ def closed_at_the_end(mount, daemon):
     for fd in rest[:-1]:
         polls[first].register(fd, select.EPOLLIN)
     os.kill(int(daemon), signal.SIGTERM)
-    assert polls[rest[-1]].poll(60), "nobody told of the end"
+    assert polls[rest[-1]].poll(PATIENCE), "nobody told of the end"
     polls[other].close()
     os.close(other)
     for fd in rest + [first]:

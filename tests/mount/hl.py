@@ -188,7 +188,7 @@ def fails(*codes, about=""):
     raise AssertionError(f"succeeded where {[errno.errorcode[code] for code in codes]} was due{about}")
 
 
-def wait_for(condition, what, seconds=30):
+def wait_for(condition, what, seconds=180):
     """Polls until condition() is true. The limit is for a broken daemon, not for a slow machine."""
     end = time.monotonic() + seconds
     while True:

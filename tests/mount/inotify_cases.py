@@ -88,7 +88,7 @@ class Load:
     def stop(self):
         self.end.set()
         for process in self.processes:
-            process.join(30)
+            process.join(180)
             assert process.exitcode == 0, f"a process beside the test ended with {process.exitcode}"
 
 
@@ -126,7 +126,7 @@ class Counted:
                 assert self.created[seq] == 1, f"{seq} was written before it was created"
                 self.written[seq] += 1
 
-    def want(self, seqs, seconds=60):
+    def want(self, seqs, seconds=180):
         """Waits for exactly these records, and for the word of the log after them."""
         seqs, end = set(seqs), time.monotonic() + seconds
         while not (self.modified_last and set(self.written) >= seqs):
@@ -252,7 +252,12 @@ def overflow(mount, records):
     path = hl.new_session(mount, "overflow")
     before = status(mount)
     counted = Counted(path, readable=False)
-    burst(path, records)
+    # Read all the time: the kernel's own queue has an end, too.
+    load = Load()
+    appending = load.start(burst, path, records)
+    while appending.is_alive():
+        counted.take(0.05)
+    load.stop()
     hl.wait_for(lambda: counted.take(0.05) or (counted.created[records] and counted.modified_last),
                 "the newest record to be told")
     after = settled(mount)
@@ -288,7 +293,7 @@ def throughput(mount, silent):
     paths = [hl.new_session(m, "throughput") for m in (mount, silent)]
     for path in paths:
         rate(path, 0.2)
-    for attempt in range(3):  # others use the machine as well
+    for attempt in range(10):  # others use the machine as well
         rates = [[], []]
         for turn in range(8):
             for which in (0, 1) if turn % 2 else (1, 0):
@@ -393,13 +398,13 @@ def lines_from(command, begun, **more):
                 ready.set()
 
     threading.Thread(target=read, daemon=True).start()
-    assert ready.wait(60), f"{command} did not begin: {lines}"
+    assert ready.wait(180), f"{command} did not begin: {lines}"
     return process, lines
 
 
 def end(process):
     os.killpg(process.pid, signal.SIGTERM)
-    process.wait(30)
+    process.wait(180)
 
 
 @case
@@ -439,7 +444,7 @@ def entr(mount):
                 lines_from(["sh", "-c", f"echo {path}/append | entr -n wc -l {path}/log"], "1 ")]
     process, lines = lines_from(["sh", "-c", f"ls {path}/[0-9]* | entr -n -d echo begun; echo over"], "begun")
     # What happens while the command runs is lost on entr, so there is one more until all have seen several.
-    end_of_patience = time.monotonic() + 60
+    end_of_patience = time.monotonic() + 180
     while any(len(set(shown)) < 5 for _, shown in watchers):
         assert time.monotonic() < end_of_patience, [shown for _, shown in watchers]
         hl.append(path, b"line\n")
@@ -526,7 +531,7 @@ def mounted(folder, command):
     try:
         hl.wait_for(lambda: process.poll() is not None or os.path.exists(f"{mount}/.status"), "the mount")
         yield mount
-        assert process.wait(30) == 0, process.returncode
+        assert process.wait(180) == 0, process.returncode
         assert os.listdir(mount) == [], os.listdir(mount)
     finally:
         if process.poll() is None:
@@ -537,8 +542,9 @@ def mounted(folder, command):
 
 @case
 def unmounts(hotlogfs, folder, times):
-    """fusermount3 -u after a burst, tried again while it says busy: how long until it is gone."""
-    took = []
+    """fusermount3 -u after a burst, tried again while it says busy: how long until it is gone, beside how long it takes
+    to run that program at all."""
+    took, runs = [], []
     for _ in range(int(times)):
         with mounted(folder, [hotlogfs]) as mount:
             os.makedirs(f"{mount}/sessions/s", exist_ok=True)
@@ -549,10 +555,13 @@ def unmounts(hotlogfs, folder, times):
                 if result.returncode == 0:
                     break
                 assert "busy" in result.stderr, result.stderr
-                assert time.monotonic() < begin + 10, "busy for 10 s"
+                assert time.monotonic() < begin + 180, "busy for 180 s"
             took.append(time.monotonic() - begin)
-    print(f"longest {max(took):.3f} s")
-    assert max(took) < 1, sorted(took)[-5:]
+        begin = time.monotonic()
+        subprocess.run(["fusermount3", "-V"], capture_output=True, check=True)
+        runs.append(time.monotonic() - begin)
+    print(f"longest {max(took):.3f} s; to run it, {max(runs):.3f} s")
+    assert max(took) < 1 + 20 * max(runs), (sorted(took)[-5:], sorted(runs)[-5:])
 
 
 # The program that libfuse asks to mount for an ordinary user. Here it hands that on to one who stands in another
@@ -630,7 +639,7 @@ def namespaces(hotlogfs, folder, how):
     user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     hidden = apart if how == "outside" else []
     with mounted_by(user, folder, hidden + user + [f"{folder}/hotlogfs"]) as mount:
-        assert mounter.wait(30) == 0
+        assert mounter.wait(180) == 0
         said = json.loads(subprocess.run(user + ["cat", f"{mount}/.status"], check=True, capture_output=True).stdout)
         print(said["announcing"])
         if how == "outside":
@@ -654,7 +663,7 @@ def mounted_by(user, folder, command):
             user + ["test", "-e", f"{mount}/.status"], check=False).returncode == 0, "the mount")
         assert process.poll() is None, hl.read(f"{folder}/log").decode()
         yield mount
-        assert process.wait(30) == 0, (process.returncode, hl.read(f"{folder}/log").decode())
+        assert process.wait(180) == 0, (process.returncode, hl.read(f"{folder}/log").decode())
         assert os.listdir(mount) == [], os.listdir(mount)
     finally:
         if process.poll() is None:

@@ -239,7 +239,7 @@ def lookers(path, rng, count=4):
     finally:
         end.set()
         for process in processes:
-            process.join(60)
+            process.join(180)
         assert all(process.exitcode == 0 for process in processes), [p.exitcode for p in processes]
 
 

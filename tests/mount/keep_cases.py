@@ -258,11 +258,13 @@ def readers_at_work(mount):
     rng = hl.seeded()
     fill(s, 1, 500)
     stop, failures, dropped = threading.Event(), [], [1]
+    opened = threading.Barrier(5)
 
     def reader(name, wait):
         try:
             with file(f"{s}/{name}", os.O_RDONLY | (os.O_NONBLOCK if wait else 0)) as fd:
                 data, last = b"", 0
+                opened.wait()
                 while True:
                     over = stop.is_set()
                     try:
@@ -285,12 +287,15 @@ def readers_at_work(mount):
                         return
         except BaseException as failure:
             failures.append(f"{name}: {failure!r}")
+            opened.abort()
 
     final = [0]
     threads = [threading.Thread(target=reader, args=a) for a in (("log", False), ("log", False), ("3-", False),
                                                                    ("follow", True))]
     for thread in threads:
         thread.start()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        opened.wait()
     last = 500
     end = time.monotonic() + float(os.environ.get("SECONDS_AT_WORK", "4"))
     while time.monotonic() < end:
@@ -342,9 +347,9 @@ def deleted(mount, other):
         waiting.start()
         result = ctl(mount, "delete doomed")
         assert result["records"] == 201, result
-        assert poll.poll(60000) != []
+        assert poll.poll(180000) != []
         assert os.read(follow, 100) == b""
-        waiting.join(60)
+        waiting.join(180)
         assert ends == [b""], ends
         with fails(*GONE):
             os.write(append, b'{"n":1}\n')
@@ -366,7 +371,7 @@ def deleted(mount, other):
     if o != s:
         wait_for(lambda: not os.path.exists(o), "the other mount")
     inotify.until(lambda event: event[1] & watch.DELETE and event[2] == "doomed")
-    assert json.loads(read(f"{mount}/.status"))["scratch_files"] == 0
+    wait_for(lambda: json.loads(read(f"{mount}/.status"))["scratch_files"] == 0, "the last close of a scratch file")
     # Again, by root append and by mkdir.
     for make in (lambda: hl.append(mount, b'{"session_id":"doomed","n":1}\n'), lambda: os.mkdir(s)):
         make()
@@ -495,7 +500,7 @@ def retained(mount):
     with file(f"{s}/log") as log:
         assert seqs(os.read(log, 1 << 20)) == list(range(1, 501))
         assert ctl(mount, "retain rule count=20")["rule"] == {"count": 20}
-        wait_for(lambda: json.loads(read(f"{s}/meta"))["records"] == 20, "the scheduler", 60)
+        wait_for(lambda: json.loads(read(f"{s}/meta"))["records"] == 20, "the scheduler")
         # No command waits until the kernel was told of this one.
         wait_for(lambda: not os.path.exists(f"{s}/480"), "what the kernel cached of a dropped record")
         assert os.fstat(log).st_size > os.stat(f"{s}/log").st_size

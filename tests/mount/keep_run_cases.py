@@ -70,7 +70,7 @@ def less_follows(mount):
             for n in range(1, 8):
                 hl.append(s, b'{"mark":"%d of less"}\n' % n)
                 while b"%d of less" % n not in shown:
-                    assert select.select([terminal], [], [], 30)[0], f"{name}: less shows nothing of {n}: {shown[-300:]}"
+                    assert select.select([terminal], [], [], 180)[0], f"{name}: less shows nothing of {n}: {shown[-300:]}"
                     shown += os.read(terminal, 4096)
                 if n in (2, 4, 6):
                     ctl(mount, f"trim {os.path.basename(s)} {190 + n}")
@@ -104,21 +104,21 @@ def erase_and_kill(mount, daemon, directory, name):
     with open(os.environ["T_DIR"] + "/other.log", "wb") as to:
         to.write(read(f"{other}/log"))
     number = json.loads(read(f"{s}/meta"))["number"]
-    assert status(mount)["erasing"] == []
+    wait_for(lambda: status(mount)["erasing"] == [], "the erase before this one to go on")
     with subprocess.Popen(["sh", "-c", 'echo "erase $1" >"$2"', "sh", name, f"{mount}/.ctl"],
                           stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: not os.path.exists(s), "the session to be deleted")
         seen = status(mount)["erasing"]
         os.kill(int(daemon), signal.SIGKILL)
-        process.wait(60)
+        process.wait(180)
     assert seen in ([number], []), seen
-    print("ended" if not os.path.exists(f"{directory}/erasing") else number)
+    print(number if os.path.exists(f"{directory}/erasing") and holders(directory, marker) else "ended")
 
 
 @case
 def erase_goes_on(mount, directory, name):
     """By itself, after the next start."""
-    wait_for(lambda: status(mount)["erasing"] == [], "the erase to go on", 60)
+    wait_for(lambda: status(mount)["erasing"] == [], "the erase to go on")
     expect_erased(mount, directory, name)
     with fails(errno.ENOENT):
         ctl(mount, f"erase {name}")
@@ -219,13 +219,13 @@ def interrupted(mount):
             while process.poll() is None and not (status(mount)["running"] or {}).get("done"):
                 pass
             process.send_signal(number)
-            process.wait(60)
+            process.wait(180)
             wait_for(lambda: not status(mount)["running"], "the command to end")
             assert seqs(read(f"{s}/log")) == list(range(last - 20, last + 1))
-            if process.returncode == -number:
-                break
-        assert process.returncode == -number, "no compaction was interrupted"
-        result = json.loads(read(f"{mount}/.ctl").splitlines()[-1])
+            result = json.loads(read(f"{mount}/.ctl").splitlines()[-1])
+            if process.returncode == -number and not result["ok"]:
+                break  # else it was through before the signal, or before its writer ended
+        assert process.returncode == -number and not result["ok"], "no compaction was interrupted"
         assert result["command"] == "compact" and result["errno"] == "EINTR" and "stays" in result["error"], result
         expect_sound(mount)
         assert ctl(mount, "compact")["ok"]
@@ -238,14 +238,15 @@ def stopped(mount):
     for turn in range(50):
         freed = status(mount)["freed_bytes"]
         s, last = make_dead(mount, f"stop{turn}", 60)
-        wait_for(lambda: status(mount)["freed_bytes"] > freed, "a run", 60)
+        wait_for(lambda: status(mount)["freed_bytes"] > freed, "a run")
         assert ctl(mount, "compact stop")["ok"]
         wait_for(lambda: status(mount)["compacting"] is None, "the run to end")
         assert seqs(read(f"{s}/log")) == list(range(last - 20, last + 1))
-        if status(mount)["compact_error"] == "EINTR":
+        error = status(mount)["compact_error"]
+        if error == "EINTR":
             break
-    assert status(mount)["compact_error"] == "EINTR", "no run was stopped"
-    wait_for(lambda: status(mount)["compact_error"] is None and not status(mount)["compacting"], "the next run", 60)
+    assert error == "EINTR", "no run was stopped"
+    wait_for(lambda: status(mount)["compact_error"] is None and not status(mount)["compacting"], "the next run")
     assert seqs(read(f"{s}/log")) == list(range(last - 20, last + 1))
     expect_sound(mount)
 

@@ -9,7 +9,7 @@ import hl
 from hl import case
 
 GONE = (errno.ENOTCONN, errno.ECONNABORTED)
-PATIENCE = 30
+PATIENCE = 180
 
 
 def until_gone(work):

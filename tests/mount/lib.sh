@@ -9,7 +9,7 @@ export LC_ALL=C
 T_HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 T_ROOT=$(cd "$T_HERE/../.." && pwd)
 HOTLOGFS=$(realpath "${HOTLOGFS:-$T_ROOT/${BUILD:-build}/hotlogfs}")
-T_TIMEOUT=${T_TIMEOUT:-60} # seconds that any one wait may take
+T_TIMEOUT=${T_TIMEOUT:-180} # seconds that any one wait may take
 SEED=${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
 export SEED HOTLOGFS
 RANDOM=$SEED

@@ -39,7 +39,7 @@ def check_call(result, what):
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def until(condition, what, seconds=60):
+def until(condition, what, seconds=180):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
@@ -303,7 +303,7 @@ def load(machine, by_fsync, found, kept, rng):
         thread.start()
     if rng.random() < 0.4:
         machine.command(rng.choice(["rotate", "checkpoint", "sync"]))
-    assert enough.wait(60), {name: vars(writer) for name, writer in writers.items()}
+    assert enough.wait(180), {name: vars(writer) for name, writer in writers.items()}
     # The kernel may call a sync that is under way at the cut a success: what counts is what was acknowledged before.
     promised = {name: writer.acknowledged for name, writer in writers.items()}
     kept_then = kept.promised()
@@ -312,12 +312,12 @@ def load(machine, by_fsync, found, kept, rng):
     machine.daemon.send_signal(signal.SIGKILL)
     machine.daemon.wait()
     for writer in writers.values():
-        writer.join(60)
+        writer.join(180)
         assert not writer.is_alive(), f"{writer.writer} still waits for a dead daemon"
         if writer.failure:
             raise writer.failure
         writer.acknowledged = promised[writer.writer]
-    dropper.join(60)
+    dropper.join(180)
     assert not dropper.is_alive(), "who drops still waits for a dead daemon"
     if dropper.failure:
         raise dropper.failure

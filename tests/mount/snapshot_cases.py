@@ -51,7 +51,7 @@ def start_writers(mount, batches=None):
 
 def wait_for_more(writers, more):
     goal = sum(w.batches for w in writers) + more
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while sum(w.batches for w in writers) < goal:
         if time.monotonic() > end:
             sys.exit("the writers do not get on")
@@ -72,7 +72,7 @@ def load(mount, journal, count):
         known.append({"name": f"n{number}", "least": before, "most": [w.batches + 1 for w in writers]})
     stop.set()
     for writer in writers:
-        writer.join(60)
+        writer.join(180)
     with open(journal, "w") as file:
         json.dump(known, file)
 
@@ -114,9 +114,12 @@ def kill(mount, pid, round_number, journal):
     before = [w.batches for w in writers]
     taker = subprocess.Popen(
         [sys.executable, __file__, "take", mount, f"k{round_number}"], stderr=subprocess.DEVNULL)
-    folder, end = f"{os.environ['DIR']}/snapshots", time.monotonic() + 60
-    while not os.path.exists(f"{folder}/.new") and not os.path.exists(f"{folder}/k{round_number}"):
-        assert time.monotonic() < end and taker.poll() is None, "no snapshot was begun"
+    folder, end = f"{os.environ['DIR']}/snapshots", time.monotonic() + 180
+    while True:
+        over = taker.poll() is not None  # looked at first: it may be quick
+        if os.path.exists(f"{folder}/.new") or os.path.exists(f"{folder}/k{round_number}"):
+            break
+        assert time.monotonic() < end and not over, "no snapshot was begun"
     end = time.monotonic() + rng.random() ** 3 * 0.02  # a moment at random, not a wait
     while time.monotonic() < end:
         pass
@@ -124,7 +127,7 @@ def kill(mount, pid, round_number, journal):
     stop.set()
     taken = taker.wait() == 0
     for writer in writers:
-        writer.join(60)
+        writer.join(180)
     with open(journal, "w") as file:
         json.dump([{"name": f"k{round_number}", "least": before, "most": [w.batches + 1 for w in writers], "taken": taken}], file)
 

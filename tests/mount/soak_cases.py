@@ -17,7 +17,7 @@ from hl import case
 
 SESSIONS = [f"s{n}" for n in range(4)]
 STRANGER = 65534
-PATIENCE = 60  # seconds; whoever takes longer to end hangs
+PATIENCE = 180  # seconds; whoever takes longer to end hangs
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EBADF)
 
 

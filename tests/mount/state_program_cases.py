@@ -227,7 +227,7 @@ for at in range(count):
     programs = [subprocess.Popen([sys.executable, "-c", code, state, str(n), count]) for n in range(4)]
     assert [program.wait() for program in programs] == [0] * 4
     check_state(state)
-    assert status(mount)["kept_bytes"] == 0
+    hl.wait_for(lambda: status(mount)["kept_bytes"] == 0, "the last close")
     assert session_of(state)
 
 

@@ -34,7 +34,7 @@ class Terminal:
         self.shown += data
         return bool(data)
 
-    def expect(self, pattern, seconds=60):
+    def expect(self, pattern, seconds=180):
         end = time.monotonic() + seconds
         while not re.search(pattern, CONTROLS.sub(b"", self.shown)):
             if not self.read(end):
@@ -45,7 +45,7 @@ class Terminal:
         while keys:
             keys = keys[os.write(self.fd, keys):]
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=180):
         """Until it ends; its exit status."""
         end = time.monotonic() + seconds
         while self.read(end):

@@ -99,7 +99,7 @@ if pid == 0:
 def until(text):
     seen = b""
     while text not in seen:
-        assert select.select([terminal], [], [], 60)[0], "no answer, but: %r" % seen
+        assert select.select([terminal], [], [], 180)[0], "no answer, but: %r" % seen
         seen += os.read(terminal, 4096)
 
 os.write(terminal, b"bind 'set enable-bracketed-paste off'; PS1=rea'dy '; . '%s'\n" % completion.encode())

@@ -127,13 +127,17 @@ idle_costs_nothing()
     cat "$MNT/sessions/s/follow" &
     pid=$!
     t_wait followers_are 1
-    before=$(awk '{ print $14 + $15 }' "/proc/$DAEMON_PID/stat")
-    for thread in "/proc/$DAEMON_PID/task"/*; do
-        t_wait sleeps "$thread"
+    # Every mount that others make on the machine wakes it: of several spans one is quiet, or none.
+    for _ in {1..10}; do
+        for thread in "/proc/$DAEMON_PID/task"/*; do
+            t_wait sleeps "$thread"
+        done
+        before=$(awk '{ print $14 + $15 }' "/proc/$DAEMON_PID/stat")
+        sleep 3 # that is what is measured: a span of time in which nothing happens
+        after=$(awk '{ print $14 + $15 }' "/proc/$DAEMON_PID/stat")
+        spent=$((after - before))
+        [ "$spent" -gt 5 ] || break
     done
-    sleep 3 # that is what is measured: a span of time in which nothing happens
-    after=$(awk '{ print $14 + $15 }' "/proc/$DAEMON_PID/stat")
-    spent=$((after - before))
     [ "$spent" -le 5 ] || t_fail "idle, the daemon used $spent ticks in 3 s"
     kill "$pid"
     wait "$pid" || true

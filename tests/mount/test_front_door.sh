@@ -56,7 +56,7 @@ run_script()
     t_eq "$T_STATUS" 0 "exit status after a crash"
     t_match "$T_OUT" 'demo-3/1' "what it shows after a crash"
     t_daemon_by_lock
-    fusermount3 -u "$MNT"
+    t_wait t_fusermount
     t_wait t_gone "$(cat "$T_HOME/pid")"
 }
 t_daemon_by_lock() { cut -d' ' -f1 "$DIR/lock" >"$T_HOME/pid"; }

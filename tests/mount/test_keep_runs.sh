@@ -13,7 +13,7 @@ py() { python3 "$T_HERE/keep_run_cases.py" "$@"; }
 kill_in_erase()
 {
     local turn
-    for turn in 1 2 3 4 5 6 7 8; do
+    for turn in {1..40}; do
         NAME=secret-$1-$turn
         NUMBER=$(py erase_and_kill "$MNT" "$DAEMON_PID" "$DIR" "$NAME")
         t_wait_end 137
@@ -84,7 +84,7 @@ fsck_restores()
     local path
     path=$(find "$DIR/log" -name '*.1.seg' | sort | head -n 1)
     [ -n "$path" ] || t_fail "there is no compacted segment: $(ls "$DIR/log")"
-    printf '\xff' | dd of="$path" bs=1 seek=5000 conv=notrunc status=none
+    python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); import segments; segments.flip(sys.argv[2], 5000)' "$T_HERE" "$path"
     t_fsck 4 -n "$DIR"
     t_fsck 1 -y --restore "$DIR"
     t_fsck 0 "$DIR"

@@ -99,7 +99,7 @@ import os, signal, socket, subprocess, sys
 program, store, mount, path = sys.argv[1:]
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
     notices.bind(path)
-    notices.settimeout(60)
+    notices.settimeout(180)
     daemon = subprocess.Popen([program, store, mount, "-f"], env=dict(os.environ, NOTIFY_SOCKET=path))
     try:
         lines = notices.recv(4096).decode().splitlines()
@@ -109,7 +109,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         daemon.send_signal(signal.SIGTERM)
         lines = notices.recv(4096).decode().splitlines()
         assert "STOPPING=1" in lines, lines
-        assert daemon.wait(60) == 0, daemon.returncode
+        assert daemon.wait(180) == 0, daemon.returncode
         assert not os.path.ismount(mount), "ended, but mounted"
     finally:
         if daemon.poll() is None:

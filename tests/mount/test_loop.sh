@@ -69,7 +69,7 @@ writers_that_block_hold_up_no_reader()
     t_wait some_blocked 1
     # What is in memory is answered meanwhile, also what nobody has asked for before.
     for n in 1 2 3; do
-        timeout 30 cat "$MNT/sessions/s/$((n * 50))" >"$T_DIR/out"
+        timeout "$T_TIMEOUT" cat "$MNT/sessions/s/$((n * 50))" >"$T_DIR/out"
         t_match "$(cat "$T_DIR/out")" "\"payload\":\"$((n * 50))\""
     done
     for n in "${writers[@]}"; do

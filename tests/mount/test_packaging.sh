@@ -63,7 +63,7 @@ def mounted():
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
     path = os.environ["XDG_RUNTIME_DIR"] + "/notify"
     notices.bind(path)
-    notices.settimeout(60)
+    notices.settimeout(180)
     start = [command(value) for name, value in lines if name == "ExecStart"]
     assert len(start) == 1
     for crash in (True, True, False):
@@ -76,7 +76,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
             with open(mountpoint + "/sessions/s/append", "w") as target:
                 target.write("line\n")
             daemon.send_signal(signal.SIGKILL if crash else signal.SIGTERM)
-            status = daemon.wait(60)
+            status = daemon.wait(180)
             assert status == (-signal.SIGKILL if crash else 0), status
             assert mounted() == crash, "the mount after the end"
             run_all("ExecStopPost", True)

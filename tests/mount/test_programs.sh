@@ -21,7 +21,7 @@ program()
     local name=$1 file=$2
     shift 2
     mkdir "$MNT/sessions/$name"
-    A=$MNT/sessions/$name/append F=$file timeout 120 bash -c "$*"
+    A=$MNT/sessions/$name/append F=$file timeout 600 bash -c "$*"
     py check "$MNT" "$name" "$file"
 }
 
@@ -137,28 +137,28 @@ tree_readers()
     mkdir "$s"
     head -n 400 "$EVENTS" >"$s/append"
     echo "the needle" >"$s/append"
-    t_run timeout 60 grep -rl "the needle" "$s"
+    t_run timeout 180 grep -rl "the needle" "$s"
     t_eq "$T_STATUS" 0 "grep -r: $T_OUT"
     t_match "$T_OUT" "$s/401"
     t_match "$T_OUT" "$s/log"
-    t_eq "$(timeout 60 find "$s" -type f -regex '.*/[0-9]+' | wc -l)" 401 "find"
-    t_eq "$(timeout 60 find "$s" -type f -name '[0-9]*' -exec cat {} + | sort | sha256sum)" "$(sort "$s/log" | sha256sum)"
+    t_eq "$(timeout 180 find "$s" -type f -regex '.*/[0-9]+' | wc -l)" 401 "find"
+    t_eq "$(timeout 180 find "$s" -type f -name '[0-9]*' -exec cat {} + | sort | sha256sum)" "$(sort "$s/log" | sha256sum)"
     mkdir "$T_DIR/files"
-    timeout 60 cp -r "$s" "$copy"
+    timeout 180 cp -r "$s" "$copy"
     t_same "$copy/log" "$s/log"
     t_same "$copy/401" "$s/401"
-    t_run timeout 60 diff -r "$s" "$copy"
+    t_run timeout 180 diff -r "$s" "$copy"
     t_eq "$T_STATUS" 0 "diff -r: $T_OUT"
-    t_run timeout 60 tar -C "$MNT/sessions" -cf "$T_DIR/tree.tar" tree
+    t_run timeout 180 tar -C "$MNT/sessions" -cf "$T_DIR/tree.tar" tree
     t_eq "$T_STATUS$T_OUT" 0 "tar c"
     mkdir "$T_DIR/files/untarred"
     tar -C "$T_DIR/files/untarred" -xf "$T_DIR/tree.tar"
     t_run diff -r "$copy" "$T_DIR/files/untarred/tree"
     t_eq "$T_STATUS$T_OUT" 0 "what tar saved"
     t_eq "$(stat -c %Y "$T_DIR/files/untarred/tree/401")" "$(($(jq .ts_ms "$s/401") / 1000))" "the time that tar kept"
-    timeout 60 cp -a "$s/log" "$s/7" "$T_DIR/files/untarred/"
+    timeout 180 cp -a "$s/log" "$s/7" "$T_DIR/files/untarred/"
     t_same "$T_DIR/files/untarred/7" "$s/7"
-    t_run timeout 60 grep -rc . "$MNT/sessions/tree/" --include='[0-9]*'
+    t_run timeout 180 grep -rc . "$MNT/sessions/tree/" --include='[0-9]*'
     t_eq "$T_STATUS" 0 "grep -rc"
 }
 

@@ -77,7 +77,7 @@ feature_flags()
         cp -a "$BASE.clean" "$DIR"
         py damage "$DIR" "$T_HOME/facts" feature "$what"
         before=$(cat "$DIR"/log/* | sha256sum)
-        t_run timeout 60 "$HOTLOGFS" "$DIR" "$MNT" -f
+        t_run timeout 180 "$HOTLOGFS" "$DIR" "$MNT" -f
         t_eq "$T_STATUS" 1 "the status of a mount of a store with an unknown $what: $T_OUT"
         t_match "$T_OUT" '[Vv]ersion|incompatible|feature'
         t_eq "$(cat "$DIR"/log/* | sha256sum)" "$before" "the segments"

@@ -44,7 +44,7 @@ is_left()
 good()
 {
     prepare
-    (cd "$S" && timeout 60 bash -c "$1") || t_fail "status $?: $1"
+    (cd "$S" && timeout 180 bash -c "$1") || t_fail "status $?: $1"
     is_left "$NEW"
 }
 
@@ -52,7 +52,7 @@ good()
 refused()
 {
     prepare
-    t_run bash -c 'cd "$S" && timeout 60 bash -c "$1"' - "$1"
+    t_run bash -c 'cd "$S" && timeout 180 bash -c "$1"' - "$1"
     t_ne "$T_STATUS" 0 "status of: $1"
     t_match "$(cat "${S%/state}/last_error")" 'state/'
 }
@@ -73,7 +73,7 @@ gone()
 ignored()
 {
     prepare
-    (cd "$S" && timeout 60 bash -c "$1") || true
+    (cd "$S" && timeout 180 bash -c "$1") || true
     is_left "$OLD"
     t_match "$(cat "${S%/state}/last_error")" 'not whole'
 }

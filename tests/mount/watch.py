@@ -38,7 +38,7 @@ class Inotify:
             at += length
         return events
 
-    def until(self, condition, seconds=60):
+    def until(self, condition, seconds=180):
         """All events up to that with which condition(event) was true."""
         got, end = [], time.monotonic() + seconds
         while time.monotonic() < end:

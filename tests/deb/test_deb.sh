@@ -116,14 +116,14 @@ under_systemd()
     cat >"$MACHINE/probe.sh" <<'END'
 set -x
 m="/run/a log/main"
-until_true() { for _ in {1..600}; do "$@" && return; sleep 0.1; done; echo "in vain: $*"; exit 1; }
+until_true() { for _ in {1..1800}; do "$@" && return; sleep 0.1; done; echo "in vain: $*"; exit 1; }
 systemctl start hotlogfs@main || { journalctl --no-pager -u hotlogfs@main; exit 1; }
 set -e
 pid=$(systemctl show -p MainPID --value hotlogfs@main)
 [ "$(readlink "/proc/$pid/ns/mnt")" = "$(readlink /proc/1/ns/mnt)" ]
 mkdir "$m/sessions/s"
 # Watchers are told, by a hardened daemon too.
-inotifywait -q -t 60 -e create --format 'told of %f' "$m/sessions/s" 2>/watching & watcher=$!
+inotifywait -q -t 180 -e create --format 'told of %f' "$m/sessions/s" 2>/watching & watcher=$!
 until_true grep -qs inotify "/proc/$watcher/fdinfo/3"
 echo one >"$m/sessions/s/append"
 wait "$watcher"
@@ -199,10 +199,10 @@ StandardOutput=file:/probe.out
 StandardError=file:/probe.out
 ExecStart=/bin/bash /probe.sh
 ExecStopPost=/bin/systemctl poweroff --force --force
-TimeoutStartSec=200
+TimeoutStartSec=800
 END
     printf '[Unit]\nRequires=basic.target\nWants=probe.service\nAllowIsolate=yes\n' >"$units/probe.target"
-    timeout -k 10 240 systemd-nspawn -q --register=no --keep-unit --private-network --capability=all \
+    timeout -k 10 900 systemd-nspawn -q --register=no --keep-unit --private-network --capability=all \
         --bind=/dev/fuse --console=pipe -M "hotlogfs-$$" -D "$MACHINE" --boot -- --unit=probe.target </dev/null || true
     cat "$MACHINE/probe.out"
     t_eq "$(tail -n 1 "$MACHINE/probe.out")" "all is well" "the last line"

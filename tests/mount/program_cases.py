@@ -218,7 +218,7 @@ def whole_lines(data, what):
 
 @case
 def race_reader(mount, session, end):
-    """Reads in every way while others write, until the file `end` is there."""
+    """Reads in every way while others write, until the file `end` is there; makes END.begun when it has looked once."""
     s = f"{mount}/sessions/{session}"
     rounds = known = 0
     while True:
@@ -244,6 +244,7 @@ def race_reader(mount, session, end):
                 assert entry.stat().st_size > 0
         json.loads(read(f"{s}/meta"))
         json.loads(read(f"{mount}/.status"))
+        open(f"{end}.begun", "w").close()
         if last:
             break
     assert rounds >= 2

@@ -29,16 +29,17 @@ readers_beside_writers()
 {
     local s=$MNT/sessions/raced end=$T_DIR/end-raced readers=() writers=() i
     mkdir "$s"
-    for i in 0 1 2; do
-        py race_writer "$MNT" raced "$i" 6000 &
-        writers+=($!)
-    done
     py race_reader "$MNT" raced "$end" &
     readers+=($!)
     py race_stream "$MNT" raced "$end" &
     readers+=($!)
     commands_until "$end" &
     readers+=($!)
+    t_wait test -e "$end.begun"
+    for i in 0 1 2; do
+        py race_writer "$MNT" raced "$i" 6000 &
+        writers+=($!)
+    done
     wait_all "${writers[@]}"
     : >"$end"
     wait_all "${readers[@]}"

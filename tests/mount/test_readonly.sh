@@ -100,16 +100,17 @@ reader_beside_load()
     r=$MNT
     mkdir "$w/sessions/raced"
     t_wait test -d "$r/sessions/raced"
+    python3 "$T_HERE/program_cases.py" race_reader "$r" raced "$end" &
+    pid+=($!)
+    t_wait test -e "$end.begun"
     for i in 0 1; do
         python3 "$T_HERE/program_cases.py" race_writer "$w" raced "$i" 600 &
         pid+=($!)
     done
-    python3 "$T_HERE/program_cases.py" race_reader "$r" raced "$end" &
-    pid+=($!)
-    wait "${pid[0]}"
     wait "${pid[1]}"
-    : >"$end"
     wait "${pid[2]}"
+    : >"$end"
+    wait "${pid[0]}"
     followed "$w" "$r"
 }
 

@@ -8,7 +8,7 @@
 
 #include "../../store/format.h"
 
-#define WAIT_SECONDS 60
+#define WAIT_SECONDS 600
 
 /* A store that a crash left, with sealed segments and an index that knows a part. */
 static void make(struct t_store *t, uint64_t chance)

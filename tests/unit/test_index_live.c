@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define SESSIONS 12U
-#define PATIENCE 120 /* seconds until an opening counts as one that loops */
+#define PATIENCE 600 /* seconds until an opening counts as one that loops */
 
 static struct t_store base;     /* as a crash left it; never opened again */
 static struct t_image expected; /* what it shows */

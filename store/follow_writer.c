@@ -294,10 +294,20 @@ static bool rebase(struct hl_store *store)
     return caught_up;
 }
 
-/* Takes in what there is. *blocked: up to a drop that the index does not have yet. */
+static int note_newest(void *context, const char *name)
+{
+    uint32_t *newest = context, first, last, generation;
+    if (segment_name_parse(name, &first, &last, &generation) && last > *newest)
+        *newest = last;
+    return 0;
+}
+
+/* Takes in what there is. *blocked: up to a drop that the index does not have yet. Not what comes
+ * meanwhile, segment after segment: a writer that is faster would have who asks wait for ever. */
 static int read_all(struct hl_store *store, bool *blocked)
 {
     bool moved = true;
+    uint32_t newest = 0;
     int error = 0;
     *blocked = false;
     while (error == 0 && moved && !*blocked && has_news(store)) {
@@ -305,6 +315,9 @@ static int read_all(struct hl_store *store, bool *blocked)
         error = store->seal_written ? 0 : read_on(store, blocked);
         if (error == 0 && store->seal_written)
             error = go_on(store, &moved);
+        if (error == 0 && moved && newest == 0)
+            error = store->io->list(store->io->context, store->logfd, note_newest, &newest);
+        moved = moved && store->active->first <= newest;
     }
     return error;
 }

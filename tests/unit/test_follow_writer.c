@@ -305,6 +305,61 @@ static void test_readers_never_hold_the_lock(void **state)
     t_store_free(&t);
 }
 
+/* What opens the next segment of a writer that is faster: another one is full by then. */
+static struct {
+    struct t_writer *writer;
+    unsigned made, most;
+} faster;
+
+static int open_of_a_slow_reader(void *context, int dirfd, const char *name, int flags, mode_t mode)
+{
+    int fd = hl_io_system.open(NULL, dirfd, name, flags, mode);
+    (void)context;
+    if (fd >= 0 && faster.writer && strstr(name, ".seg") && faster.made < faster.most) {
+        faster.made++;
+        t_tell(faster.writer, 'n');
+        t_tell(faster.writer, 'r');
+    }
+    return fd;
+}
+
+/* Who asks is answered though the writer is faster: with all that was there when they asked. */
+static void test_a_writer_that_is_faster(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_writer writer;
+    struct t_image image;
+    struct hl_session about;
+    struct hl_io io = hl_io_system;
+    io.open = open_of_a_slow_reader;
+    uint64_t chance = t_seed("test_a_writer_that_is_faster");
+    t_store_init(&t);
+    t_writer_start(&writer, &t, chance);
+    t_tell(&writer, 'n');
+    t.options.read_only = true;
+    t.options.io = &io;
+    t_open(&t);
+    for (int i = 0; i < 3; i++) {
+        t_tell(&writer, 'r');
+        t_tell(&writer, 'n');
+    }
+    faster.writer = &writer;
+    faster.made = 0;
+    faster.most = 100;
+    assert_int_equal(hl_session_by_id(t.store, "n", 1, &about), 0);
+    assert_in_range(faster.made, 1, 10);
+    assert_true(about.last_seq >= 4);
+    faster.most = faster.made; /* it rests: all is read by and by */
+    t_image_take(t.store, &image);
+    assert_int_equal(image.records, 4 + faster.made);
+    assert_int_equal(t.errors, 0);
+    t_image_free(&image);
+    faster.writer = NULL;
+    t_writer_end(&writer, false);
+    t_store_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_a_writer_that_dies),
         cmocka_unit_test(test_reading_without_an_index),
         cmocka_unit_test(test_a_follower_stays_small),
+        cmocka_unit_test(test_a_writer_that_is_faster),
         cmocka_unit_test(test_a_second_writer_is_refused),
         cmocka_unit_test(test_a_lock_file_that_is_removed),
         cmocka_unit_test(test_readers_never_hold_the_lock),

@@ -232,6 +232,8 @@ static int open_index(struct index *index, const char *path, const uint8_t *stor
         size /= 2;
         error = open_env(index, path, size);
     }
+    if (error == -EINVAL && !fresh) /* what its header says cannot be: a size that nothing has */
+        error = -EBADMSG;
     struct index_meta meta;
     if (error == 0)
         error = open_tables(index, store_id, &made, &meta);

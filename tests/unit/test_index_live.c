@@ -278,6 +278,35 @@ static void test_open(void **state)
     munmap(acknowledged, 4096);
 }
 
+static void damage_header(struct t_store *t, uint64_t bit)
+{
+    char path[T_PATH];
+    t_open(t);
+    t_path(path, t->dir, "index/data.mdb");
+    t_file_flip(path, 16 + bit / 8, (uint8_t)(1U << bit % 8));
+    t_file_flip(path, 4096 + 16 + bit / 8, (uint8_t)(1U << bit % 8));
+    hl_store_close(t->store);
+    _exit(0);
+}
+
+/* LMDB refuses some headers as if it had been asked for what cannot be; the start goes on. */
+static void test_headers(void **state)
+{
+    (void)state;
+    acknowledged = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(acknowledged, MAP_FAILED);
+    for (uint64_t bit = 0; bit < 256; bit++) { /* from the magic number to the size of a page */
+        struct t_store t;
+        copy_base(&t);
+        (void)in_child(damage_header, &t, bit);
+        int status = in_child(start, &t, 0);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == SHOWS_WRONG)
+            fail_msg("bit %u: the start after it: status %#x", (unsigned)bit, (unsigned)status);
+        t_store_free(&t);
+    }
+    munmap(acknowledged, 4096);
+}
+
 /* A checkpoint is a true copy also of what was damaged when it was made. */
 static void spoil_and_checkpoint(struct t_store *t, uint64_t seed)
 {
@@ -438,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_damage_is_noted),
         cmocka_unit_test(test_changed_after_a_clean_end),
         cmocka_unit_test(test_closed),
+        cmocka_unit_test(test_headers),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_checkpoint_of_damage),
     };

@@ -106,6 +106,22 @@ static int allocate_lock_file(const struct index *index, const char *path)
     return !there && (error == -ENOSPC || error == -EDQUOT) ? error : 0;
 }
 
+/* LMDB maps as many pages as the file says it has: of a damaged number it says only that there is
+ * no memory. */
+static int check_metas(const char *path)
+{
+    char file[PATH_MAX];
+    int n = snprintf(file, sizeof file, "%s/data.mdb", path);
+    if (n < 0 || (size_t)n >= sizeof file)
+        return -ENAMETOOLONG;
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int error = index_pages_check_metas(fd);
+    close(fd);
+    return error;
+}
+
 /* One try with one size of map; -ENOMEM: it is too large. */
 static int open_env(struct index *index, const char *path, size_t map_size)
 {
@@ -225,7 +241,10 @@ static int open_index(struct index *index, const char *path, const uint8_t *stor
     if (error < 0)
         return hl_fail(err, -error, "cannot open the index in %s: %s", path, strerror(-error));
     size_t size = map_size > 0 ? map_size : map_most();
-    error = allocate_lock_file(index, path);
+    if (!fresh)
+        error = check_metas(path);
+    if (error == 0)
+        error = allocate_lock_file(index, path);
     if (error == 0)
         error = open_env(index, path, size);
     while (error == -ENOMEM && map_size == 0 && size > MAP_LEAST) {

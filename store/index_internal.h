@@ -320,6 +320,8 @@ int index_call_decode(const MDB_val *key, const MDB_val *value, struct index_cal
 /* Walks the pages of the environment's file without LMDB, as the newest commit left them: headers,
  * bounds, order of keys, page counts, free list, and that no page is in two places. */
 int index_pages_check(int fd, struct index_check_report *report);
+/* Only the two pages from which LMDB takes how much it maps. -EBADMSG if that cannot be. */
+int index_pages_check_metas(int fd);
 
 /* ---- index_check.c ---- */
 

@@ -8,6 +8,7 @@
 #include "support.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -461,11 +462,56 @@ static void test_changed_after_a_clean_end(void **state)
     t_store_free(&t);
 }
 
+/* Damage which makes the file one that cannot be mapped is damage, and no want of memory: */
+static void spoil_last_page(int fd)
+{
+    uint32_t page_size;
+    uint64_t last_page = UINT64_C(1) << 45;
+    assert_int_equal(pread(fd, &page_size, sizeof page_size, 40), sizeof page_size);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(pwrite(fd, &last_page, sizeof last_page, i * (off_t)page_size + 136),
+                         sizeof last_page);
+}
+
+/* by a page number that was too high when it was written. */
+static void spoil_length(int fd)
+{
+    /* As far as the file system has files of that size. */
+    for (unsigned bits = 53; ftruncate(fd, (off_t)1 << bits) < 0; bits--)
+        assert_true(errno == EFBIG && bits > 40);
+}
+
+static void test_cannot_be_mapped(void **state)
+{
+    static void (*const ways[])(int fd) = {spoil_last_page, spoil_length};
+    (void)state;
+    for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
+        struct t_store t;
+        _Atomic uint64_t time;
+        char path[T_PATH];
+        make_documents(&t, &time);
+        t_reopen(&t);
+        t_path(path, t.dir, "index/data.mdb");
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        assert_true(fd >= 0);
+        ways[way](fd);
+        close(fd);
+        t_close(&t);
+        t_open(&t);
+        for (size_t i = 0; i < LOOKS; i++)
+            assert_int_equal(looks[i](t.store), 0);
+        t_verify(&t);
+        t_close(&t);
+        t_store_free(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_damage_is_noted),
         cmocka_unit_test(test_changed_after_a_clean_end),
+        cmocka_unit_test(test_cannot_be_mapped),
         cmocka_unit_test(test_closed),
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_open),

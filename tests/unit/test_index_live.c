@@ -296,7 +296,8 @@ static void test_headers(void **state)
     (void)state;
     acknowledged = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(acknowledged, MAP_FAILED);
-    for (uint64_t bit = 0; bit < 256; bit++) { /* from the magic number to the size of a page */
+    /* From the magic number to the size of a page; 223 is one that was refused. */
+    for (uint64_t bit = 1; bit < 256; bit += t_slow() ? 6 : 1) {
         struct t_store t;
         copy_base(&t);
         (void)in_child(damage_header, &t, bit);

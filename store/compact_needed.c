@@ -76,7 +76,9 @@ struct finding {
     uint64_t slot;
     uint64_t oldest;
     bool has_last;
-    struct index_version last_version;
+    struct index_version last_version; /* of those that count and are below the bound */
+    bool has_newest, differs;          /* others below it are not like the newest */
+    struct index_version newest;       /* below the bound, whether it counts or not */
 };
 
 /* Whatever stands between this operation and the one before it was undone by then. */
@@ -161,11 +163,31 @@ static int keep_source(struct finding *finding, const struct index_version *vers
     return error;
 }
 
+/* An older undo may stay longer, in a segment that is not rewritten, though what it brought back is
+ * gone: without a newer one it would be what the key is. */
+static int keep_newest(struct finding *finding)
+{
+    bool hides = finding->has_newest && finding->differs;
+    finding->has_newest = finding->differs = false;
+    return hides ? push(&finding->kept, finding->newest.seq) : 0;
+}
+
+static void take_newest(struct finding *finding, const struct index_version *version)
+{
+    const struct index_version *newest = &finding->newest;
+    if (finding->has_newest)
+        finding->differs = finding->differs || version->present != newest->present ||
+                           (version->present && version->source != newest->source);
+    finding->has_newest = true;
+    finding->newest = *version;
+}
+
 static int finish_slot(struct finding *finding)
 {
     const struct index_version *last = &finding->last_version;
-    if (!finding->has_last)
-        return 0;
+    int kept = keep_newest(finding);
+    if (kept < 0 || !finding->has_last)
+        return kept;
     finding->has_last = false;
     if (!last->present) {
         struct index_entry entry;
@@ -194,6 +216,7 @@ static int take_version(void *context, const struct index_slot *slot,
         return error;
     if (version->seq >= finding->needed->bound)
         return version->present ? keep_source(finding, version) : 0;
+    take_newest(finding, version);
     if (counts(finding, slot, version->seq)) {
         finding->has_last = true;
         finding->last_version = *version;

@@ -9,7 +9,8 @@
  * - what holds a value that something later took over, and all that carried it there by moves;
  * - a last one that left no document, as long as there is an older one of the slot that it hides,
  *   in a live segment or in backup/;
- * - undos, as long as there is one that was undone.
+ * - undos, as long as there is one that was undone;
+ * - the newest of each slot, as long as an older one would have it be something else.
  *
  * Where an undo above may have taken back an operation below, the bound is lowered to that one.
  */

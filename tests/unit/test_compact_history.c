@@ -242,6 +242,48 @@ static void an_undone_set_stays_undone(void **state)
     end(&t);
 }
 
+/* Of two undos of a key the earlier one stays, in a segment that is not rewritten, when what it
+ * brought back is gone: the later one hides it. */
+static void an_undo_hides_an_earlier_one(void **state)
+{
+    (void)state;
+    for (int left = 0; left < 2; left++) {
+        struct t_store t;
+        const char *value = left ? "1" : NULL;
+        begin(&t);
+        t.options.backups = 0;
+        t_reopen(&t);
+        uint32_t s = t_session(&t, "s");
+        if (left)
+            set(&t, s, "k", "1");
+        set(&t, s, "k", "2");
+        set(&t, s, "k", "3");
+        rotate(&t);
+        undo(&t, s);
+        fill(&t, s, 300);
+        rotate(&t);
+        undo(&t, s);
+        is(&t, s, "k", value);
+        for (unsigned i = 0; i < 4; i++) {
+            churn(&t, s, 100);
+            rotate(&t);
+            later(&t);
+            fill(&t, s, 1);
+            compact(&t, false);
+            is(&t, s, "k", value);
+        }
+        assert_false(has_record(&t, s, 2 + (uint64_t)left));
+        set(&t, s, "k", "4");
+        undo(&t, s);
+        is(&t, s, "k", value);
+        check_index(&t);
+        is(&t, s, "k", value);
+        lose_index(&t);
+        is(&t, s, "k", value);
+        end(&t);
+    }
+}
+
 /* All at random, with compactions, against what the documents are without. */
 #define KEYS 6
 
@@ -457,6 +499,7 @@ int main(void)
         cmocka_unit_test(superseded_ones_go_when_they_are_old),
         cmocka_unit_test(a_deleted_key_stays_deleted),
         cmocka_unit_test(an_undone_set_stays_undone),
+        cmocka_unit_test(an_undo_hides_an_earlier_one),
         cmocka_unit_test(whatever_is_dropped_documents_are_the_same),
         cmocka_unit_test(test_numbers_stay_over_a_reindex),
         cmocka_unit_test(a_session_goes_meanwhile),

@@ -245,14 +245,13 @@ static int open_index(struct index *index, const char *path, const uint8_t *stor
         error = check_metas(path);
     if (error == 0)
         error = allocate_lock_file(index, path);
-    if (error == 0)
+    bool tried = error == 0;
+    if (tried)
         error = open_env(index, path, size);
-    while (error == -ENOMEM && map_size == 0 && size > MAP_LEAST) {
+    while (error == -ENOMEM && tried && map_size == 0 && size > MAP_LEAST) {
         size /= 2;
         error = open_env(index, path, size);
     }
-    if (error == -EINVAL && !fresh) /* what its header says cannot be: a size that nothing has */
-        error = -EBADMSG;
     struct index_meta meta;
     if (error == 0)
         error = open_tables(index, store_id, &made, &meta);

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "index_internal.h"
 
@@ -496,34 +497,57 @@ static bool has_endless_hole(const struct stat *st)
            ((uint64_t)st->st_size - written) / PAGE_LARGEST > PAGES_UNWRITTEN;
 }
 
-static int with_map(int fd, struct index_check_report *report, bool all)
+/* Maps the file, if it can be. */
+static int map_file(int fd, struct pages *pages)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
         return -errno;
     if (st.st_size <= 0 || (uint64_t)st.st_size > SIZE_MAX)
-        return index_complain(report, "the file is empty");
-    struct pages pages = {.size = (size_t)st.st_size, .report = report};
-    void *map = mmap(NULL, pages.size, PROT_READ, MAP_SHARED, fd, 0);
+        return index_complain(pages->report, "the file is empty");
+    pages->size = (size_t)st.st_size;
+    void *map = mmap(NULL, pages->size, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED && errno == ENOMEM && has_endless_hole(&st))
-        return index_complain(report, "a page was written far behind the others");
+        return index_complain(pages->report, "a page was written far behind the others");
     if (map == MAP_FAILED)
         return -errno;
-    if (all) /* will be read, here and through LMDB after it */
-        madvise(map, pages.size, MADV_WILLNEED);
-    pages.map = map;
-    int error = all ? check_mapped(&pages) : check_metas(&pages);
-    munmap(map, pages.size);
-    return error;
+    pages->map = map;
+    return 0;
 }
 
 int index_pages_check(int fd, struct index_check_report *report)
 {
-    return with_map(fd, report, true);
+    struct pages pages = {.report = report};
+    int error = map_file(fd, &pages);
+    if (error < 0)
+        return error;
+    void *map = (void *)(uintptr_t)pages.map;
+    /* All of it will be read, here and through LMDB after it. */
+    madvise(map, pages.size, MADV_WILLNEED);
+    error = check_mapped(&pages);
+    munmap(map, pages.size);
+    return error;
 }
 
 int index_pages_check_metas(int fd)
 {
     struct index_check_report report = {.sessions = 0};
-    return with_map(fd, &report, false);
+    struct pages pages = {.report = &report};
+    int error = map_file(fd, &pages); /* whether it can be */
+    if (error < 0)
+        return error;
+    munmap((void *)(uintptr_t)pages.map, pages.size);
+    /* Not through the map: a disk that fails is an error here, and no signal. */
+    uint8_t *head = calloc(2, PAGE_LARGEST);
+    if (!head)
+        return -ENOMEM;
+    ssize_t n = pread(fd, head, (size_t)2 * PAGE_LARGEST, 0);
+    error = n < 0 ? -errno : 0;
+    if (error == 0 && (size_t)n < pages.size && n < 2 * (ssize_t)PAGE_LARGEST)
+        error = -EIO;
+    pages.map = head;
+    if (error == 0)
+        error = check_metas(&pages);
+    free(head);
+    return error;
 }

@@ -13,8 +13,8 @@
 
 struct ahead;
 
-struct ahead *ahead_new(void);
-void ahead_free(struct ahead *ahead); /* NULL is fine */
+struct ahead *ahead_new(struct dropped *dropped); /* which tells of drops; it outlives this */
+void ahead_free(struct ahead *ahead);             /* NULL is fine */
 
 /* Who reads, and what will be asked for next. */
 struct ahead_reader {
@@ -36,6 +36,9 @@ struct ahead_piece *ahead_take(struct ahead *ahead, struct hl_store *store,
 const char *ahead_bytes(const struct ahead_piece *piece);              /* as many as were wanted */
 const struct hl_cursor *ahead_cursor(const struct ahead_piece *piece); /* behind them */
 void ahead_put(struct ahead *ahead, struct ahead_piece *piece);        /* NULL is fine */
+
+/* The reader closes its file. */
+void ahead_forget(struct ahead *ahead, uint64_t id);
 
 /* Reads what the reader wants next, if there is room for it and that much in the log. */
 void ahead_read(struct ahead *ahead, struct hl_store *store, const struct ahead_reader *reader);

@@ -163,7 +163,7 @@ static int make_parts(struct fs *fs)
     fs->ctl = ctl_new(fs);
     fs->follow = follow_new(fs);
     fs->announcer = announcer_new(fs);
-    fs->ahead = ahead_new();
+    fs->ahead = ahead_new(fs->dropped);
     if (!fs->users || !fs->table || !fs->dropped || !fs->drafts || !fs->last_errors ||
         !fs->notifier || !fs->ctl || !fs->follow || !fs->announcer || !fs->ahead)
         return -ENOMEM;

@@ -230,11 +230,11 @@ static bool find_next(struct stream_handle *handle, struct ahead_reader *reader)
     return reader->id != 0 && reader->size >= AHEAD_MIN && reader->size <= AHEAD_MAX;
 }
 
-/* Notes that so much was read, and whether the one before ended where it began. */
-static void note_read(struct stream_handle *handle, size_t size, uint64_t offset, ssize_t got)
+/* Notes that so much was read; follows: from where the read before ended. */
+static void note_read(struct stream_handle *handle, size_t size, bool follows, ssize_t got)
 {
     pthread_mutex_lock(&handle->lock);
-    handle->last_size = offset > 0 && got == (ssize_t)size ? size : 0;
+    handle->last_size = follows && got == (ssize_t)size ? size : 0;
     pthread_mutex_unlock(&handle->lock);
 }
 
@@ -245,7 +245,9 @@ static void stream_answer(struct fs *fs, struct handle *base, fuse_req_t req, si
     struct ahead_reader reader;
     struct ahead_piece *piece = NULL;
 
-    if (find_next(handle, &reader) && reader.size == size && reader.offset == offset)
+    bool ahead = find_next(handle, &reader);
+    bool follows = offset > 0 && reader.offset == offset;
+    if (ahead && follows && reader.size == size)
         piece = ahead_take(fs->ahead, fs->store, &reader);
     if (piece) {
         pthread_mutex_lock(&handle->lock);
@@ -261,7 +263,7 @@ static void stream_answer(struct fs *fs, struct handle *base, fuse_req_t req, si
     }
     char *buffer = fs_buffer(fs, size);
     ssize_t got = buffer ? stream_read(fs, base, buffer, size, offset) : -ENOMEM;
-    note_read(handle, size, offset, got);
+    note_read(handle, size, follows, got);
     bool more = find_next(handle, &reader);
     reply_bytes(req, buffer, got);
     fs_buffer_done(fs, buffer, size);
@@ -291,6 +293,8 @@ static void stream_release(struct fs *fs, struct handle *base)
     struct stream_handle *handle = (struct stream_handle *)base;
 
     handle_unlink(fs, base);
+    if (handle->reader != 0)
+        ahead_forget(fs->ahead, handle->reader);
     dropped_close(fs->dropped, handle->file);
     hl_root_reader_close(handle->root);
     pthread_mutex_destroy(&handle->lock);

@@ -85,12 +85,13 @@ t_mount -o segment_size=64K,allow_other
 t_test "trim: names, attributes, ranges, sizes" py trim_shows "$MNT" "$MNT"
 t_test "open files of dropped records" py open_files "$MNT"
 t_test "a handle on the old log reads on" py reads_on "$MNT"
-t_test "what was read ahead is not given when it was dropped" py read_ahead_ends "$MNT"
+t_test "what was read ahead is not given when it was dropped" py read_ahead_ends "$MNT" trim delete
 t_test "tail -f neither repeats nor misses" py tail_reads_on "$MNT" "$MNT"
 t_test "readers, a writer and a trimmer at work" py readers_at_work "$MNT"
 t_test "delete" py deleted "$MNT" "$MNT"
 t_test "rmdir" py rmdir "$MNT"
 t_test "compact" py compacted "$MNT" "$DIR"
+t_test "nor when all was rewritten, and the index made anew" py read_ahead_ends "$MNT" rewritten
 t_test "erase: grep finds nothing below DIR" py erased "$MNT" "$DIR"
 t_test "erase beside a mounted snapshot" erase_is_busy
 t_test "bad commands" py bad_commands "$MNT"

@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include "../../fs/ahead.h"
+#include "../../fs/dropped.h"
 
 #define SIZE ((size_t)40 << 10)
 #define LINES 2000U
@@ -9,6 +10,7 @@
 /* A store with a log, and somebody who has read its first piece. */
 struct reading {
     struct t_store t;
+    struct dropped *dropped;
     struct ahead *ahead;
     struct ahead_reader reader;
     char expected[SIZE]; /* what follows */
@@ -23,14 +25,25 @@ static void read_expected(struct reading *r)
         SIZE);
 }
 
+/* As the mount does. */
+static void take_news(void *context, const struct hl_news *news)
+{
+    struct reading *r = context;
+    if (news->dropped_records > 0)
+        assert_true(dropped_add(r->dropped, news->session, news->dropped_bytes));
+}
+
 static void begin(struct reading *r)
 {
     t_store_init(&r->t);
+    r->dropped = dropped_new();
+    r->t.options.news = take_news;
+    r->t.options.news_context = r;
     t_open(&r->t);
     uint32_t session = t_session(&r->t, "s");
     for (unsigned i = 0; i < LINES; i++)
         t_append_format(&r->t, session, "{\"n\":%u}\n", i);
-    r->ahead = ahead_new();
+    r->ahead = ahead_new(r->dropped);
     assert_non_null(r->ahead);
     r->reader = (struct ahead_reader){
         .id = ahead_reader_id(r->ahead), .session = session, .offset = SIZE, .size = SIZE};
@@ -43,6 +56,7 @@ static void end(struct reading *r)
 {
     ahead_free(r->ahead);
     t_store_free(&r->t);
+    dropped_free(r->dropped);
 }
 
 static struct ahead_piece *take(struct reading *r)
@@ -123,6 +137,45 @@ static void test_nothing_that_was_dropped(void **state)
     end(&r);
 }
 
+/* What a session has lost is counted anew with an index that is made anew. */
+static void test_nothing_that_was_dropped_before_a_reindex(void **state)
+{
+    struct reading r;
+    struct hl_dropped dropped;
+    struct hl_compacted result;
+    struct hl_compact what = {.everything = true};
+    (void)state;
+    begin(&r);
+    for (unsigned i = 0; i < LINES; i++)
+        t_append_format(&r.t, r.reader.session, "{\"pad\":%u}\n", i);
+    fetch(&r);
+    assert_int_equal(hl_trim(r.t.store, r.reader.session, 1500, &dropped, NULL), 0);
+    assert_int_equal(hl_compact(r.t.store, &what, NULL, &result, &r.t.err), 0);
+    assert_int_equal(hl_reindex(r.t.store, NULL, &r.t.err), 0);
+    assert_null(take(&r));
+    end(&r);
+}
+
+/* Who reads here and there has one place, and who closes the file none. */
+static void test_one_place_a_reader(void **state)
+{
+    struct reading r;
+    (void)state;
+    begin(&r);
+    struct ahead_reader other = r.reader;
+    for (unsigned i = 0; i < 20; i++) {
+        other.id = ahead_reader_id(r.ahead);
+        for (unsigned k = 0; k < 20; k++) {
+            other.offset = SIZE + k;
+            ahead_read(r.ahead, r.t.store, &other);
+        }
+        fetch(&r);
+        assert_piece(&r);
+        ahead_forget(r.ahead, other.id);
+    }
+    end(&r);
+}
+
 static void test_only_what_is_whole(void **state)
 {
     struct reading r;
@@ -187,6 +240,8 @@ int main(void)
         cmocka_unit_test(test_it_is_what_would_be_read),
         cmocka_unit_test(test_it_is_for_one_reader_at_one_place),
         cmocka_unit_test(test_nothing_that_was_dropped),
+        cmocka_unit_test(test_nothing_that_was_dropped_before_a_reindex),
+        cmocka_unit_test(test_one_place_a_reader),
         cmocka_unit_test(test_only_what_is_whole),
         cmocka_unit_test(test_what_cannot_be_read),
         cmocka_unit_test(test_many_readers),

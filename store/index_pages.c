@@ -497,31 +497,36 @@ static bool has_endless_hole(const struct stat *st)
            ((uint64_t)st->st_size - written) / PAGE_LARGEST > PAGES_UNWRITTEN;
 }
 
-/* Maps the file, if it can be. */
-static int map_file(int fd, struct pages *pages)
+/* Maps the file, if it can be; NULL, with the error, if not. */
+static void *map_file(int fd, struct pages *pages, int *error)
 {
     struct stat st;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (st.st_size <= 0 || (uint64_t)st.st_size > SIZE_MAX)
-        return index_complain(pages->report, "the file is empty");
+    if (fstat(fd, &st) < 0) {
+        *error = -errno;
+        return NULL;
+    }
+    if (st.st_size <= 0 || (uint64_t)st.st_size > SIZE_MAX) {
+        *error = index_complain(pages->report, "the file is empty");
+        return NULL;
+    }
     pages->size = (size_t)st.st_size;
     void *map = mmap(NULL, pages->size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED && errno == ENOMEM && has_endless_hole(&st))
-        return index_complain(pages->report, "a page was written far behind the others");
-    if (map == MAP_FAILED)
-        return -errno;
-    pages->map = map;
-    return 0;
+    if (map != MAP_FAILED)
+        return map;
+    *error = -errno;
+    if (*error == -ENOMEM && has_endless_hole(&st))
+        *error = index_complain(pages->report, "a page was written far behind the others");
+    return NULL;
 }
 
 int index_pages_check(int fd, struct index_check_report *report)
 {
     struct pages pages = {.report = report};
-    int error = map_file(fd, &pages);
-    if (error < 0)
+    int error = 0;
+    void *map = map_file(fd, &pages, &error);
+    if (!map)
         return error;
-    void *map = (void *)(uintptr_t)pages.map;
+    pages.map = map;
     /* All of it will be read, here and through LMDB after it. */
     madvise(map, pages.size, MADV_WILLNEED);
     error = check_mapped(&pages);
@@ -533,10 +538,11 @@ int index_pages_check_metas(int fd)
 {
     struct index_check_report report = {.sessions = 0};
     struct pages pages = {.report = &report};
-    int error = map_file(fd, &pages); /* whether it can be */
-    if (error < 0)
+    int error = 0;
+    void *map = map_file(fd, &pages, &error); /* whether it can be */
+    if (!map)
         return error;
-    munmap((void *)(uintptr_t)pages.map, pages.size);
+    munmap(map, pages.size);
     /* Not through the map: a disk that fails is an error here, and no signal. */
     uint8_t *head = calloc(2, PAGE_LARGEST);
     if (!head)

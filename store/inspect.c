@@ -144,8 +144,9 @@ struct coming {
 /* Takes the segments that come next, as many as are read at once. */
 struct queue {
     struct inspect *inspect;
-    uint32_t after, last; /* what was taken up to here, and what to take up to */
-    uint64_t end;         /* of the last */
+    uint32_t after, last;   /* what was taken up to here, and what to take up to */
+    uint64_t end;           /* of the last */
+    struct scan_pool *pool; /* NULL: no memory for one */
     struct coming at[READ_AHEAD_MAX];
     size_t count, most;
 };
@@ -168,7 +169,7 @@ static int queue_fill(struct queue *queue)
         queue->after = segment->first;
         coming.end = segment->first == queue->last ? queue->end : (uint64_t)segment->size;
         if (coming.end > SCAN_AHEAD_WORTH)
-            coming.ahead = scan_ahead_start(store->io, segment->fd, segment->salt,
+            coming.ahead = scan_ahead_start(queue->pool, store->io, segment->fd, segment->salt,
                                             SEGMENT_HEADER_REGION, coming.end, false);
         queue->at[queue->count++] = coming;
     }
@@ -218,6 +219,7 @@ int inspect_segments(struct inspect *inspect, uint32_t last, uint64_t end,
     inspect->looked_up = calloc(LOOK_UP_SLOTS, sizeof *inspect->looked_up);
     if (!inspect->looked_up)
         return -ENOMEM;
+    queue.pool = scan_pool_new();
     int error = queue_fill(&queue);
     while (error == 0 && queue.count > 0) {
         if (at)
@@ -229,6 +231,7 @@ int inspect_segments(struct inspect *inspect, uint32_t last, uint64_t end,
     }
     while (queue.count > 0)
         queue_drop(&queue);
+    scan_pool_free(queue.pool);
     free(inspect->looked_up);
     inspect->looked_up = NULL;
     return error;

@@ -59,13 +59,13 @@ static int plan(struct hl_store *store, uint64_t limit, struct part **parts, siz
 }
 
 /* Takes the segment, and lets its scan begin if that is worth a thread. */
-static int part_begin(struct hl_store *store, struct part *part)
+static int part_begin(struct hl_store *store, struct scan_pool *pool, struct part *part)
 {
     struct segment *taken;
     int error = segment_get(&store->segments, part->segment->first, &taken);
     if (error == 0 && part->end > part->begin + SCAN_AHEAD_WORTH)
         part->ahead =
-            scan_ahead_start(store->io, taken->fd, taken->salt, part->begin, part->end, true);
+            scan_ahead_start(pool, store->io, taken->fd, taken->salt, part->begin, part->end, true);
     return error;
 }
 
@@ -124,10 +124,11 @@ int recover_replay(struct hl_store *store, uint64_t limit, struct hl_progress *p
     *last = (struct replay){0};
     int error = plan(store, limit, &parts, &count);
     const char *at = "";
+    struct scan_pool *pool = scan_pool_new(); /* without it, nothing is read ahead */
     while (error == 0 && done < count && !last->blocked) {
         at = parts[done].segment->name;
         while (error == 0 && begun < count && begun < done + ahead)
-            error = part_begin(store, &parts[begun++]);
+            error = part_begin(store, pool, &parts[begun++]);
         if (error < 0) {
             begun--;
             break;
@@ -144,6 +145,7 @@ int recover_replay(struct hl_store *store, uint64_t limit, struct hl_progress *p
         hl_fail(err, -error, "cannot read segment %s: %s", at, strerror(-error));
     for (; done < begun; done++)
         part_end(store, &parts[done]);
+    scan_pool_free(pool);
     free(parts);
     return error;
 }

@@ -9,6 +9,8 @@
 #include "scan.h"
 #include "session.h"
 
+#define FRAMES_TOGETHER 16384U /* a MiB of them; more gains nothing */
+
 /* ---- batches ---- */
 
 static void pending_clear(struct replay *replay)
@@ -38,6 +40,7 @@ static int pending_apply(struct replay *replay)
 /* The batch that is being put together will never be whole. */
 static int pending_broken(struct replay *replay)
 {
+    replay->open = false;
     if (replay->pending_count == 0)
         return 0;
     if (replay->sealed)
@@ -52,7 +55,6 @@ static int pending_broken(struct replay *replay)
 static int keep_event(struct replay *replay, const struct scan_item *item,
                       struct replay_frame *frame)
 {
-    struct sums_event event;
     size_t len = 0;
     if (replay->events_capacity - replay->events_len < SUMS_PACKED_MAX) {
         size_t capacity = replay->events_capacity * 2 + SUMS_PACKED_MAX * 16;
@@ -66,8 +68,8 @@ static int keep_event(struct replay *replay, const struct scan_item *item,
     if (item->event) {
         len = sums_event_len(item->event);
         memcpy(to, item->event, len);
-    } else if (item->frame.body && sums_event_read(item->frame.body, item->frame.length, &event)) {
-        len = sums_event_pack(&event, to);
+    } else if (item->frame.body) {
+        len = sums_event_read_packed(item->frame.body, item->frame.length, to);
     }
     frame->event = len > 0 ? (uint32_t)replay->events_len + 1 : 0; /* a segment is below 4 GiB */
     replay->events_len += len;
@@ -132,12 +134,44 @@ static int close_region(struct replay *replay)
     return 0;
 }
 
+/* Whether the batches that are pending, which are whole, wait for more: what is done once for each
+ * session in them is most of the work where writers are many. In a sealed segment all good frames
+ * count, so it makes no difference which of them come together. */
+static bool can_wait(const struct replay *replay)
+{
+    return replay->flush && replay->sealed && !replay->tell && replay->only_records &&
+           replay->pending_count < FRAMES_TOGETHER;
+}
+
+/* The frame that was pushed last ends a batch. */
+static int take_whole(struct replay *replay, const struct scan_item *item)
+{
+    int error = close_region(replay);
+    replay->open = false;
+    if (error == 0 && can_wait(replay))
+        return 0;
+    if (error == 0)
+        error = pending_apply(replay);
+    if (replay->blocked)
+        return error;
+    replay->end = item->offset + item->size;
+    if (error == 0 && replay->flush && replay->sealed &&
+        replay->store->table->bytes >= FLUSH_TABLE_BYTES) {
+        atomic_store(&replay->segment->size, replay->end);
+        error = flush_position(replay->store, position_make(replay->segment->first, replay->end));
+    }
+    return error;
+}
+
 static int take_frame(struct replay *replay, const struct scan_item *item)
 {
+    uint16_t flags = item->frame.flags;
+    bool record = item->frame.type == FRAME_EVENT || item->frame.type == FRAME_OPERATION;
+    bool alone = replay->sealed && !(flags & FRAME_FIRST_OF_BATCH) && !replay->open;
     int error = 0;
-    if (item->frame.flags & FRAME_FIRST_OF_BATCH) {
+    if (flags & FRAME_FIRST_OF_BATCH && (replay->open || !record)) {
         error = pending_broken(replay);
-    } else if (replay->pending_count == 0 && !replay->sealed) {
+    } else if (!(flags & FRAME_FIRST_OF_BATCH) && !replay->open && !replay->sealed) {
         if (replay->region_from == 0)
             replay->region_from = item->offset;
         return 0; /* the rest of a batch whose beginning is gone */
@@ -146,23 +180,9 @@ static int take_frame(struct replay *replay, const struct scan_item *item)
         error = pending_push(replay, item);
     if (error < 0)
         return error;
-    bool alone =
-        replay->sealed && !(item->frame.flags & FRAME_FIRST_OF_BATCH) && replay->pending_count == 1;
-    if (item->frame.flags & FRAME_LAST_OF_BATCH || alone) {
-        error = close_region(replay);
-        if (error == 0)
-            error = pending_apply(replay);
-        if (replay->blocked)
-            return error;
-        replay->end = item->offset + item->size;
-        if (error == 0 && replay->flush && replay->sealed &&
-            replay->store->table->bytes >= FLUSH_TABLE_BYTES) {
-            atomic_store(&replay->segment->size, replay->end);
-            error =
-                flush_position(replay->store, position_make(replay->segment->first, replay->end));
-        }
-    }
-    return error;
+    replay->open = true;
+    replay->only_records = record && (replay->only_records || replay->pending_count == 1);
+    return flags & FRAME_LAST_OF_BATCH || alone ? take_whole(replay, item) : 0;
 }
 
 static int take_gap(struct replay *replay, const struct scan_item *item)

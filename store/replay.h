@@ -38,12 +38,14 @@ struct replay {
     struct replay_region *regions;
     size_t region_count, region_capacity;
 
-    /* Inside: the batch being put together. */
+    /* Inside: the batch being put together, and whole ones that wait for it. */
     struct replay_frame *pending;
     size_t pending_count, pending_capacity;
+    bool open;                    /* the last of them is not whole yet */
+    bool only_records;            /* all pending frames are records */
     struct mem_session **touched; /* by it, in order of first appearance */
     size_t touched_count, touched_capacity;
-    uint8_t *events; /* what its events add to the sums, as sums_event_pack() has it */
+    uint8_t *events; /* what its events add to the sums, as sums_event_read_packed() has it */
     size_t events_len, events_capacity;
     struct replay_group *groups; /* replay_group.c: of the batch, if it has nothing but records */
     uint32_t *slots;             /* a hash table of them */

@@ -33,7 +33,7 @@ struct scan_item {
     enum scan_kind kind;
     uint64_t offset, size; /* SCAN_END: where the frames end, and 0 */
     struct frame frame;    /* SCAN_FRAME; its body lives until the next call */
-    const uint8_t *event;  /* by scan_ahead_next(), of events: as sums_event_pack() has it */
+    const uint8_t *event;  /* by scan_ahead_next(), of events: as sums_event_read_packed() has it */
 };
 
 /* Begins at offset `from` (a multiple of FRAME_ALIGN). end: usually the size of the file. */

@@ -9,40 +9,160 @@
 #include "sums.h"
 #include "thread.h"
 
-#define SCAN_AHEAD_CHUNKS 8U
+#define POOL_CHUNKS 112U /* of a quarter of a MiB or less */
+#define POOL_SPARED 8U   /* of them are for the scan whose items are wanted now */
 #define CHUNK_ITEMS 2048U
 #define CHUNK_BYTES ((size_t)128 << 10) /* of bodies; the last one may be longer */
 #define CHUNK_EVENTS ((size_t)128 << 10)
 
+/* An item as it is kept: there are many. A segment is below 4 GiB. */
+struct kept {
+    uint64_t seq, recorded_ms;
+    void *body;     /* or NULL; owned */
+    uint32_t event; /* where in chunk->events, plus 1; 0: it has no sums */
+    uint32_t offset, size, length, session;
+    uint16_t type, flags;
+    uint8_t kind;
+};
+
 struct chunk {
+    struct chunk *next;
     size_t count;
     int error; /* after the items */
-    struct scan_item items[CHUNK_ITEMS];
+    struct kept items[CHUNK_ITEMS];
     size_t events_len;
     uint8_t events[CHUNK_EVENTS];
 };
 
+struct scan_pool {
+    pthread_mutex_t lock; /* guards this, and what scans have for their consumer */
+    pthread_cond_t changed;
+    struct chunk *free;
+    size_t unused; /* in `free`, or not made yet */
+};
+
 struct scan_ahead {
+    struct scan_pool *pool;
     struct scan scan; /* the thread's */
     bool events;      /* are read for the sums */
     pthread_t thread;
-    pthread_mutex_t lock; /* guards the ring and stop */
-    pthread_cond_t changed;
-    struct chunk *ring[SCAN_AHEAD_CHUNKS];
-    size_t first, waiting;
+    /* Guarded by the pool's lock. */
+    struct chunk *first, **last; /* that wait for the consumer */
+    bool wanted;                 /* the consumer asks for these items now */
+    bool failed;                 /* out of memory: no chunk follows */
     bool stop;
     /* The consumer's. */
     struct chunk *current;
     size_t next;
 };
 
-static void chunk_free(struct chunk *chunk)
+/* ---- the pool ---- */
+
+struct scan_pool *scan_pool_new(void)
+{
+    struct scan_pool *pool = calloc(1, sizeof *pool);
+    if (!pool)
+        return NULL;
+    pool->unused = POOL_CHUNKS;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->changed, NULL);
+    return pool;
+}
+
+void scan_pool_free(struct scan_pool *pool)
+{
+    if (!pool)
+        return;
+    while (pool->free) {
+        struct chunk *chunk = pool->free;
+        pool->free = chunk->next;
+        free(chunk);
+    }
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->changed);
+    free(pool);
+}
+
+/* The pool is locked. */
+static void give_back(struct scan_pool *pool, struct chunk *chunk)
 {
     if (!chunk)
         return;
     for (size_t i = 0; i < chunk->count; i++)
-        free((void *)(uintptr_t)chunk->items[i].frame.body);
-    free(chunk);
+        free(chunk->items[i].body);
+    chunk->next = pool->free;
+    pool->free = chunk;
+    pool->unused++;
+    pthread_cond_broadcast(&pool->changed);
+}
+
+/* An empty chunk, when there is one for this scan. NULL: nobody wants its items any more, or it
+ * failed. */
+static struct chunk *take_chunk(struct scan_ahead *ahead)
+{
+    struct scan_pool *pool = ahead->pool;
+    struct chunk *chunk = NULL;
+    pthread_mutex_lock(&pool->lock);
+    while (!ahead->stop && pool->unused <= (ahead->wanted ? 0 : POOL_SPARED))
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    if (!ahead->stop) {
+        chunk = pool->free;
+        if (chunk)
+            pool->free = chunk->next;
+        else
+            chunk = malloc(sizeof *chunk);
+        if (chunk)
+            pool->unused--;
+        else
+            ahead->failed = true;
+        pthread_cond_broadcast(&pool->changed);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (chunk) {
+        chunk->next = NULL;
+        chunk->count = chunk->events_len = 0;
+        chunk->error = 0;
+    }
+    return chunk;
+}
+
+/* ---- the thread ---- */
+
+static bool keeps_body(uint16_t type)
+{
+    return type == FRAME_SESSION || type == FRAME_OPERATION || type == FRAME_DROP ||
+           type == FRAME_SEAL;
+}
+
+/* 0 or -ENOMEM: then it is not in the chunk. */
+static int keep(struct scan_ahead *ahead, struct chunk *chunk, const struct scan_item *item)
+{
+    const struct frame *frame = &item->frame;
+    struct kept *kept = &chunk->items[chunk->count];
+    *kept = (struct kept){
+        .seq = frame->seq,
+        .recorded_ms = frame->recorded_ms,
+        .offset = (uint32_t)item->offset,
+        .size = (uint32_t)item->size,
+        .length = frame->length,
+        .session = frame->session,
+        .type = frame->type,
+        .flags = frame->flags,
+        .kind = (uint8_t)item->kind,
+    };
+    if (item->kind == SCAN_FRAME && frame->type == FRAME_EVENT && ahead->events) {
+        size_t len =
+            sums_event_read_packed(frame->body, frame->length, chunk->events + chunk->events_len);
+        kept->event = len > 0 ? (uint32_t)chunk->events_len + 1 : 0;
+        chunk->events_len += len;
+    } else if (item->kind == SCAN_FRAME && keeps_body(frame->type)) {
+        kept->body = malloc(frame->length ? frame->length : 1);
+        if (!kept->body)
+            return -ENOMEM;
+        memcpy(kept->body, frame->body, frame->length);
+    }
+    chunk->count++;
+    return 0;
 }
 
 /* Fills a chunk; true when there is more to come after it. */
@@ -51,133 +171,123 @@ static bool fill_chunk(struct scan_ahead *ahead, struct chunk *chunk)
     size_t bytes = 0;
     while (chunk->count < CHUNK_ITEMS && bytes < CHUNK_BYTES &&
            chunk->events_len + SUMS_PACKED_MAX <= CHUNK_EVENTS) {
-        struct scan_item *item = &chunk->items[chunk->count];
-        chunk->error = scan_next(&ahead->scan, item);
-        if (chunk->error < 0)
+        struct scan_item item;
+        chunk->error = scan_next(&ahead->scan, &item);
+        if (chunk->error == 0)
+            chunk->error = keep(ahead, chunk, &item);
+        if (chunk->error < 0 || item.kind == SCAN_END)
             return false;
-        const char *body = item->frame.body;
-        struct sums_event event;
-        item->frame.body = NULL;
-        item->event = NULL;
-        chunk->count++;
-        if (ahead->events && item->kind == SCAN_FRAME && item->frame.type == FRAME_EVENT &&
-            sums_event_read(body, item->frame.length, &event)) {
-            uint8_t *to = chunk->events + chunk->events_len;
-            chunk->events_len += sums_event_pack(&event, to);
-            item->event = to;
-        }
-        if (item->kind == SCAN_FRAME &&
-            (item->frame.type == FRAME_SESSION || item->frame.type == FRAME_OPERATION ||
-             item->frame.type == FRAME_DROP || item->frame.type == FRAME_SEAL)) {
-            char *copy = malloc(item->frame.length ? item->frame.length : 1);
-            if (!copy) {
-                chunk->error = -ENOMEM;
-                chunk->count--;
-                return false;
-            }
-            memcpy(copy, body, item->frame.length);
-            item->frame.body = copy;
-            bytes += item->frame.length;
-        }
-        if (item->kind == SCAN_END)
-            return false;
+        if (chunk->items[chunk->count - 1].body)
+            bytes += item.frame.length;
     }
     return true;
-}
-
-/* Hands a chunk over; false when nobody wants it. */
-static bool hand_over(struct scan_ahead *ahead, struct chunk *chunk)
-{
-    pthread_mutex_lock(&ahead->lock);
-    while (!ahead->stop && ahead->waiting == SCAN_AHEAD_CHUNKS)
-        pthread_cond_wait(&ahead->changed, &ahead->lock);
-    bool wanted = !ahead->stop;
-    if (wanted) {
-        ahead->ring[(ahead->first + ahead->waiting++) % SCAN_AHEAD_CHUNKS] = chunk;
-        pthread_cond_signal(&ahead->changed);
-    }
-    pthread_mutex_unlock(&ahead->lock);
-    return wanted;
 }
 
 static void *scan_run(void *context)
 {
     struct scan_ahead *ahead = context;
+    struct scan_pool *pool = ahead->pool;
     bool more = true;
+    (void)ahead->scan.io->fetch(ahead->scan.io->context, ahead->scan.fd); /* it only helps */
     while (more) {
-        struct chunk *chunk = malloc(sizeof *chunk);
+        struct chunk *chunk = take_chunk(ahead);
         if (!chunk)
             break;
-        chunk->count = 0;
-        chunk->events_len = 0;
-        chunk->error = 0;
         more = fill_chunk(ahead, chunk);
-        if (!hand_over(ahead, chunk)) {
-            chunk_free(chunk);
-            return NULL;
-        }
+        pthread_mutex_lock(&pool->lock);
+        *ahead->last = chunk;
+        ahead->last = &chunk->next;
+        pthread_cond_broadcast(&pool->changed);
+        pthread_mutex_unlock(&pool->lock);
     }
-    if (more)
-        hand_over(ahead, NULL); /* out of memory */
     return NULL;
 }
 
-struct scan_ahead *scan_ahead_start(const struct hl_io *io, int fd, uint32_t salt, uint64_t from,
-                                    uint64_t end, bool events)
+/* ---- the consumer ---- */
+
+struct scan_ahead *scan_ahead_start(struct scan_pool *pool, const struct hl_io *io, int fd,
+                                    uint32_t salt, uint64_t from, uint64_t end, bool events)
 {
-    struct scan_ahead *ahead = calloc(1, sizeof *ahead);
+    struct scan_ahead *ahead = pool ? calloc(1, sizeof *ahead) : NULL;
     if (!ahead)
         return NULL;
+    ahead->pool = pool;
     ahead->events = events;
+    ahead->last = &ahead->first;
     scan_init(&ahead->scan, io, fd, salt, from, end);
-    pthread_mutex_init(&ahead->lock, NULL);
-    pthread_cond_init(&ahead->changed, NULL);
     if (thread_start(&ahead->thread, scan_run, ahead) < 0) {
-        pthread_mutex_destroy(&ahead->lock);
-        pthread_cond_destroy(&ahead->changed);
         free(ahead);
         return NULL;
     }
     return ahead;
 }
 
+/* The chunk after the current one; false: there is none, for want of memory. */
+static bool next_chunk(struct scan_ahead *ahead)
+{
+    struct scan_pool *pool = ahead->pool;
+    pthread_mutex_lock(&pool->lock);
+    give_back(pool, ahead->current);
+    if (!ahead->wanted)
+        pthread_cond_broadcast(&pool->changed);
+    ahead->wanted = true;
+    while (!ahead->first && !ahead->failed)
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    ahead->current = ahead->first;
+    if (ahead->current) {
+        ahead->first = ahead->current->next;
+        if (!ahead->first)
+            ahead->last = &ahead->first;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    ahead->next = 0;
+    return ahead->current != NULL;
+}
+
 int scan_ahead_next(struct scan_ahead *ahead, struct scan_item *item)
 {
-    if (ahead->current && ahead->next < ahead->current->count) {
-        *item = ahead->current->items[ahead->next++];
-        return 0;
+    while (!ahead->current || ahead->next == ahead->current->count) {
+        if (ahead->current && ahead->current->error < 0)
+            return ahead->current->error;
+        if (!next_chunk(ahead))
+            return -ENOMEM;
     }
-    if (ahead->current && ahead->current->error < 0)
-        return ahead->current->error;
-    chunk_free(ahead->current);
-    pthread_mutex_lock(&ahead->lock);
-    while (ahead->waiting == 0)
-        pthread_cond_wait(&ahead->changed, &ahead->lock);
-    ahead->current = ahead->ring[ahead->first];
-    ahead->first = (ahead->first + 1) % SCAN_AHEAD_CHUNKS;
-    ahead->waiting--;
-    pthread_cond_signal(&ahead->changed);
-    pthread_mutex_unlock(&ahead->lock);
-    ahead->next = 0;
-    return ahead->current ? scan_ahead_next(ahead, item) : -ENOMEM;
+    const struct chunk *chunk = ahead->current;
+    const struct kept *kept = &chunk->items[ahead->next++];
+    *item = (struct scan_item){
+        .kind = kept->kind,
+        .offset = kept->offset,
+        .size = kept->size,
+        .frame = {.length = kept->length,
+                  .seq = kept->seq,
+                  .recorded_ms = kept->recorded_ms,
+                  .session = kept->session,
+                  .type = kept->type,
+                  .flags = kept->flags,
+                  .body = kept->body},
+        .event = kept->event > 0 ? chunk->events + kept->event - 1 : NULL,
+    };
+    return 0;
 }
 
 void scan_ahead_stop(struct scan_ahead *ahead)
 {
     if (!ahead)
         return;
-    pthread_mutex_lock(&ahead->lock);
+    struct scan_pool *pool = ahead->pool;
+    pthread_mutex_lock(&pool->lock);
     ahead->stop = true;
-    pthread_cond_signal(&ahead->changed);
-    pthread_mutex_unlock(&ahead->lock);
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
     pthread_join(ahead->thread, NULL);
-    for (; ahead->waiting > 0; ahead->waiting--) {
-        chunk_free(ahead->ring[ahead->first]);
-        ahead->first = (ahead->first + 1) % SCAN_AHEAD_CHUNKS;
+    pthread_mutex_lock(&pool->lock);
+    give_back(pool, ahead->current);
+    while (ahead->first) {
+        struct chunk *chunk = ahead->first;
+        ahead->first = chunk->next;
+        give_back(pool, chunk);
     }
-    chunk_free(ahead->current);
+    pthread_mutex_unlock(&pool->lock);
     scan_free(&ahead->scan);
-    pthread_mutex_destroy(&ahead->lock);
-    pthread_cond_destroy(&ahead->changed);
     free(ahead);
 }

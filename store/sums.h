@@ -133,9 +133,10 @@ void sums_event_from(const struct line_usage *usage, struct sums_event *event);
 /* Reads a stored line, of which it takes that it is JSON: of one that is not it may make anything,
  * but is not read past its end. false: it is no object. */
 bool sums_event_read(const char *line, size_t len, struct sums_event *event);
-/* A shorter form, to be kept; at most SUMS_PACKED_MAX bytes. */
+/* The same in a shorter form, to be kept; at most SUMS_PACKED_MAX bytes. Returns its length, 0 if
+ * it is no object. */
 #define SUMS_PACKED_MAX sizeof(struct sums_event)
-size_t sums_event_pack(const struct sums_event *event, void *out);
+size_t sums_event_read_packed(const char *line, size_t len, void *out);
 size_t sums_event_len(const void *packed);
 void sums_event_unpack(const void *packed, struct sums_event *event);
 

@@ -21,7 +21,7 @@ enum sums_whom { SUMS_FOR_SESSION, SUMS_FOR_STORE_ONLY };
  */
 #define SUMS_GROUPS 8U
 struct sums_group {
-    const uint8_t *packed;   /* sums_event_pack(); or NULL, and: */
+    const uint8_t *packed;   /* sums_event_read_packed(); or NULL, and: */
     struct line_usage first; /* of the first event, of which the names count */
     struct hl_usage usage;   /* but for errors and calls */
     uint64_t first_ts_ms, last_ts_ms;
@@ -33,8 +33,8 @@ struct sums_groups {
 /* Adds an event whose ts_ms is set. False: it must be staged by itself, as all that come with it.
  */
 bool sums_groups_add(struct sums_groups *groups, const struct line_usage *usage);
-/* The same for what sums_event_pack() made, which stays where it is. All of a group are of one kind
- * or the other. */
+/* The same for what sums_event_read_packed() made, which stays where it is. All of a group are of
+ * one kind or the other. */
 bool sums_groups_add_packed(struct sums_groups *groups, const uint8_t *packed);
 
 /* A batch begins; nothing is staged. */

@@ -20,7 +20,7 @@
 /* ---- names as they count ---- */
 
 /* Copies a name, without its escapes; one that is too long becomes "other". */
-static uint8_t put_name(char to[SUMS_NAME_MAX], struct json_span span, bool escaped)
+static uint8_t put_name(char *to, struct json_span span, bool escaped)
 {
     size_t len = span.len;
     if (len == 0) /* there is none: nothing to copy from */
@@ -45,7 +45,8 @@ static uint64_t hash_call(struct json_span span, bool escaped)
     return hash ? hash : 1;
 }
 
-void sums_event_from(const struct line_usage *usage, struct sums_event *event)
+/* All but the names. */
+static void take_numbers(const struct line_usage *usage, struct sums_event *event)
 {
     event->ts_ms = usage->ts_ms;
     event->call = hash_call(usage->call, usage->call_escaped);
@@ -55,27 +56,27 @@ void sums_event_from(const struct line_usage *usage, struct sums_event *event)
     event->reasoning_tokens = usage->reasoning_tokens;
     event->cache_read_tokens = usage->cache_read_tokens;
     event->cache_creation_tokens = usage->cache_creation_tokens;
-    if (usage->kind.len > 0) {
-        event->kind_len = put_name(event->kind, usage->kind, usage->kind_escaped);
-    } else {
-        event->kind_len = 7;
-        memcpy(event->kind, "Message", 7);
-    }
+}
+
+/* An event that names no kind is of this one. */
+static uint8_t put_kind(char *to, const struct line_usage *usage)
+{
+    if (usage->kind.len > 0)
+        return put_name(to, usage->kind, usage->kind_escaped);
+    memcpy(to, "Message", 7);
+    return 7;
+}
+
+void sums_event_from(const struct line_usage *usage, struct sums_event *event)
+{
+    take_numbers(usage, event);
+    event->kind_len = put_kind(event->kind, usage);
     event->tool_len = put_name(event->tool, usage->tool, usage->tool_escaped);
 }
 
 /* ---- keeping them ---- */
 
 #define FIXED offsetof(struct sums_event, kind)
-
-size_t sums_event_pack(const struct sums_event *event, void *out)
-{
-    char *to = out;
-    memcpy(to, event, FIXED);
-    memcpy(to + FIXED, event->kind, event->kind_len);
-    memcpy(to + FIXED + event->kind_len, event->tool, event->tool_len);
-    return FIXED + event->kind_len + event->tool_len;
-}
 
 size_t sums_event_len(const void *packed)
 {
@@ -327,10 +328,12 @@ static inline const char *quick_value(const char *p, const char *end, enum field
 
 #define STAMP_LEAST 96 /* bytes that are left, where the stamp is compared without a look */
 
-static inline const char *skip_digits(const char *p)
+/* From the first digit of a number to behind the last. */
+static inline const char *read_digits(const char *p, uint64_t *number)
 {
-    while (*p >= '0' && *p <= '9')
-        p++;
+    *number = 0;
+    for (; *p >= '0' && *p <= '9'; p++)
+        *number = *number * 10 + (uint64_t)(*p - '0');
     return p;
 }
 
@@ -343,7 +346,8 @@ static inline const char *skip_digits(const char *p)
  */
 static const char *skip_stamp(const char *p, const char *end, struct line_usage *usage)
 {
-    const char *begin = p, *digits;
+    const char *begin = p;
+    uint64_t number;
     if (end - p < STAMP_LEAST)
         return begin;
     if (BEGINS(p, "{\"session_id\":\"")) {
@@ -356,14 +360,13 @@ static const char *skip_stamp(const char *p, const char *end, struct line_usage 
     } else {
         return begin;
     }
-    p = skip_digits(p); /* the line ends in a newline, which is no digit */
+    p = read_digits(p, &number); /* the line ends in a newline, which is no digit */
     if (end - p < STAMP_LEAST / 2 || !BEGINS(p, ",\"ts_ms\":"))
         return begin;
-    digits = p + 9;
-    p = skip_digits(digits);
+    p = read_digits(p + 9, &number);
     if (end - p < STAMP_LEAST / 2)
         return begin;
-    usage->ts_ms = number_of(digits, (size_t)(p - digits));
+    usage->ts_ms = number;
     if (!BEGINS(p, ",\"ts_exact\":"))
         return p;
     p += 12 + (p[12] == 't' ? 4 : 5);
@@ -409,15 +412,34 @@ static bool strict_member(void *context, const struct json_member *member)
     return true;
 }
 
+static bool read_usage(const char *line, size_t len, struct line_usage *usage)
+{
+    memset(usage, 0, sizeof *usage);
+    if (quick_read(line, line + len, usage))
+        return true;
+    memset(usage, 0, sizeof *usage);
+    return json_scan_object(line, len, strict_member, usage, NULL) == JSON_OK;
+}
+
 bool sums_event_read(const char *line, size_t len, struct sums_event *event)
 {
     struct line_usage usage;
-    memset(&usage, 0, sizeof usage);
-    if (!quick_read(line, line + len, &usage)) {
-        memset(&usage, 0, sizeof usage);
-        if (json_scan_object(line, len, strict_member, &usage, NULL) != JSON_OK)
-            return false;
-    }
+    if (!read_usage(line, len, &usage))
+        return false;
     sums_event_from(&usage, event);
     return true;
+}
+
+size_t sums_event_read_packed(const char *line, size_t len, void *out)
+{
+    struct line_usage usage;
+    struct sums_event event; /* its names go where they stay */
+    char *names = (char *)out + FIXED;
+    if (!read_usage(line, len, &usage))
+        return 0;
+    take_numbers(&usage, &event);
+    event.kind_len = put_kind(names, &usage);
+    event.tool_len = put_name(names + event.kind_len, usage.tool, usage.tool_escaped);
+    memcpy(out, &event, FIXED);
+    return FIXED + event.kind_len + event.tool_len;
 }

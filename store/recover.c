@@ -86,6 +86,7 @@ static int replay_part(struct hl_store *store, const struct part *part, bool new
     /* What a reader knew already was of whole batches. If one is damaged since, the rest stays. */
     bool known = store->options.read_only && store->shadow;
     uint64_t gaps = replay->gaps;
+    size_t together = replay->together;
     *replay = (struct replay){
         .store = store,
         .segment = part->segment,
@@ -96,6 +97,7 @@ static int replay_part(struct hl_store *store, const struct part *part, bool new
         /* Of the youngest only the index can have said so: then nothing is replayed but its end. */
         .seal_found = part->segment == youngest && part->segment->sealed,
         .gaps = gaps,
+        .together = together,
     };
     int error = replay_segment(replay, part->begin, part->end, progress);
     atomic_store(&part->segment->size, replay->end);

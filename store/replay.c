@@ -9,14 +9,22 @@
 #include "scan.h"
 #include "session.h"
 
-#define FRAMES_TOGETHER 16384U /* a MiB of them; more gains nothing */
+/* What waits to be applied together: a MiB of frames, unless they bring that many sessions into
+ * the table, or are operations, whose bodies are kept with them. */
+#define FRAMES_TOGETHER 16384U
+#define FRAMES_TOGETHER_LEAST 256U
+#define SESSIONS_TOGETHER 2048U
+#define BODIES_TOGETHER ((size_t)1 << 20)
 
 /* ---- batches ---- */
 
-static void pending_clear(struct replay *replay)
+/* Forgets the first `count` of the frames that are pending. */
+static void pending_drop(struct replay *replay, size_t count)
 {
-    for (size_t i = 0; i < replay->pending_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct replay_frame *frame = &replay->pending[i];
+        if (frame->body)
+            replay->body_bytes -= frame->length;
         free(frame->body);
         if (frame->more) {
             if (frame->more->row)
@@ -26,14 +34,44 @@ static void pending_clear(struct replay *replay)
             free(frame->more);
         }
     }
-    replay->pending_count = 0;
-    replay->events_len = 0;
+    replay->pending_count -= count;
+    if (replay->pending_count == 0)
+        replay->events_len = 0;
+    else
+        memmove(replay->pending, replay->pending + count,
+                replay->pending_count * sizeof *replay->pending);
+    replay->waiting = 0;
+}
+
+static void pending_clear(struct replay *replay)
+{
+    pending_drop(replay, replay->pending_count);
+    replay->new_names = false;
 }
 
 static int pending_apply(struct replay *replay)
 {
     int error = replay_apply(replay);
     pending_clear(replay);
+    if (replay->touched_count > SESSIONS_TOGETHER)
+        replay->together /= 2;
+    else if (replay->together < FRAMES_TOGETHER)
+        replay->together *= 2;
+    if (replay->together < FRAMES_TOGETHER_LEAST)
+        replay->together = FRAMES_TOGETHER_LEAST;
+    return error;
+}
+
+/* Applies the whole batches, and leaves the one that is being put together. */
+static int waiting_apply(struct replay *replay)
+{
+    size_t all = replay->pending_count, whole = replay->waiting;
+    if (whole == 0)
+        return 0;
+    replay->pending_count = whole;
+    int error = replay_apply(replay);
+    replay->pending_count = all;
+    pending_drop(replay, whole);
     return error;
 }
 
@@ -49,6 +87,14 @@ static int pending_broken(struct replay *replay)
         replay->region_from = replay->pending[0].offset;
     pending_clear(replay);
     return 0;
+}
+
+/* Whether batches wait for more, to be applied together: what is done once for each session in them
+ * is most of the work where writers are many. In a sealed segment all good frames count, so it
+ * makes no difference which of them come together, but for the order of names. */
+static bool may_wait(const struct replay *replay)
+{
+    return replay->flush && replay->sealed && !replay->tell;
 }
 
 /* What an event adds to the sums, until its batch is whole. */
@@ -73,7 +119,11 @@ static int keep_event(struct replay *replay, const struct scan_item *item,
     }
     frame->event = len > 0 ? (uint32_t)replay->events_len + 1 : 0; /* a segment is below 4 GiB */
     replay->events_len += len;
-    return 0;
+    /* The store's names are in the order of the batches that brought them. */
+    if (len == 0 || replay->new_names || !may_wait(replay) || replay_names_met(replay, to))
+        return 0;
+    replay->new_names = true;
+    return waiting_apply(replay);
 }
 
 static int pending_push(struct replay *replay, const struct scan_item *item)
@@ -103,6 +153,7 @@ static int pending_push(struct replay *replay, const struct scan_item *item)
         if (!kept->body)
             return -ENOMEM;
         memcpy(kept->body, frame->body, frame->length);
+        replay->body_bytes += frame->length;
     }
     replay->pending_count++; /* what it has is freed with it */
     if (frame->type == FRAME_SESSION || frame->type == FRAME_DROP) {
@@ -134,22 +185,16 @@ static int close_region(struct replay *replay)
     return 0;
 }
 
-/* Whether the batches that are pending, which are whole, wait for more: what is done once for each
- * session in them is most of the work where writers are many. In a sealed segment all good frames
- * count, so it makes no difference which of them come together. */
-static bool can_wait(const struct replay *replay)
-{
-    return replay->flush && replay->sealed && !replay->tell && replay->only_records &&
-           replay->pending_count < FRAMES_TOGETHER;
-}
-
 /* The frame that was pushed last ends a batch. */
 static int take_whole(struct replay *replay, const struct scan_item *item)
 {
     int error = close_region(replay);
     replay->open = false;
-    if (error == 0 && can_wait(replay))
+    if (error == 0 && may_wait(replay) && replay->only_records && !replay->new_names &&
+        replay->pending_count < replay->together && replay->body_bytes < BODIES_TOGETHER) {
+        replay->waiting = replay->pending_count;
         return 0;
+    }
     if (error == 0)
         error = pending_apply(replay);
     if (replay->blocked)

@@ -13,6 +13,13 @@
 #include "drop.h"
 #include "scan_ahead.h"
 
+/* The names of an event that the store has met before. */
+#define REPLAY_NAMES 64U
+struct replay_names {
+    uint8_t kind_len, tool_len; /* no kind: none here */
+    char text[62];
+};
+
 /* Bytes of the unsealed segment that hold no whole batch, with whole batches behind them. */
 struct replay_region {
     uint64_t offset, size;
@@ -38,11 +45,17 @@ struct replay {
     struct replay_region *regions;
     size_t region_count, region_capacity;
 
-    /* Inside: the batch being put together, and whole ones that wait for it. */
+    size_t together; /* so many frames may wait, as things are; kept from segment to segment */
+
+    /* Inside: whole batches that wait, and the one being put together. */
     struct replay_frame *pending;
     size_t pending_count, pending_capacity;
-    bool open;                    /* the last of them is not whole yet */
-    bool only_records;            /* all pending frames are records */
+    size_t waiting;    /* of them, those of whole batches */
+    size_t body_bytes; /* that they own */
+    bool open;         /* the last batch is not whole yet */
+    bool only_records; /* all pending frames are records */
+    bool new_names;    /* the last batch has one that the store has not met */
+    struct replay_names names[REPLAY_NAMES];
     struct mem_session **touched; /* by it, in order of first appearance */
     size_t touched_count, touched_capacity;
     uint8_t *events; /* what its events add to the sums, as sums_event_read_packed() has it */
@@ -110,6 +123,11 @@ int replay_touch(struct replay *replay, struct mem_session *session);
 /* Puts the pending frames into groups, in order of their first; none if some are no records, or it
  * is not worth it. -ENOMEM. */
 int replay_make_groups(struct replay *replay);
+
+/* ---- replay_names.c ---- */
+
+/* Whether the store has met the names of an event, packed (or has no room for more of them). */
+bool replay_names_met(struct replay *replay, const uint8_t *packed);
 
 /* ---- replay_drop.c ---- */
 

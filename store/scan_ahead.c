@@ -9,11 +9,14 @@
 #include "sums.h"
 #include "thread.h"
 
-#define POOL_CHUNKS 112U /* of a quarter of a MiB or less */
-#define POOL_SPARED 8U   /* of them are for the scan whose items are wanted now */
+#define POOL_CHUNKS 112U              /* of a quarter of a MiB or less */
+#define POOL_SPARED 8U                /* of them are for the scan whose items are wanted now */
+#define POOL_BODIES ((size_t)8 << 20) /* bytes; with more, only the wanted scan goes on */
 #define CHUNK_ITEMS 2048U
 #define CHUNK_BYTES ((size_t)128 << 10) /* of bodies; the last one may be longer */
 #define CHUNK_EVENTS ((size_t)128 << 10)
+/* Longer ranges are not asked for at once, they would push out what is read first. */
+#define FETCH_MAX (UINT64_C(256) << 20)
 
 /* An item as it is kept: there are many. A segment is below 4 GiB. */
 struct kept {
@@ -28,7 +31,8 @@ struct kept {
 struct chunk {
     struct chunk *next;
     size_t count;
-    int error; /* after the items */
+    int error;         /* after the items */
+    size_t body_bytes; /* of them */
     struct kept items[CHUNK_ITEMS];
     size_t events_len;
     uint8_t events[CHUNK_EVENTS];
@@ -38,7 +42,8 @@ struct scan_pool {
     pthread_mutex_t lock; /* guards this, and what scans have for their consumer */
     pthread_cond_t changed;
     struct chunk *free;
-    size_t unused; /* in `free`, or not made yet */
+    size_t unused;     /* in `free`, or not made yet */
+    size_t body_bytes; /* of all chunks that wait */
 };
 
 struct scan_ahead {
@@ -90,10 +95,21 @@ static void give_back(struct scan_pool *pool, struct chunk *chunk)
         return;
     for (size_t i = 0; i < chunk->count; i++)
         free(chunk->items[i].body);
+    pool->body_bytes -= chunk->body_bytes;
     chunk->next = pool->free;
     pool->free = chunk;
     pool->unused++;
     pthread_cond_broadcast(&pool->changed);
+}
+
+/* The pool is locked. The wanted scan goes on until its consumer has something, whatever others
+ * hold. */
+static bool has_room(const struct scan_ahead *ahead)
+{
+    const struct scan_pool *pool = ahead->pool;
+    if (pool->body_bytes >= POOL_BODIES && !(ahead->wanted && !ahead->first))
+        return false;
+    return pool->unused > (ahead->wanted ? 0 : POOL_SPARED);
 }
 
 /* An empty chunk, when there is one for this scan. NULL: nobody wants its items any more, or it
@@ -103,7 +119,7 @@ static struct chunk *take_chunk(struct scan_ahead *ahead)
     struct scan_pool *pool = ahead->pool;
     struct chunk *chunk = NULL;
     pthread_mutex_lock(&pool->lock);
-    while (!ahead->stop && pool->unused <= (ahead->wanted ? 0 : POOL_SPARED))
+    while (!ahead->stop && !has_room(ahead))
         pthread_cond_wait(&pool->changed, &pool->lock);
     if (!ahead->stop) {
         chunk = pool->free;
@@ -120,7 +136,7 @@ static struct chunk *take_chunk(struct scan_ahead *ahead)
     pthread_mutex_unlock(&pool->lock);
     if (chunk) {
         chunk->next = NULL;
-        chunk->count = chunk->events_len = 0;
+        chunk->count = chunk->events_len = chunk->body_bytes = 0;
         chunk->error = 0;
     }
     return chunk;
@@ -160,6 +176,7 @@ static int keep(struct scan_ahead *ahead, struct chunk *chunk, const struct scan
         if (!kept->body)
             return -ENOMEM;
         memcpy(kept->body, frame->body, frame->length);
+        chunk->body_bytes += frame->length;
     }
     chunk->count++;
     return 0;
@@ -168,8 +185,7 @@ static int keep(struct scan_ahead *ahead, struct chunk *chunk, const struct scan
 /* Fills a chunk; true when there is more to come after it. */
 static bool fill_chunk(struct scan_ahead *ahead, struct chunk *chunk)
 {
-    size_t bytes = 0;
-    while (chunk->count < CHUNK_ITEMS && bytes < CHUNK_BYTES &&
+    while (chunk->count < CHUNK_ITEMS && chunk->body_bytes < CHUNK_BYTES &&
            chunk->events_len + SUMS_PACKED_MAX <= CHUNK_EVENTS) {
         struct scan_item item;
         chunk->error = scan_next(&ahead->scan, &item);
@@ -177,8 +193,6 @@ static bool fill_chunk(struct scan_ahead *ahead, struct chunk *chunk)
             chunk->error = keep(ahead, chunk, &item);
         if (chunk->error < 0 || item.kind == SCAN_END)
             return false;
-        if (chunk->items[chunk->count - 1].body)
-            bytes += item.frame.length;
     }
     return true;
 }
@@ -188,13 +202,16 @@ static void *scan_run(void *context)
     struct scan_ahead *ahead = context;
     struct scan_pool *pool = ahead->pool;
     bool more = true;
-    (void)ahead->scan.io->fetch(ahead->scan.io->context, ahead->scan.fd); /* it only helps */
+    const struct scan *scan = &ahead->scan;
+    if (scan->next <= SEGMENT_HEADER_REGION && scan->end <= FETCH_MAX)
+        (void)scan->io->fetch(scan->io->context, scan->fd); /* it only helps */
     while (more) {
         struct chunk *chunk = take_chunk(ahead);
         if (!chunk)
             break;
         more = fill_chunk(ahead, chunk);
         pthread_mutex_lock(&pool->lock);
+        pool->body_bytes += chunk->body_bytes;
         *ahead->last = chunk;
         ahead->last = &chunk->next;
         pthread_cond_broadcast(&pool->changed);

@@ -210,6 +210,60 @@ static void test_many_names(void **state)
     t_store_free(&t);
 }
 
+static void same_names(const struct hl_usage_of *a, const struct hl_usage_of *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(a[i].name, b[i].name);
+        assert_memory_equal(&a[i].usage, &b[i].usage, sizeof(struct hl_usage));
+    }
+}
+
+/* Many sessions name more than the store keeps. Which names it keeps, and in which order, is the
+ * same for an index that is built anew, where batches are taken together. */
+static void test_names_of_many_sessions(void **state)
+{
+    struct t_store t;
+    uint64_t chance = t_seed("sums, names");
+    static char text[65536];
+    (void)state;
+    t_store_init(&t);
+    t.options.segment_size = 131072;
+    t_open(&t);
+    for (unsigned round = 0; round < 400; round++) {
+        size_t len = 0;
+        for (unsigned i = 1 + (unsigned)t_below(&chance, 30); i > 0; i--) {
+            /* They come to be named one after another, and are named again. */
+            unsigned s = (unsigned)t_below(&chance, 20), reach = 1 + round / 14;
+            len += (size_t)snprintf(text + len, sizeof text - len,
+                                    "{\"session_id\":\"s%u\",\"kind\":\"k%u\",\"tool\":\"t%u\"}\n",
+                                    s, s * 5 + (unsigned)t_below(&chance, reach),
+                                    s * 20 + (unsigned)t_below(&chance, reach));
+        }
+        t_append(&t, 0, text);
+    }
+    assert_true(t_last_segment(&t) > 3);
+    struct hl_sums *before = sums_of(t.store, 0);
+    assert_int_equal(before->kind_count, SUMS_ALL_KINDS + 1);
+    assert_int_equal(before->tool_count, SUMS_ALL_TOOLS + 1);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        if (turn == 0) {
+            assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
+        } else {
+            t_close(&t);
+            t_lose_index(&t);
+            t_open(&t);
+        }
+        struct hl_sums *after = sums_of(t.store, 0);
+        assert_int_equal(after->kind_count, before->kind_count);
+        assert_int_equal(after->tool_count, before->tool_count);
+        same_names(after->kinds, before->kinds, before->kind_count);
+        same_names(after->tools, before->tools, before->tool_count);
+        free(after);
+    }
+    free(before);
+    t_store_free(&t);
+}
+
 /* Trimming lowers no counter. A session that is deleted has none, and those of all are without it.
  */
 static void test_dropped(void **state)
@@ -364,6 +418,35 @@ static bool same_event(const struct sums_event *a, const struct sums_event *b)
            memcmp(a->tool, b->tool, a->tool_len) == 0;
 }
 
+/* A line that is stored reads as what it was parsed to; of what is no line any more something is
+ * read, or nothing, and no further. */
+static void check_reading(const struct sums_event *parsed, const char *stored, size_t stored_len,
+                          uint64_t *chance)
+{
+    struct sums_event read, kept;
+    uint8_t packed[SUMS_PACKED_MAX];
+    memset(&read, 0, sizeof read);
+    memset(&kept, 0, sizeof kept);
+    char *exact = malloc(stored_len); /* so that a read past it is seen */
+    memcpy(exact, stored, stored_len);
+    assert_true(sums_event_read(exact, stored_len, &read));
+    size_t packed_len = sums_event_read_packed(exact, stored_len, packed);
+    assert_int_equal(sums_event_len(packed), packed_len);
+    sums_event_unpack(packed, &kept);
+    if (!same_event(parsed, &read) || !same_event(parsed, &kept))
+        fail_msg("not the same: %.*s", (int)stored_len, stored);
+    exact[t_below(chance, stored_len)] ^= (char)(1 + t_below(chance, 127));
+    (void)sums_event_read(exact, stored_len, &read);
+    (void)sums_event_read_packed(exact, stored_len, packed);
+    free(exact);
+    size_t cut = (size_t)t_below(chance, stored_len);
+    exact = malloc(cut ? cut : 1);
+    memcpy(exact, stored, cut);
+    (void)sums_event_read(exact, cut, &read);
+    (void)sums_event_read_packed(exact, cut, packed);
+    free(exact);
+}
+
 static void test_lines(void **state)
 {
     static const char *const keys[] = {"\"kind\"",
@@ -440,32 +523,11 @@ static void test_lines(void **state)
                                    .seq = t_random(&chance) >> (12 + t_below(&chance, 52)),
                                    .ts_ms = 1700000000000 + t_below(&chance, 1000)};
         size_t stored_len = line_stamp(&line, &stamp, stored);
-        struct sums_event parsed, read, kept;
+        struct sums_event parsed;
         line.usage.ts_ms = line.given & 1U << LINE_TS_MS ? line.ts_ms : stamp.ts_ms;
         memset(&parsed, 0, sizeof parsed);
-        memset(&read, 0, sizeof read);
-        memset(&kept, 0, sizeof kept);
         sums_event_from(&line.usage, &parsed);
-        char *exact = malloc(stored_len); /* so that a read past it is seen */
-        memcpy(exact, stored, stored_len);
-        assert_true(sums_event_read(exact, stored_len, &read));
-        uint8_t packed[SUMS_PACKED_MAX];
-        size_t packed_len = sums_event_read_packed(exact, stored_len, packed);
-        assert_int_equal(sums_event_len(packed), packed_len);
-        sums_event_unpack(packed, &kept);
-        if (!same_event(&parsed, &read) || !same_event(&parsed, &kept))
-            fail_msg("not the same: %.*s", (int)stored_len, stored);
-        /* And of what is no line any more it reads something, or nothing, and no further. */
-        exact[t_below(&chance, stored_len)] ^= (char)(1 + t_below(&chance, 127));
-        (void)sums_event_read(exact, stored_len, &read);
-        (void)sums_event_read_packed(exact, stored_len, packed);
-        free(exact);
-        size_t cut = (size_t)t_below(&chance, stored_len);
-        exact = malloc(cut ? cut : 1);
-        memcpy(exact, stored, cut);
-        (void)sums_event_read(exact, cut, &read);
-        (void)sums_event_read_packed(exact, cut, packed);
-        free(exact);
+        check_reading(&parsed, stored, stored_len, &chance);
     }
     assert_true(taken > 5000);
 }
@@ -970,10 +1032,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields),     cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_many_names), cmocka_unit_test(test_dropped),
-        cmocka_unit_test(test_forms),      cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_carried),    cmocka_unit_test(test_drop_line),
-        cmocka_unit_test(test_model),      cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_many_names), cmocka_unit_test(test_names_of_many_sessions),
+        cmocka_unit_test(test_dropped),    cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_lines),      cmocka_unit_test(test_carried),
+        cmocka_unit_test(test_drop_line),  cmocka_unit_test(test_model),
+        cmocka_unit_test(test_killed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -199,6 +199,8 @@ struct t_image {
     uint64_t records, bytes;                 /* of sessions */
     uint64_t dropped_records, dropped_bytes; /* that are only in the root log still */
     uint64_t damaged;
+    void *frozen; /* where all that it points to lies then, or NULL */
+    size_t frozen_size;
 };
 
 /*
@@ -208,6 +210,9 @@ struct t_image {
  */
 void t_image_take(struct hl_store *store, struct t_image *image);
 void t_image_free(struct t_image *image);
+/* Moves it into memory that is mapped for reading alone: who writes past his own cannot change it.
+ */
+void t_image_freeze(struct t_image *image);
 /* Fails unless both show the same. */
 void t_image_same(const struct t_image *a, const struct t_image *b);
 /* Takes one, which must be the same as this. */

@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <inttypes.h>
+#include <sys/mman.h>
 
 #include "../../store/format.h"
 #include "../../store/frame.h"
@@ -194,8 +195,65 @@ void t_image_take(struct hl_store *store, struct t_image *image)
     check_root(image);
 }
 
+/* Where it goes, and its copy if there is memory for it already. */
+static void *freeze_piece(const struct t_image *image, size_t *used, const void *bytes, size_t size)
+{
+    size_t at = *used;
+    *used += (size + 63) / 64 * 64;
+    if (!image->frozen)
+        return NULL;
+    assert_true(*used <= image->frozen_size);
+    return size > 0 ? memcpy((char *)image->frozen + at, bytes, size) : NULL;
+}
+
+/* Copies it into image->frozen, if that is there; how many bytes it takes. */
+static size_t freeze_pieces(struct t_image *image)
+{
+    size_t used = 0;
+    struct t_session_image *sessions =
+        freeze_piece(image, &used, image->sessions, image->count * sizeof *sessions);
+    for (size_t i = 0; i < image->count; i++) {
+        const struct t_session_image *from = &image->sessions[i];
+        size_t lines_size = (size_t)from->about.records * sizeof *from->lines;
+        void *lines = freeze_piece(image, &used, from->lines, lines_size);
+        void *log = freeze_piece(image, &used, from->log, from->log_len);
+        void *attributes = freeze_piece(image, &used, from->attributes, from->attributes_len);
+        if (sessions) {
+            sessions[i].lines = lines;
+            sessions[i].log = log;
+            sessions[i].attributes = attributes;
+        }
+    }
+    char *root = freeze_piece(image, &used, image->root, image->root_len);
+    if (image->frozen) {
+        image->sessions = sessions;
+        image->root = root;
+    }
+    return used;
+}
+
+void t_image_freeze(struct t_image *image)
+{
+    struct t_image before = *image;
+    assert_null(image->frozen);
+    size_t size = freeze_pieces(image);
+    assert_true(size > 0);
+    void *frozen = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(frozen, MAP_FAILED);
+    image->frozen = frozen;
+    image->frozen_size = size;
+    freeze_pieces(image);
+    assert_int_equal(mprotect(frozen, size, PROT_READ), 0);
+    t_image_free(&before);
+}
+
 void t_image_free(struct t_image *image)
 {
+    if (image->frozen) {
+        munmap(image->frozen, image->frozen_size);
+        *image = (struct t_image){0};
+        return;
+    }
     for (size_t i = 0; i < image->count; i++) {
         free(image->sessions[i].lines);
         free(image->sessions[i].log);

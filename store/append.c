@@ -1,12 +1,12 @@
 /*
  * append.c - hl_append(): the lines of one write become one batch of frames.
  *
- * First every line is checked, with no lock held; frames of large writes are made then (see
- * batch_ahead.c). Then, with append_lock held, each line gets its
- * seq and is stamped and framed into a buffer, which goes to the file whenever it is full; the flag
- * that ends the batch is in the last frame, so what was written before it counts for nothing until
- * that is there. Only when all is written do the entries go into the memtable, all at once, and
- * readers see them. Whatever fails before that is undone by cutting the file back.
+ * First every line is checked (batch_lines.c), with no lock held; frames of large writes are made
+ * then (batch_ahead.c). Then, with append_lock held, each line gets its seq and is stamped and
+ * framed into a buffer, which goes to the file whenever it is full; the flag that ends the batch is
+ * in the last frame, so what was written before it counts for nothing until that is there. Only
+ * when all is written do the entries go into the memtable, all at once, and readers see them.
+ * Whatever fails before that is undone by cutting the file back.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,33 +15,6 @@
 #include "batch.h"
 #include "fold.h"
 #include "sums_batch.h"
-
-#define LINES_KEPT 8192U /* parsed lines kept from the first pass for the second */
-
-/* ---- lines ---- */
-
-struct lines {
-    const char *data;
-    size_t len, at;
-    size_t number; /* of the line last returned, from 1 */
-};
-
-/* The next line that is not empty. */
-static bool next_line(struct lines *lines, const char **text, size_t *len)
-{
-    while (lines->at < lines->len) {
-        const char *begin = lines->data + lines->at;
-        size_t left = lines->len - lines->at;
-        const char *newline = memchr(begin, '\n', left);
-        *text = begin;
-        *len = newline ? (size_t)(newline - begin) : left;
-        lines->at += *len + (newline ? 1 : 0);
-        lines->number++;
-        if (*len > 0)
-            return true;
-    }
-    return false;
-}
 
 /* Notes which session a line of a root append names, for those who look there for the reason. */
 static void note_session(struct hl_store *store, const char *text, size_t len, struct hl_error *err)
@@ -55,97 +28,6 @@ static void note_session(struct hl_store *store, const char *text, size_t len, s
     size_t id_len = json_unescape(span.at, span.len, id, sizeof id);
     if (id_len != SIZE_MAX && hl_session_by_id(store, id, id_len, &session) == 0)
         err->session = session.number;
-}
-
-/* The line, with its number, to blame for what made hl_append() fail. Points into the request. */
-struct blamed {
-    const char *text;
-    size_t len;
-};
-
-static int blame(struct blamed *blamed, const struct lines *lines, const char *text, size_t len,
-                 struct hl_error *err, int error)
-{
-    *blamed = (struct blamed){text, len};
-    if (err) {
-        err->code = -error;
-        err->line = lines->number;
-    }
-    return error;
-}
-
-static int root_takes_json(struct hl_error *err)
-{
-    return hl_fail(err, EINVAL, "the root append takes lines of JSON with a \"session_id\"");
-}
-
-static int check_line(const struct hl_append *request, uint64_t max_record, const char *text,
-                      size_t len, struct line *line, struct hl_error *err)
-{
-    int error = line_parse(text, len, max_record, line, err);
-    if (error == 0 && request->session == 0 && !(line->given & 1U << LINE_SESSION_ID))
-        error = root_takes_json(err);
-    return error;
-}
-
-/* The first pass. Keeps up to LINES_KEPT parsed lines in batch->memory. */
-static int check_lines(struct batch *batch, size_t *count, struct blamed *blamed)
-{
-    const struct hl_append *request = batch->request;
-    struct batch_memory *memory = batch->memory;
-    struct lines lines = {.data = request->data, .len = request->len};
-    const char *text;
-    size_t len;
-    struct line spare;
-    *count = 0;
-    while (next_line(&lines, &text, &len)) {
-        struct line *line = &spare;
-        if (*count < LINES_KEPT) {
-            if (*count == memory->line_capacity) {
-                size_t capacity = memory->line_capacity ? memory->line_capacity * 4 : 16;
-                if (capacity > LINES_KEPT)
-                    capacity = LINES_KEPT;
-                struct line *more = realloc(memory->lines, capacity * sizeof *more);
-                if (!more)
-                    return hl_fail(batch->err, ENOMEM, "out of memory");
-                memory->lines = more;
-                memory->line_capacity = capacity;
-            }
-            line = &memory->lines[*count];
-        }
-        int error =
-            check_line(request, batch->store->options.max_record, text, len, line, batch->err);
-        if (error < 0)
-            return blame(blamed, &lines, text, len, batch->err, error);
-        if (batch->ahead && line == &spare)
-            batch_ahead_drop(batch);
-        else if (batch->ahead)
-            batch_ahead_line(batch, line);
-        ++*count;
-    }
-    return 0;
-}
-
-/* ---- the whole ---- */
-
-/* The second pass: append_lock is held. */
-static int add_lines(struct batch *batch, struct blamed *blamed)
-{
-    struct lines lines = {.data = batch->request->data, .len = batch->request->len};
-    const char *text;
-    size_t len, n = 0;
-    while (next_line(&lines, &text, &len)) {
-        struct line parsed;
-        const struct line *line = n < LINES_KEPT ? &batch->memory->lines[n] : &parsed;
-        int error = 0;
-        if (n++ >= LINES_KEPT)
-            error = line_parse(text, len, batch->store->options.max_record, &parsed, batch->err);
-        if (error == 0)
-            error = batch_add_line(batch, line);
-        if (error < 0)
-            return blame(blamed, &lines, text, len, batch->err, error);
-    }
-    return batch_finish(batch);
 }
 
 static int make_receipts(struct batch *batch)
@@ -261,7 +143,7 @@ static void undo(struct batch *batch)
     pthread_rwlock_unlock(&store->mem_lock);
 }
 
-static int run_batch(struct batch *batch, struct blamed *blamed)
+static int run_batch(struct batch *batch)
 {
     struct hl_store *store = batch->store;
     int error = log_prepare(store, batch->err);
@@ -288,7 +170,7 @@ static int run_batch(struct batch *batch, struct blamed *blamed)
         error = batch_ahead_place(batch, &placed);
     if (error == 0 && !placed) {
         batch_ahead_drop(batch);
-        error = add_lines(batch, blamed);
+        error = batch_add_lines(batch);
     }
     if (error == 0)
         error = make_receipts(batch);
@@ -321,27 +203,23 @@ static void give_news(const struct batch *batch)
 
 int hl_append(struct hl_store *store, const struct hl_append *request, struct hl_error *err)
 {
-    struct batch batch = {.store = store, .request = request, .err = err};
-    struct blamed blamed = {NULL, 0};
+    struct batch batch;
+    struct batch_rest rest;
     struct ahead ahead;
-    size_t count;
     if (err)
         *err = (struct hl_error){0};
     int error = store_writable(store, err);
     if (error < 0)
         return error;
-    batch.memory = batch_memory_take(store, request->len);
-    if (!batch.memory)
+    struct batch_memory *memory = batch_memory_take(store, batch_size(request->len));
+    if (!memory)
         return hl_fail(err, ENOMEM, "out of memory");
-    batch.placed = (struct placed_list){
-        .at = batch.memory->placed,
-        .capacity = batch.memory->placed_capacity,
-    };
+    batch_begin(&batch, store, request, memory, err);
     batch_ahead_begin(&batch, &ahead);
-    error = check_lines(&batch, &count, &blamed);
-    if (error == 0 && count > 0) {
+    error = batch_check_lines(&batch, &rest);
+    if (error == 0 && (batch.lines > 0 || (batch.rest && batch.rest->lines > 0))) {
         pthread_mutex_lock(&store->append_lock);
-        error = run_batch(&batch, &blamed);
+        error = run_batch(&batch);
         if (error == 0)
             pthread_mutex_lock(&store->news_lock);
         pthread_mutex_unlock(&store->append_lock);
@@ -350,16 +228,16 @@ int hl_append(struct hl_store *store, const struct hl_append *request, struct hl
             pthread_mutex_unlock(&store->news_lock);
         }
     }
-    batch.memory->placed = batch.placed.at;
-    batch.memory->placed_capacity = batch.placed.capacity;
-    if (error < 0 && err && request->session == 0 && blamed.text)
-        note_session(store, blamed.text, blamed.len, err);
+    if (error < 0 && err && request->session == 0 && batch.blamed.text)
+        note_session(store, batch.blamed.text, batch.blamed.len, err);
     for (size_t i = 0; i < batch.told_count; i++) {
         if (error == 0 && request->receipt)
             request->receipt(request->receipt_context, &batch.memory->told[i].receipt);
         free(batch.memory->told[i].documents);
     }
-    batch_memory_put(store, batch.memory);
+    if (batch.rest)
+        batch_end(batch.rest);
+    batch_end(&batch);
     return error;
 }
 
@@ -374,7 +252,7 @@ bool hl_line_check(struct hl_store *store, uint32_t session, struct hl_line_prog
     struct json_progress json;
     _Static_assert(sizeof json <= sizeof progress->opaque, "it is kept there");
     memcpy(&json, progress->opaque, sizeof json);
-    int error = session == 0 && len > 0 && text[0] != '{' ? root_takes_json(err) : 0;
+    int error = session == 0 && len > 0 && text[0] != '{' ? batch_root_takes_json(err) : 0;
     if (error == 0)
         error = line_piece_check(&json, text, len, store->options.max_record, err);
     if (error == 0)

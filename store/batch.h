@@ -1,7 +1,7 @@
 /*
  * batch.h - one batch under way: the frames of one hl_append(), from its lines to the file.
  *
- * Used by append.c alone, which holds append_lock but for batch_ahead_line() and what comes before
+ * Used by append.c alone, which holds append_lock but for batch_check_lines() and what comes before
  * it. Nothing that stands here is seen by readers until append.c publishes it.
  */
 #ifndef HL_BATCH_H
@@ -12,9 +12,9 @@
 #include "placed.h"
 #include "sums_batch.h"
 
-/* What a batch is put together in. The store keeps one for the next small append and one for the
- * next large one: to give the memory of a large batch back to the system and have it given again
- * costs as much as filling it. */
+/* What a batch is put together in. The store keeps one of each size for the next append: to give
+ * the memory of a large batch back to the system and have it given again costs as much as filling
+ * it. */
 struct batch_memory {
     struct line *lines; /* parsed */
     size_t line_capacity;
@@ -26,7 +26,7 @@ struct batch_memory {
     size_t touched_capacity;
     struct told *told;
     size_t told_capacity;
-    bool large; /* which of the two of the store it is */
+    enum batch_size size; /* which of the store's it is */
 };
 
 /* What is assumed of a batch whose frames are made before append_lock is taken (batch_ahead.c). */
@@ -40,10 +40,21 @@ struct ahead {
     struct sums_groups groups;
 };
 
+/* A line of the request, or NULL. */
+struct blamed {
+    const char *text;
+    size_t len;
+};
+
 struct batch {
     struct hl_store *store;
     const struct hl_append *request;
     struct hl_error *err;
+    const char *data; /* its lines: those of the request, or a part of them */
+    size_t len;
+    size_t lines;         /* how many there are that are not empty, once they are checked */
+    struct blamed blamed; /* what made it fail, if a line did */
+    struct batch *rest;   /* NULL, or the lines behind these, which become one batch with them */
     struct batch_memory *memory;
     struct ahead *ahead; /* NULL: no frame is made before its time */
 
@@ -63,6 +74,15 @@ struct batch {
     uint64_t recorded_ms;
 };
 
+/* The second part of a large write: checked, and its frames made ahead, by another thread. */
+struct batch_rest {
+    struct batch batch;
+    struct ahead ahead;
+    struct helper_job job;
+    struct hl_error err;
+    int error;
+};
+
 /* A receipt with its own copy of the id: it is handed out when the memtable may have moved on. */
 struct told {
     struct hl_receipt receipt;
@@ -71,12 +91,27 @@ struct told {
     char id[HL_ID_MAX];
 };
 
-/* Takes what the store keeps for a request of so many bytes, or an empty one; NULL: out of memory.
- */
-struct batch_memory *batch_memory_take(struct hl_store *store, size_t bytes);
+/* Of a request of so many bytes. */
+enum batch_size batch_size(size_t bytes);
+/* Takes what the store keeps, or an empty one; NULL: out of memory. */
+struct batch_memory *batch_memory_take(struct hl_store *store, enum batch_size size);
 /* Gives it to the store, or frees it if it is larger than is worth keeping. */
 void batch_memory_put(struct hl_store *store, struct batch_memory *memory);
 void batch_memory_free(struct batch_memory *memory); /* NULL is fine */
+
+/* A batch of all lines of the request, with this memory, which goes back to the store at the end.
+ */
+void batch_begin(struct batch *batch, struct hl_store *store, const struct hl_append *request,
+                 struct batch_memory *memory, struct hl_error *err);
+void batch_end(struct batch *batch);
+
+/* batch_lines.c: the first pass, with no lock held. Every line is parsed and checked; the frames
+ * are made ahead if batch_ahead_begin() said so. *rest is the caller's, and used if batch->rest
+ * says so afterwards; then it is to be ended, too. */
+int batch_check_lines(struct batch *batch, struct batch_rest *rest);
+/* The second pass: append_lock is held. Every line is added, and the batch finished. */
+int batch_add_lines(struct batch *batch);
+int batch_root_takes_json(struct hl_error *err); /* -EINVAL, and says so */
 
 /* The session is part of the batch from now on. -ENOMEM. */
 int batch_touch(struct batch *batch, struct mem_session *session);

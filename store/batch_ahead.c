@@ -10,6 +10,7 @@
  * This is for lines that say nothing of what the store decides under the lock: events of one
  * session without a seq of their own.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "batch.h"
@@ -120,33 +121,62 @@ static int count(struct batch *batch, struct mem_session *session)
     return error;
 }
 
-int batch_ahead_place(struct batch *batch, bool *done)
+/* Completes the frames of this part, `before` records behind the batch's first, and puts them into
+ * the file. */
+static int place_part(struct batch *batch, struct mem_session *session, size_t before,
+                      size_t records)
 {
-    struct mem_session *session = batch->memory->touched[0];
-    struct segment *active = batch->store->active;
-    size_t records = batch->placed.count;
-    *done = false;
-    if (!came_true(batch, session) || batch_frame_fits(batch, 0) < 0)
-        return 0;
-    *done = true;
-    int error = count(batch, session);
-    if (error < 0)
-        return hl_fail(batch->err, -error, "cannot count the events: %s", strerror(-error));
-    for (size_t i = 0; i < records; i++) {
+    const struct segment *active = batch->store->active;
+    for (size_t i = 0; i < batch->placed.count; i++) {
         struct placed *placed = &batch->placed.at[i];
         uint64_t offset = batch->base + placed->entry.position;
-        unsigned flags =
-            (i == 0 ? FRAME_FIRST_OF_BATCH : 0) | (i + 1 == records ? FRAME_LAST_OF_BATCH : 0);
+        unsigned flags = (before + i == 0 ? FRAME_FIRST_OF_BATCH : 0) |
+                         (before + i + 1 == records ? FRAME_LAST_OF_BATCH : 0);
         frame_place(batch->memory->buffer + placed->entry.position, (uint16_t)flags,
                     batch->recorded_ms, active->salt, offset);
         placed->session = session;
         placed->entry.position = position_make(active->first, offset);
     }
+    return batch_finish(batch);
+}
+
+/* The same for what is behind it, which is of one batch with it then. */
+static int place_rest(struct batch *batch, struct mem_session *session, size_t records)
+{
+    struct batch *rest = batch->rest;
+    rest->base = batch->base;
+    rest->recorded_ms = batch->recorded_ms;
+    int error = place_part(rest, session, batch->placed.count, records);
+    batch->base = rest->base;
+    if (error == 0 && placed_add_list(&batch->placed, &rest->placed) < 0)
+        error = hl_fail(batch->err, ENOMEM, "out of memory");
+    return error;
+}
+
+int batch_ahead_place(struct batch *batch, bool *done)
+{
+    struct mem_session *session = batch->memory->touched[0];
+    size_t records = batch->placed.count + (batch->rest ? batch->rest->placed.count : 0);
+    *done = false;
+    if (!came_true(batch, session) ||
+        batch_frame_fits(batch, batch->rest ? batch->rest->used : 0) < 0)
+        return 0;
+    *done = true;
+    int error = count(batch, session);
+    if (error == 0 && batch->rest)
+        error = count(batch->rest, session);
+    if (error < 0)
+        return hl_fail(batch->err, -error, "cannot count the events: %s", strerror(-error));
+    error = place_part(batch, session, 0, records);
+    if (error == 0 && batch->rest)
+        error = place_rest(batch, session, records);
+    if (error < 0)
+        return error;
     uint64_t first = batch->ahead->first_seq, last = first + records - 1;
     session->batch_has_seq = true;
     session->batch_last_seq = last;
     session->receipt_first = session->new_first = first;
     session->receipt_last = session->new_last = last;
     session->receipt_records = session->new_records = records;
-    return batch_finish(batch);
+    return 0;
 }

@@ -7,15 +7,40 @@
 #define KEPT_BYTES ((size_t)2 << 20)
 #define LARGE_BYTES ((size_t)64 << 10) /* a batch of so many bytes takes the large one */
 
-struct batch_memory *batch_memory_take(struct hl_store *store, size_t bytes)
+enum batch_size batch_size(size_t bytes)
 {
-    bool large = bytes >= LARGE_BYTES;
-    struct batch_memory *memory = atomic_exchange(&store->batch_memory[large], NULL);
+    return bytes >= LARGE_BYTES ? BATCH_LARGE : BATCH_SMALL;
+}
+
+struct batch_memory *batch_memory_take(struct hl_store *store, enum batch_size size)
+{
+    struct batch_memory *memory = atomic_exchange(&store->batch_memory[size], NULL);
     if (!memory)
         memory = calloc(1, sizeof *memory);
     if (memory)
-        memory->large = large;
+        memory->size = size;
     return memory;
+}
+
+void batch_begin(struct batch *batch, struct hl_store *store, const struct hl_append *request,
+                 struct batch_memory *memory, struct hl_error *err)
+{
+    *batch = (struct batch){
+        .store = store,
+        .request = request,
+        .err = err,
+        .data = request->data,
+        .len = request->len,
+        .memory = memory,
+        .placed = {.at = memory->placed, .capacity = memory->placed_capacity},
+    };
+}
+
+void batch_end(struct batch *batch)
+{
+    batch->memory->placed = batch->placed.at;
+    batch->memory->placed_capacity = batch->placed.capacity;
+    batch_memory_put(batch->store, batch->memory);
 }
 
 static void *keep(void *at, size_t *capacity, size_t size)
@@ -35,7 +60,7 @@ void batch_memory_put(struct hl_store *store, struct batch_memory *memory)
     memory->touched = keep(memory->touched, &memory->touched_capacity, sizeof(*memory->touched));
     memory->told = keep(memory->told, &memory->told_capacity, sizeof *memory->told);
     /* Two appends at once leave two: the newer stays. */
-    batch_memory_free(atomic_exchange(&store->batch_memory[memory->large], memory));
+    batch_memory_free(atomic_exchange(&store->batch_memory[memory->size], memory));
 }
 
 void batch_memory_free(struct batch_memory *memory)

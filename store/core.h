@@ -40,6 +40,7 @@
 #include <stdint.h>
 
 #include "frame.h"
+#include "helper.h"
 #include "index.h"
 #include "io.h"
 #include "memtable.h"
@@ -67,7 +68,9 @@ struct sync_request {
     void *context;
 };
 
-struct batch_memory; /* batch.h */
+/* batch.h; of a small append, of a large one, and of the second part of that. */
+struct batch_memory;
+enum batch_size { BATCH_SMALL, BATCH_LARGE, BATCH_REST, BATCH_MEMORIES };
 
 /* What a batch adds to the sums of each session (sums_batch.c). */
 struct sums_stages {
@@ -185,8 +188,9 @@ struct hl_store {
     struct unmended *unmended; /* what recovery had no room to do to the tail; NULL: nothing */
     int flush_error;           /* of the last flush: 0, or why the memtable stays full */
 
-    /* For the next small, and the next large, append to take; or NULL. */
-    struct batch_memory *_Atomic batch_memory[2];
+    /* For the next append to take, one of each kind; or NULL. */
+    struct batch_memory *_Atomic batch_memory[BATCH_MEMORIES];
+    struct helper append_helper; /* for the second part of a large one */
 
     _Atomic uint64_t position; /* of the published tail */
     _Atomic uint64_t synced;   /* everything below is on the disk; written under sync_lock */

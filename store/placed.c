@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint32_t rank_of(const struct placed_list *list, uint32_t link)
 {
@@ -25,11 +26,13 @@ static uint32_t choose_jump(const struct placed_list *list, uint32_t previous)
     return near_span == far_span ? far : previous;
 }
 
-static int make_room(struct placed_list *list)
+static int make_room(struct placed_list *list, size_t count)
 {
-    if (list->count < list->capacity)
+    if (count <= list->capacity - list->count)
         return 0;
     size_t capacity = list->capacity ? list->capacity * 2 : 64;
+    while (capacity < list->count + count)
+        capacity *= 2;
     struct placed *at = realloc(list->at, capacity * sizeof *at);
     if (!at)
         return -ENOMEM;
@@ -38,9 +41,19 @@ static int make_room(struct placed_list *list)
     return 0;
 }
 
+int placed_add_list(struct placed_list *list, const struct placed_list *other)
+{
+    int error = make_room(list, other->count);
+    if (error == 0 && other->count > 0)
+        memcpy(list->at + list->count, other->at, other->count * sizeof *other->at);
+    if (error == 0)
+        list->count += other->count;
+    return error;
+}
+
 int placed_add_apart(struct placed_list *list, const struct index_entry *entry)
 {
-    int error = make_room(list);
+    int error = make_room(list, 1);
     if (error == 0)
         list->at[list->count++] = (struct placed){.entry = *entry};
     return error;
@@ -49,7 +62,7 @@ int placed_add_apart(struct placed_list *list, const struct index_entry *entry)
 int placed_add(struct placed_list *list, struct mem_session *session,
                const struct index_entry *entry)
 {
-    int error = make_room(list);
+    int error = make_room(list, 1);
     if (error < 0)
         return error;
     uint32_t previous = session->newest_placed;

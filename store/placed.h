@@ -33,6 +33,9 @@ int placed_add(struct placed_list *list, struct mem_session *session,
  * set. -ENOMEM. */
 int placed_add_apart(struct placed_list *list, const struct index_entry *entry);
 
+/* Adds all of another list, likewise. */
+int placed_add_list(struct placed_list *list, const struct placed_list *other);
+
 /* The record of this seq; NULL: there is none in the list. */
 const struct index_entry *placed_find(const struct placed_list *list,
                                       const struct mem_session *session, uint64_t seq);

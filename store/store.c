@@ -155,6 +155,7 @@ struct hl_store *store_new(const struct hl_options *options, const char *path)
     pthread_mutex_init(&store->scheduler.lock, NULL);
     pthread_mutex_init(&store->retain_lock, NULL);
     pthread_mutex_init(&store->erasing_lock, NULL);
+    helper_init(&store->append_helper);
     store->path = strdup(path);
     store->table = memtable_new();
     if (!store->path || !store->table) {
@@ -175,8 +176,9 @@ void store_free(struct hl_store *store)
     free(store->voids);
     memtable_free(store->table);
     memtable_free(store->frozen);
-    for (int large = 0; large < 2; large++)
-        batch_memory_free(atomic_load(&store->batch_memory[large]));
+    for (int size = 0; size < BATCH_MEMORIES; size++)
+        batch_memory_free(atomic_load(&store->batch_memory[size]));
+    helper_destroy(&store->append_helper);
     flush_target_free(&store->target);
     sums_clear(&store->sums);
     sums_stages_free(&store->stages);

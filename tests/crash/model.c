@@ -10,7 +10,7 @@
 
 #include "wrap.h"
 
-#define TEXT_MAX (64U << 10)
+#define TEXT_MAX (512U << 10)
 #define UNDO_MAX (sizeof((struct session *)0)->undo / sizeof(struct documents))
 
 const char *const key_names[KEYS_MAX] = {"a", "b", "key three", "k/4", "\xc3\xbc", "six.json"};

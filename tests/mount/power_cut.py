@@ -9,12 +9,14 @@ compacts. What a write (mount option sync) or an fsync had acknowledged by then 
 each batch whole, each writer's in order, each document the last one set; what was trimmed or erased must not; and the
 next cut comes on top of it.
 """
+import contextlib
 import ctypes
 import errno
 import fcntl
 import json
 import os
 import random
+import resource
 import signal
 import struct
 import subprocess
@@ -112,21 +114,28 @@ class Writer(threading.Thread):
                 line = {"payload": {**mark, "fill": "x" * self.rng.choice([0, 0, 10, 100, 3000])}}
             yield json.dumps(line).encode() + b"\n"
 
+    def append(self, fd):
+        while True:
+            first, last = self.number + 1, self.number + self.rng.choice([1, 1, 1, 2, 9])
+            data = b"".join(self.lines(first, last))
+            self.tried = last
+            assert os.write(fd, data) == len(data)
+            self.number = last
+            if self.by_fsync:
+                if self.rng.random() < 0.5:
+                    continue
+                os.fsync(fd)
+            self.acknowledged = last
+            self.acknowledge()
+
     def run(self):
         try:
             fd = os.open(f"{self.session}/append", os.O_WRONLY)
-            while True:
-                first, last = self.number + 1, self.number + self.rng.choice([1, 1, 1, 2, 9])
-                data = b"".join(self.lines(first, last))
-                self.tried = last
-                assert os.write(fd, data) == len(data)
-                self.number = last
-                if self.by_fsync:
-                    if self.rng.random() < 0.5:
-                        continue
-                    os.fsync(fd)
-                self.acknowledged = last
-                self.acknowledge()
+            try:
+                self.append(fd)
+            finally:
+                with contextlib.suppress(OSError):  # what follows a cut, which write() told of before
+                    os.close(fd)
         except OSError as failure:
             if failure.errno not in AFTER_CUT:
                 self.failure = failure
@@ -328,6 +337,8 @@ def load(machine, by_fsync, found, kept, rng):
 
 def main():
     device, disk, mount, cuts, kind = sys.argv[1:]
+    # What is left open at a cut is to be noticed soon, and not after thousands. (The daemon raises its own.)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     seed = os.environ["SEED"]
     rng = random.Random(f"{seed}-{kind}")
     options = "segment_size=64K,sync_interval=20ms" + (",sync" if kind == "sync" else "")

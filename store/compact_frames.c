@@ -141,7 +141,7 @@ static int add_frame(struct compact_table *table, const struct scan_item *item, 
         session->newest = place;
         return note_last_seq(session, frame);
     }
-    if (frame->type != FRAME_EVENT && frame->type != FRAME_OPERATION)
+    if (!frame_is_record(frame->type))
         return 0;
     session->operations += frame->type == FRAME_OPERATION;
     table->records++;

@@ -380,7 +380,7 @@ static int put_points(const struct patching *patching, struct index_txn *txn)
     int error = 0;
     for (uint32_t i = 0; i < table->count && error == 0; i++) {
         const struct compact_frame *frame = &table->frames[i];
-        if (frame->type != FRAME_EVENT && frame->type != FRAME_OPERATION)
+        if (!frame_is_record(frame->type))
             continue;
         if (frame->offset >= next) {
             error = index_put_point(txn, patching->segment->first, lines, frame->offset);

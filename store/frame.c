@@ -63,7 +63,7 @@ enum frame_result frame_parse(const uint8_t *bytes, size_t available, uint32_t s
         .body = (const char *)bytes + sizeof header,
     };
     /* A good sum says only that somebody wrote it so. */
-    bool record = frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION;
+    bool record = frame_is_record(frame->type);
     if (record && (length == 0 || frame->body[length - 1] != '\n' || frame->session == 0))
         return FRAME_BAD;
     return FRAME_GOOD;

@@ -30,6 +30,12 @@ enum frame_result {
     FRAME_BAD    /* no frame begins here */
 };
 
+/* Whether it is a record of a session, as readers see them. */
+static inline bool frame_is_record(uint16_t type)
+{
+    return type == FRAME_EVENT || type == FRAME_OPERATION;
+}
+
 /* Bytes that a frame with a body of this length takes, header and padding included. */
 uint64_t frame_size(uint32_t length);
 

@@ -120,7 +120,7 @@ static int check_item(struct inspect *inspect, const struct segment *segment,
     }
     if (store_is_void(inspect->store, position_make(segment->first, item->offset)))
         return 0; /* of a batch that is not whole; to be set aside */
-    bool record = item->frame.type == FRAME_EVENT || item->frame.type == FRAME_OPERATION;
+    bool record = frame_is_record(item->frame.type);
     bool ask = record && inspect->complete > 0;
     inspect->report->frames++;
     inspect->report->bytes += item->size;

@@ -60,7 +60,7 @@ static int take_item(struct mending *mending, const struct scan_item *item)
     if (item->kind == SCAN_GAP)
         return segment_write_void(io, mending->to, mending->segment->salt, item->offset,
                                   item->size);
-    if (frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION) {
+    if (frame_is_record(frame->type)) {
         mending->seal.records++;
         mending->seal.line_bytes += frame->length;
     }

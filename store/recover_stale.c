@@ -43,7 +43,7 @@ static void tally_item(struct tally *tally, const struct scan_item *item)
         tally->fault = "bytes in it are damaged";
     } else if (tally->sealed) {
         tally->fault = "it goes on behind its seal";
-    } else if (frame->type == FRAME_EVENT || frame->type == FRAME_OPERATION) {
+    } else if (frame_is_record(frame->type)) {
         tally->seal.records++;
         tally->seal.line_bytes += frame->length;
     } else if (frame->type == FRAME_SEAL) {

@@ -211,7 +211,7 @@ static int take_whole(struct replay *replay, const struct scan_item *item)
 static int take_frame(struct replay *replay, const struct scan_item *item)
 {
     uint16_t flags = item->frame.flags;
-    bool record = item->frame.type == FRAME_EVENT || item->frame.type == FRAME_OPERATION;
+    bool record = frame_is_record(item->frame.type);
     bool alone = replay->sealed && !(flags & FRAME_FIRST_OF_BATCH) && !replay->open;
     int error = 0;
     if (flags & FRAME_FIRST_OF_BATCH && (replay->open || !record)) {

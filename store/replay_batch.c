@@ -22,11 +22,6 @@
 #include "session.h"
 #include "sums_batch.h"
 
-static bool is_record(uint16_t type)
-{
-    return type == FRAME_EVENT || type == FRAME_OPERATION;
-}
-
 void replay_damage(const struct replay *replay, uint64_t offset, const char *format, ...)
 {
     char what[256], where[384];
@@ -302,7 +297,7 @@ static int prepare(struct replay *replay, struct replay_frame *frame)
         return prepare_session(replay, frame);
     if (frame->type == FRAME_DROP)
         return replay_drop_prepare(replay, frame);
-    if (!is_record(frame->type))
+    if (!frame_is_record(frame->type))
         return 0;
     struct sums_groups groups;
     groups.count = 0;
@@ -403,7 +398,7 @@ static void count_lines(struct replay *replay, struct lines *lines)
     const struct segment *segment = replay->segment;
     for (size_t i = 0; i < replay->pending_count; i++) {
         const struct replay_frame *frame = &replay->pending[i];
-        if (!is_record(frame->type))
+        if (!frame_is_record(frame->type))
             continue;
         if (frame->offset >= replay->next_point) {
             struct mem_point point = {segment->first, segment->line_bytes + lines->bytes,
@@ -420,7 +415,7 @@ static void count_lines(struct replay *replay, struct lines *lines)
 
 static int publish_record(struct replay *replay, const struct replay_frame *frame)
 {
-    if (!frame->counts || !is_record(frame->type))
+    if (!frame->counts || !frame_is_record(frame->type))
         return 0;
     struct index_entry entry = {
         .seq = frame->seq,

@@ -10,8 +10,7 @@
 static bool only_records(const struct replay *replay)
 {
     for (size_t i = 0; i < replay->pending_count; i++) {
-        uint16_t type = replay->pending[i].type;
-        if (type != FRAME_EVENT && type != FRAME_OPERATION)
+        if (!frame_is_record(replay->pending[i].type))
             return false;
     }
     return true;

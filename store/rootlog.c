@@ -27,7 +27,7 @@ int hl_root_log_size(struct hl_store *store, uint64_t *size)
 
 bool root_has_line(const struct root_read *read, const struct scan_item *item)
 {
-    return (item->frame.type == FRAME_EVENT || item->frame.type == FRAME_OPERATION) &&
+    return frame_is_record(item->frame.type) &&
            !store_is_void(read->store, position_make(read->segment->first, item->offset));
 }
 
@@ -160,7 +160,7 @@ static int guess_lines(struct root_read *read, uint64_t at, uint64_t end, bool *
         uint64_t size = frame_size(le32toh(header.length));
         if (size > end - at)
             return 0;
-        if (type == FRAME_EVENT || type == FRAME_OPERATION)
+        if (frame_is_record(type))
             *bytes += le32toh(header.length);
         at += size;
     }

@@ -127,46 +127,52 @@ static size_t count_lines(const struct batch *batch)
     return count;
 }
 
+/* Where the second part of the lines begins, or 0: there is none. */
+static size_t split_at(const struct batch *batch)
+{
+    size_t front = batch->len / 16 * 9; /* the helper begins later: it has to wake first */
+    if (batch->len < SPLIT_FROM)
+        return 0;
+    const char *newline = memchr(batch->data + front, '\n', batch->len - front);
+    if (!newline || newline + 1 == batch->data + batch->len)
+        return 0;
+    return (size_t)(newline + 1 - batch->data);
+}
+
 /* Gives the second part of the lines to the helper. False: all are left to the caller. */
 static bool split(struct batch *batch, struct batch_rest *rest)
 {
-    const char *newline;
-    size_t len = batch->len, front;
-    if (len < SPLIT_FROM)
+    struct helper *helper = &batch->store->append_helper;
+    size_t front = split_at(batch);
+    if (front == 0 || !helper_ask(helper))
         return false;
-    front = len / 16 * 9; /* the helper begins later: it has to wake first */
-    newline = memchr(batch->data + front, '\n', len - front);
-    if (!newline || newline + 1 == batch->data + len)
-        return false;
-    front = (size_t)(newline + 1 - batch->data);
     struct batch_memory *memory = batch_memory_take(batch->store, BATCH_REST);
-    if (!memory)
+    if (!memory) {
+        helper_let_go(helper);
         return false;
-    *rest = (struct batch_rest){.job = {check_rest, rest}};
+    }
+    *rest = (struct batch_rest){.job = {.run = check_rest, .context = rest}};
     batch_begin(&rest->batch, batch->store, batch->request, memory, &rest->err);
     rest->batch.data += front;
     rest->batch.len -= front;
+    batch->rest = &rest->batch;
     batch->len = front;
     if (batch->ahead) {
         rest->ahead = *batch->ahead;
         rest->ahead.first_seq += count_lines(batch);
         rest->batch.ahead = &rest->ahead;
     }
-    if (helper_ask(&batch->store->append_helper, &rest->job)) {
-        batch->rest = &rest->batch;
-        return true;
-    }
-    batch->len = len;
-    batch_memory_put(batch->store, memory);
-    return false;
+    helper_give(helper, &rest->job);
+    return true;
 }
 
-/* Behind the front part, which was checked with this outcome. */
-static int join(struct batch *batch, struct batch_rest *rest, size_t number, int error)
+/* Behind the front part, in which `number` lines were good. */
+static int join(struct batch *batch, struct batch_rest *rest, size_t number)
 {
+    int error = 0;
     helper_finish(&batch->store->append_helper, &rest->job);
     rest->batch.err = batch->err;
-    if (error == 0 && rest->error < 0) {
+    if (rest->error < 0) {
         batch_ahead_drop(&rest->batch);
         error = check_part(&rest->batch, &number);
         batch->blamed = rest->batch.blamed;
@@ -183,7 +189,11 @@ int batch_check_lines(struct batch *batch, struct batch_rest *rest)
     size_t number = 0;
     bool is_split = split(batch, rest);
     int error = check_part(batch, &number);
-    return is_split ? join(batch, rest, number, error) : error;
+    if (is_split && error == 0)
+        error = join(batch, rest, number);
+    else if (is_split)
+        helper_drop(&batch->store->append_helper, &rest->job);
+    return error;
 }
 
 /* ---- the second pass ---- */

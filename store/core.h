@@ -3,7 +3,7 @@
  *
  * - store.c: opening and closing, reports; directory.c: DIR, log/ and the lock
  * - recover.c: format.md's Opening, from segments to index; replay.c applies frames
- * - append.c: hl_append(), from lines to frames to one batch
+ * - append.c: hl_append(), from lines to frames to one batch; helper.c: a second thread for that
  * - log.c: the tail of the log, rotation; commit.c: the thread that syncs it (group commit)
  * - flush.c: the thread that moves the memtable to the index; checkpoint.c: copies of the index
  * - lookup.c: where sessions and records are found; read.c: records, session logs
@@ -25,7 +25,8 @@
  *   commit.lock   the queue of syncs
  *   env_lock      which index environment is current: shared while a view is open
  *   mem_lock      the memtables
- *   segments.lock the set of segments; damage_lock: what was reported. Both leaves.
+ *   segments.lock the set of segments; damage_lock: what was reported; append_helper's lock: who
+ *                 has it. All leaves.
  *
  * Readers never take append_lock; an append never waits for a reader but for the moment in which it
  * publishes its entries. A reader that looked into the memtables and missed goes on to the index,

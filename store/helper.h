@@ -3,17 +3,21 @@
  *
  * It is for work that the asker would do itself, sooner than wait for somebody else: who asks and
  * finds the helper at other work does it alone, and so does who comes to the end of its own part
- * before the helper began.
+ * before the helper began. Where others want the processors, the helper does not begin, or is kept
+ * from going on while the asker waits: if it had not begun when the asker's own part was done, or
+ * the wait was longer than that took, it is not to be had for a while, twice as long each time.
  */
 #ifndef HL_HELPER_H
 #define HL_HELPER_H
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct helper_job {
     void (*run)(void *context);
     void *context;
+    uint64_t given_ns; /* when the helper got it */
 };
 
 /* Zeroed, then helper_init(). The thread is started by the first who asks. */
@@ -22,17 +26,24 @@ struct helper {
     pthread_cond_t wake, done;
     pthread_t thread;
     bool useful, running, stop;
+    bool taken;                           /* by who asked, until that is finished */
     struct helper_job *waiting, *current; /* not begun; under way */
+    unsigned refuse, patience;            /* so many are to be refused; of the last time */
 };
 
 void helper_init(struct helper *helper);
 /* Ends the thread; nobody may be asking. */
 void helper_destroy(struct helper *helper);
 
-/* Asks for it. False: it is not to be had, and *job was not taken. Where there is one processor, it
- * never is. *job is the asker's, and must be finished before it ends. */
-bool helper_ask(struct helper *helper, struct helper_job *job);
+/* Whether the helper is to be had. Then one job is to be given to it, and finished or dropped, or
+ * it is to be let go. Where there is one processor, it never is. */
+bool helper_ask(struct helper *helper);
+void helper_let_go(struct helper *helper);
+/* *job is the asker's. */
+void helper_give(struct helper *helper, struct helper_job *job);
 /* Returns when the job is done: by the helper, or by the caller if it was not begun. */
 void helper_finish(struct helper *helper, struct helper_job *job);
+/* Returns when nobody is at the job any more: it is done, or never will be. */
+void helper_drop(struct helper *helper, struct helper_job *job);
 
 #endif

@@ -8,6 +8,8 @@
 #include <inttypes.h>
 #include <sched.h>
 
+#include "../../store/helper.h"
+
 #define LONG_LINES 1500U   /* of 150 bytes */
 #define SHORT_LINES 24000U /* of 12: more than are kept of either part */
 #define NUMBER 100000U     /* is added, so that all have as many digits */
@@ -218,44 +220,79 @@ static void test_empty_lines(void **state)
 
 /* ---- what fails ---- */
 
-/* Any of the writes of one append fails, or does half of its work: it is as if there had been no
- * append. */
+/* The write number `call` of one append fails with this error, or does half of its work (0). False:
+ * there are not so many. */
+static bool fails_or_not(const struct text *text, uint64_t call, int error)
+{
+    struct t_store t;
+    struct t_image before;
+    t_store_init(&t);
+    t.options.segment_size = 8 << 20;
+    t_store_watch(&t);
+    t_open(&t);
+    uint32_t session = t_session(&t, "s");
+    t_append(&t, session, "{\"n\":\"before\"}\n");
+    t_image_take(t.store, &before);
+    t_io_fail(&t.io, 1U << T_PWRITE, ".seg", call, 1, error);
+    int result = append(&t, session, text);
+    bool failed = t_io_failed(&t.io) > 0;
+    t_io_heal(&t.io);
+    assert_int_equal(result, failed ? error : 0);
+    if (failed && error < 0) {
+        t_shows(t.store, &before);
+        t_crash(&t);
+        t_open(&t);
+        t_shows(t.store, &before);
+        assert_int_equal(append(&t, session, text), 0);
+    }
+    assert_numbers(&t, session, 2, text->lines);
+    t_check_log(&t);
+    t_image_free(&before);
+    t_store_free(&t);
+    return failed;
+}
+
 static void test_failing_writes(void **state)
 {
     struct text text = make_text(LONG_LINES, 150, NULL);
     (void)state;
-    for (uint64_t call = 1;; call++) {
-        struct t_store t;
-        t_store_init(&t);
-        t.options.segment_size = 8 << 20;
-        t_store_watch(&t);
-        t_open(&t);
-        uint32_t session = t_session(&t, "s");
-        t_append(&t, session, "{\"n\":\"before\"}\n");
-        struct t_image before;
-        t_image_take(t.store, &before);
-        t_io_fail(&t.io, 1U << T_PWRITE, ".seg", call, 1, -EIO);
-        int error = append(&t, session, &text);
-        bool failed = t_io_failed(&t.io) > 0;
-        t_io_heal(&t.io);
-        if (failed) {
-            assert_int_equal(error, -EIO);
-            t_shows(t.store, &before);
-            t_crash(&t);
-            t_open(&t);
-            t_shows(t.store, &before);
-            assert_int_equal(append(&t, session, &text), 0);
-        }
-        assert_numbers(&t, session, 2, text.lines);
-        t_check_log(&t);
-        t_image_free(&before);
-        t_store_free(&t);
-        if (!failed) {
-            assert_true(call > 2); /* it was two writes at least */
-            break;
-        }
+    for (unsigned how = 0; how < 2; how++) {
+        uint64_t call = 1;
+        while (fails_or_not(&text, call, how == 0 ? -EIO : 0))
+            call++;
+        assert_true(call > 1);
     }
     free(text.bytes);
+}
+
+/* Parts in which there is nothing but empty lines, and a last line without its end. */
+static void test_empty_parts(void **state)
+{
+    (void)state;
+    for (unsigned shape = 0; shape < 4; shape++) {
+        struct t_store t;
+        size_t len = 400 << 10, at = shape == 1 ? len - 20 : 0;
+        char *bytes = malloc(len + 1);
+        assert_non_null(bytes);
+        memset(bytes, '\n', len);
+        bytes[len] = '\0';
+        if (shape > 0)
+            memcpy(bytes + at, "{\"n\":100001}", 12);
+        if (shape == 3)
+            memcpy(bytes + len - 12, "{\"n\":100002}", 12);
+        struct text text = {bytes, len, shape == 0 ? 0 : shape == 3 ? 2 : 1};
+        t_store_init(&t);
+        t_open(&t);
+        uint32_t session = t_session(&t, "s");
+        assert_int_equal(append(&t, session, &text), 0);
+        assert_numbers(&t, session, 1, text.lines);
+        struct hl_session about;
+        assert_int_equal(hl_session_by_number(t.store, session, &about), 0);
+        assert_int_equal(about.records, text.lines);
+        t_check_log(&t);
+        free(bytes);
+        t_store_free(&t);
+    }
 }
 
 /* ---- several at once ---- */
@@ -307,6 +344,76 @@ static void test_many_at_once(void **state)
     t_store_free(&t);
 }
 
+/* ---- the helper ---- */
+
+struct flag {
+    pthread_mutex_t lock;
+    pthread_cond_t set;
+    bool begun, go_on;
+    unsigned runs;
+};
+
+static void hold(void *context)
+{
+    struct flag *flag = context;
+    pthread_mutex_lock(&flag->lock);
+    flag->begun = true;
+    pthread_cond_broadcast(&flag->set);
+    while (!flag->go_on)
+        pthread_cond_wait(&flag->set, &flag->lock);
+    flag->runs++;
+    pthread_mutex_unlock(&flag->lock);
+}
+
+static void count(void *context)
+{
+    ++*(unsigned *)context;
+}
+
+/* A job that is not begun is done by who asked, or by nobody; and the helper is then not to be had
+ * a while, twice as long each time, until it is worth it again. */
+static void test_helper(void **state)
+{
+    struct helper helper = {.useful = false};
+    struct flag flag = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false, 0};
+    struct helper_job holding = {.run = hold, .context = &flag};
+    unsigned runs = 0;
+    struct helper_job job = {.run = count, .context = &runs};
+    (void)state;
+    helper_init(&helper);
+    helper.useful = true;
+    assert_true(helper_ask(&helper));
+    assert_false(helper_ask(&helper));
+    helper_let_go(&helper);
+    assert_true(helper_ask(&helper));
+    helper_give(&helper, &holding);
+    pthread_mutex_lock(&flag.lock);
+    while (!flag.begun)
+        pthread_cond_wait(&flag.set, &flag.lock);
+    pthread_mutex_unlock(&flag.lock);
+    for (unsigned refused = 1; refused <= 4; refused *= 2) {
+        helper_let_go(&helper); /* as if it were another's, at which the helper does not come */
+        assert_true(helper_ask(&helper));
+        unsigned before = runs;
+        helper_give(&helper, &job);
+        helper_finish(&helper, &job);
+        assert_int_equal(runs, before + 1);
+        for (unsigned i = 0; i < refused; i++)
+            assert_false(helper_ask(&helper));
+    }
+    assert_true(helper_ask(&helper));
+    helper_give(&helper, &job);
+    helper_drop(&helper, &job);
+    assert_int_equal(runs, 3);
+    pthread_mutex_lock(&flag.lock);
+    flag.go_on = true;
+    pthread_cond_broadcast(&flag.set);
+    pthread_mutex_unlock(&flag.lock);
+    helper_drop(&helper, &holding);
+    assert_int_equal(flag.runs, 1);
+    helper_destroy(&helper);
+}
+
 /* A store that was opened where there is one processor does without it. */
 static void test_one_processor(void **state)
 {
@@ -336,7 +443,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_lines),      cmocka_unit_test(test_operations_and_seqs),
         cmocka_unit_test(test_bad_lines),      cmocka_unit_test(test_empty_lines),
-        cmocka_unit_test(test_failing_writes), cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_failing_writes), cmocka_unit_test(test_empty_parts),
+        cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_helper),
         cmocka_unit_test(test_one_processor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

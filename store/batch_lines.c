@@ -13,7 +13,7 @@
 #include "batch.h"
 
 #define LINES_KEPT 8192U               /* parsed lines kept by each part */
-#define SPLIT_FROM ((size_t)128 << 10) /* bytes of a write for which waking a thread pays */
+#define SPLIT_FROM ((size_t)256 << 10) /* bytes of a write for which waking a thread pays */
 
 /* ---- lines ---- */
 
@@ -130,7 +130,7 @@ static size_t count_lines(const struct batch *batch)
 /* Where the second part of the lines begins, or 0: there is none. */
 static size_t split_at(const struct batch *batch)
 {
-    size_t front = batch->len / 16 * 9; /* the helper begins later: it has to wake first */
+    size_t front = batch->len / 2;
     if (batch->len < SPLIT_FROM)
         return 0;
     const char *newline = memchr(batch->data + front, '\n', batch->len - front);

@@ -51,7 +51,7 @@ static void batches(struct actor *actor)
     actor_sync(actor);
     actor_chmod(actor, b, 0604);
     actor_append(actor, a, 8, 1500);
-    actor_append(actor, a, 50, 8000); /* so large that two threads parse it */
+    actor_append(actor, a, 60, 16000); /* so large that two threads parse it */
     actor_append(actor, a, 2, 10);
     actor_die(actor);
     actor_open(actor);

@@ -10,7 +10,7 @@
 
 #include "../../store/helper.h"
 
-#define LONG_LINES 1500U   /* of 150 bytes */
+#define LONG_LINES 2000U   /* of 150 bytes */
 #define SHORT_LINES 24000U /* of 12: more than are kept of either part */
 #define NUMBER 100000U     /* is added, so that all have as many digits */
 
@@ -33,7 +33,7 @@ static struct text make_text(size_t lines, size_t size, const char *id)
             len += sprintf(line + len, ",\"p\":\"%0*d\"", (int)size - len - 9, 0);
         text.len += (size_t)(len + sprintf(line + len, "}\n"));
     }
-    assert_true(text.len > 128 << 10);
+    assert_true(text.len > 256 << 10);
     return text;
 }
 
@@ -178,7 +178,7 @@ static void test_bad_lines(void **state)
         const struct shape *shape = &shapes[i / 2];
         uint32_t session = i % 2 == 0 ? 1 : 0;
         struct text text = make_text(shape->lines, shape->size, session ? NULL : "s");
-        size_t last = shape->lines, middle = last / 16 * 9;
+        size_t last = shape->lines, middle = last / 2;
         size_t bad[] = {1,          middle - 2, middle - 1, middle, middle + 1,
                         middle + 2, middle + 3, last - 1,   last};
         for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k += t_slow() ? 4 : 1)

@@ -205,10 +205,13 @@ static int add_part(struct batch *batch, const struct batch *part, size_t *numbe
     size_t len, n = 0;
     while (next_line(&lines, &text, &len)) {
         struct line parsed;
-        const struct line *line = n < LINES_KEPT ? &part->memory->lines[n] : &parsed;
+        const struct line *line = &parsed;
         int error = 0;
-        if (n++ >= LINES_KEPT)
+        if (n < LINES_KEPT)
+            line = &part->memory->lines[n];
+        else
             error = line_parse(text, len, batch->store->options.max_record, &parsed, batch->err);
+        n++;
         if (error == 0)
             error = batch_add_line(batch, line);
         if (error < 0)

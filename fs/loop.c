@@ -11,9 +11,11 @@
  * runs on the other processor and has nothing in its caches. This is the cheaper way while answers
  * take microseconds. The one thread may also look out for the next request for a while (it spins),
  * since that of a program often follows at once, before it sleeps in read(). It tries that now and
- * then, and goes on when tries pay; but when another thread took the processor meanwhile, which is
- * offered at each look, the processors are wanted elsewhere, and the next tries are put off, twice
- * as long each time.
+ * then, and goes on when tries pay. The processor is offered at each look. What others took of it is
+ * held against what was gained: a thread that looks out may have to wait for a whole turn of
+ * another program, where one that sleeps would have been woken in its place. One such turn is made
+ * up for by many looks that paid; where they come more often, looking out stops, for as many
+ * requests as make up for it.
  *
  * A thread that got a large request hands the device on before it answers, if another program asks,
  * too: that one need not wait for the ticker.
@@ -54,12 +56,13 @@
 #define LONG_NS 20000          /* what a long answer takes */
 #define TRIES 32U              /* outcomes of looking out that are remembered */
 #define TRIES_WON_MIN 3        /* of these, for it to pay */
-#define TRIES_SURE 16          /* of these, for it to pay after one that was lost */
 #define TRY_EVERY 16U          /* requests, while it does not */
-#define TRY_SELDOM 8192U       /* likewise, at most */
+#define LOOK_NS 15000          /* a look that takes longer: others ran meanwhile */
+#define WORTH_NS 2000          /* what one that paid counts for */
+#define WAITED_NS 250          /* what a request counts for that was not looked out for */
+#define BALANCE_NS 5000000     /* at most, to either side */
 #define SHARE_FEW 16U          /* requests, before one thread is tried alone */
 #define SHARE_MANY 1024U       /* likewise, when several are known to be of use */
-#define TAKEN_NS 15000         /* a look that takes this long: another thread ran */
 #define LARGE_BYTES 65536      /* a request of this size takes long to answer */
 #define MIXED_WITHIN 16U       /* requests: so lately another program asked, too */
 #define CPUS_AGE_NS 1000000000 /* after which the processors are counted again */
@@ -89,8 +92,8 @@ struct loop {
 
     /* Of whoever attends; handed on with `attended`. */
     uint32_t tries;    /* a bit for each time of looking out, the newest lowest: whether it paid */
-    unsigned patience; /* requests between tries, while they do not pay */
     unsigned untried;  /* requests since the last try */
+    int64_t balance;   /* of time gained by looking out, and lost to others that ran meanwhile */
     bool at_once;      /* a request was there before the last was answered */
     uint32_t sender;   /* of the last request */
     unsigned alike;    /* requests of the same sender in a row, at most MIXED_WITHIN */
@@ -198,27 +201,31 @@ static bool is_ready(const struct loop *loop)
     return poll(&device, 1, 0) != 0;
 }
 
+static void add_to_balance(struct loop *loop, int64_t ns)
+{
+    loop->balance += ns;
+    if (loop->balance > BALANCE_NS)
+        loop->balance = BALANCE_NS;
+    if (loop->balance < -BALANCE_NS)
+        loop->balance = -BALANCE_NS;
+}
+
 /* Looks for a request for as long as it is worth it, and notes whether it was. */
 static void look_out(struct loop *loop)
 {
     uint64_t now = clock_ns(), end = now + loop->spin_ns;
-    bool paid = is_ready(loop), lost = false;
-    while (!paid && !lost && now < end && !fuse_session_exited(loop->session)) {
+    bool paid = is_ready(loop), was_there = paid;
+    while (!paid && now < end && loop->balance >= 0 && !fuse_session_exited(loop->session)) {
         uint64_t before = now;
         sched_yield();
         paid = is_ready(loop);
         now = clock_ns();
-        lost = now - before > TAKEN_NS;
+        if (now - before > LOOK_NS)
+            add_to_balance(loop, -(int64_t)(now - before));
     }
-    if (lost) {
-        bool sure = __builtin_popcount(loop->tries) >= TRIES_SURE;
-        loop->tries = sure ? (1U << (TRIES_WON_MIN - 1)) - 1 : 0;
-        loop->patience = loop->patience < TRY_SELDOM ? loop->patience * 2 : TRY_SELDOM;
-    } else {
-        loop->tries = loop->tries << 1 | paid;
-        if (__builtin_popcount(loop->tries) >= TRIES_SURE)
-            loop->patience = TRY_EVERY;
-    }
+    loop->tries = loop->tries << 1 | paid;
+    if (paid && !was_there)
+        add_to_balance(loop, WORTH_NS);
 }
 
 /* Whether the next request is to be looked out for. */
@@ -226,7 +233,11 @@ static bool is_to_look_out(struct loop *loop)
 {
     if (!atomic_load(&loop->may_spin))
         return false;
-    if (__builtin_popcount(loop->tries) < TRIES_WON_MIN && ++loop->untried < loop->patience)
+    if (loop->balance < 0) {
+        add_to_balance(loop, WAITED_NS);
+        return false;
+    }
+    if (__builtin_popcount(loop->tries) < TRIES_WON_MIN && ++loop->untried < TRY_EVERY)
         return false;
     loop->untried = 0;
     return true;
@@ -464,7 +475,7 @@ int loop_run(struct fuse_session *session, uint64_t spin_us, int wake)
     loop->spin_ns = spin_us * 1000;
     loop->wake = wake;
     loop->device = fuse_session_fd(session);
-    loop->patience = TRY_EVERY;
+    loop->balance = BALANCE_NS;
     atomic_init(&loop->to_share, SHARE_FEW);
     loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     loop->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

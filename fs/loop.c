@@ -11,8 +11,8 @@
  * runs on the other processor and has nothing in its caches. This is the cheaper way while answers
  * take microseconds. The one thread may also look out for the next request for a while (it spins),
  * since that of a program often follows at once, before it sleeps in read(). It tries that now and
- * then, and goes on when tries pay. The processor is offered at each look. What others took of it is
- * held against what was gained: a thread that looks out may have to wait for a whole turn of
+ * then, and goes on when tries pay. The processor is offered at each look. What others took of it
+ * is held against what was gained: a thread that looks out may have to wait for a whole turn of
  * another program, where one that sleeps would have been woken in its place. One such turn is made
  * up for by many looks that paid; where they come more often, looking out stops, for as many
  * requests as make up for it.

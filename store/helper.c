@@ -109,11 +109,10 @@ static bool wait_for(struct helper *helper, const struct helper_job *job)
     return begun;
 }
 
-/* What that was worth: own_ns was spent on other work (0: it was not begun in that time), wait_ns
- * on waiting. With the lock held. */
-static void judge(struct helper *helper, uint64_t own_ns, uint64_t wait_ns)
+/* Whether it was worth it to ask. With the lock held. */
+static void judge(struct helper *helper, bool worth)
 {
-    if (wait_ns <= own_ns) {
+    if (worth) {
         helper->patience = 0;
         return;
     }
@@ -128,7 +127,7 @@ void helper_finish(struct helper *helper, struct helper_job *job)
     uint64_t now = clock_ns();
     pthread_mutex_lock(&helper->lock);
     bool begun = wait_for(helper, job);
-    judge(helper, begun ? now - job->given_ns : 0, clock_ns() - now);
+    judge(helper, begun && clock_ns() - now <= now - job->given_ns);
     pthread_mutex_unlock(&helper->lock);
     if (!begun)
         job->run(job->context);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <sys/stat.h>
 
 #include "../../store/helper.h"
 
@@ -67,6 +68,14 @@ static void assert_numbers(struct t_store *t, uint32_t session, uint64_t first, 
     }
 }
 
+static void assert_sums(struct t_store *t, uint32_t session, uint64_t events)
+{
+    struct hl_sums *sums;
+    assert_int_equal(hl_sums(t->store, session, &sums), 0);
+    assert_int_equal(sums->total.events, events);
+    free(sums);
+}
+
 /* ---- what is stored ---- */
 
 static const struct shape {
@@ -81,12 +90,14 @@ static void test_all_lines(void **state)
     for (size_t i = 0; i < SHAPES; i++) {
         struct t_store t;
         t_store_init(&t);
+        t.options.segment_size = 8 << 20; /* of a sealed one single records are taken, too */
         t_open(&t);
         uint32_t session = t_session(&t, "s");
         struct text text = make_text(shapes[i].lines, shapes[i].size, NULL);
         struct text root = make_text(shapes[i].lines, shapes[i].size, "s");
         assert_int_equal(append(&t, session, &text), 0);
         assert_int_equal(append(&t, 0, &root), 0);
+        assert_sums(&t, session, 2 * text.lines);
         assert_numbers(&t, session, 1, text.lines);
         assert_numbers(&t, session, text.lines + 1, text.lines);
         t_check_log(&t);
@@ -95,6 +106,7 @@ static void test_all_lines(void **state)
         t_open(&t);
         assert_numbers(&t, session, 1, text.lines);
         assert_numbers(&t, session, text.lines + 1, text.lines);
+        assert_int_equal(t_verify(&t), 2 * text.lines);
         free(text.bytes);
         free(root.bytes);
         t_store_free(&t);
@@ -145,8 +157,10 @@ static void assert_bad(uint32_t session, const struct text *good, const size_t *
     text.bytes = malloc(good->len + 1);
     assert_non_null(text.bytes);
     memcpy(text.bytes, good->bytes, good->len + 1);
-    for (size_t i = 0; i < count; i++)
-        line_at(&text, bad[i])[1] = '!';
+    for (size_t i = 0; i < count; i++) {
+        char *line = line_at(&text, bad[i]);
+        line[strcspn(line, "}")] = '!'; /* behind the id of the session */
+    }
     t_store_init(&t);
     t_open(&t);
     assert_int_equal(t_session(&t, "s"), 1);
@@ -159,6 +173,7 @@ static void assert_bad(uint32_t session, const struct text *good, const size_t *
              line_at(&text, bad[0]));
     assert_int_equal(t_try_append(&t, session, line, strlen(line)), -EINVAL);
     assert_string_equal(said.text, t.err.text);
+    assert_int_equal(said.session, session ? 0 : 1);
     assert_int_equal(said.session, t.err.session);
     struct hl_session about;
     assert_int_equal(hl_session_by_number(t.store, 1, &about), 0);
@@ -186,6 +201,29 @@ static void test_bad_lines(void **state)
         assert_bad(session, &text, (size_t[]){2, last - 1}, 2);
         assert_bad(session, &text, (size_t[]){last - 7, last - 1}, 2);
         free(text.bytes);
+    }
+}
+
+/* A line of the first part, or of the second, names a session that is not the one it is sent to. */
+static void test_another_session(void **state)
+{
+    (void)state;
+    for (unsigned part = 0; part < 2; part++) {
+        struct text text = make_text(LONG_LINES, 150, "s");
+        size_t number = part ? LONG_LINES - 10 : 10;
+        struct t_store t;
+        t_store_init(&t);
+        t_open(&t);
+        uint32_t session = t_session(&t, "s");
+        (void)t_session(&t, "t");
+        *strchr(line_at(&text, number) + strlen("{\"session_id"), 's') = 't';
+        assert_int_equal(append(&t, session, &text), -EINVAL);
+        assert_int_equal(t.err.line, number);
+        *strchr(line_at(&text, number) + strlen("{\"session_id"), 't') = 's';
+        assert_int_equal(append(&t, session, &text), 0);
+        assert_numbers(&t, session, 1, text.lines);
+        free(text.bytes);
+        t_store_free(&t);
     }
 }
 
@@ -220,12 +258,36 @@ static void test_empty_lines(void **state)
 
 /* ---- what fails ---- */
 
-/* The write number `call` of one append fails with this error, or does half of its work (0). False:
- * there are not so many. */
-static bool fails_or_not(const struct text *text, uint64_t call, int error)
+enum failing { FAILS, IS_SHORT, FAILS_FOR_GOOD };
+
+static off_t segment_size(const struct t_store *t)
+{
+    char path[T_PATH];
+    struct stat st;
+    t_path(path, t->dir, "log/00000001-00000001.0.seg");
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+
+/* After a crash nothing is there of an append that failed, whatever became of its bytes. */
+static void assert_shows_after_crash(struct t_store *t, const struct t_image *image,
+                                     uint64_t records)
+{
+    t_crash(t);
+    t_io_heal(&t->io);
+    t_lose_index(t);
+    t_open(t);
+    t_shows(t->store, image);
+    assert_int_equal(t_verify(t), records);
+}
+
+/* The write number `call` of one append fails, or does half of its work, or it is the first of
+ * all that fail, and the file is not cut back either. False: there are not so many. */
+static bool fails_or_not(const struct text *text, uint64_t call, enum failing how)
 {
     struct t_store t;
     struct t_image before;
+    uint64_t records = 1, times = how == FAILS_FOR_GOOD ? UINT64_MAX / 2 : 1;
     t_store_init(&t);
     t.options.segment_size = 8 << 20;
     t_store_watch(&t);
@@ -233,19 +295,28 @@ static bool fails_or_not(const struct text *text, uint64_t call, int error)
     uint32_t session = t_session(&t, "s");
     t_append(&t, session, "{\"n\":\"before\"}\n");
     t_image_take(t.store, &before);
-    t_io_fail(&t.io, 1U << T_PWRITE, ".seg", call, 1, error);
+    off_t size = segment_size(&t);
+    unsigned calls = 1U << T_PWRITE | (how == FAILS_FOR_GOOD ? 1U << T_FTRUNCATE : 0);
+    t_io_fail(&t.io, calls, ".seg", call, times, how == IS_SHORT ? 0 : -EIO);
     int result = append(&t, session, text);
     bool failed = t_io_failed(&t.io) > 0;
-    t_io_heal(&t.io);
-    assert_int_equal(result, failed ? error : 0);
-    if (failed && error < 0) {
+    assert_int_equal(result, failed && how != IS_SHORT ? -EIO : 0);
+    if (failed && how == FAILS_FOR_GOOD) {
+        assert_shows_after_crash(&t, &before, records);
+    } else if (failed && how == FAILS) {
+        t_io_heal(&t.io);
         t_shows(t.store, &before);
-        t_crash(&t);
-        t_open(&t);
-        t_shows(t.store, &before);
-        assert_int_equal(append(&t, session, text), 0);
+        assert_int_equal(segment_size(&t), size);
+        t_append(&t, session, "{\"n\":\"next\"}\n");
+        records++;
+        t_image_free(&before);
+        t_image_take(t.store, &before);
+        assert_shows_after_crash(&t, &before, records);
     }
-    assert_numbers(&t, session, 2, text->lines);
+    t_io_heal(&t.io);
+    if (result < 0)
+        assert_int_equal(append(&t, session, text), 0);
+    assert_numbers(&t, session, records + 1, text->lines);
     t_check_log(&t);
     t_image_free(&before);
     t_store_free(&t);
@@ -256,9 +327,9 @@ static void test_failing_writes(void **state)
 {
     struct text text = make_text(LONG_LINES, 150, NULL);
     (void)state;
-    for (unsigned how = 0; how < 2; how++) {
+    for (enum failing how = FAILS; how <= FAILS_FOR_GOOD; how++) {
         uint64_t call = 1;
-        while (fails_or_not(&text, call, how == 0 ? -EIO : 0))
+        while (fails_or_not(&text, call, how))
             call++;
         assert_true(call > 1);
     }
@@ -412,6 +483,7 @@ static void test_helper(void **state)
     helper_drop(&helper, &holding);
     assert_int_equal(flag.runs, 1);
     helper_destroy(&helper);
+    assert_int_equal(runs, 3); /* none was left to the helper */
 }
 
 /* A store that was opened where there is one processor does without it. */
@@ -441,11 +513,11 @@ static void test_one_processor(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_lines),      cmocka_unit_test(test_operations_and_seqs),
-        cmocka_unit_test(test_bad_lines),      cmocka_unit_test(test_empty_lines),
-        cmocka_unit_test(test_failing_writes), cmocka_unit_test(test_empty_parts),
-        cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_helper),
-        cmocka_unit_test(test_one_processor),
+        cmocka_unit_test(test_all_lines),   cmocka_unit_test(test_operations_and_seqs),
+        cmocka_unit_test(test_bad_lines),   cmocka_unit_test(test_another_session),
+        cmocka_unit_test(test_empty_lines), cmocka_unit_test(test_failing_writes),
+        cmocka_unit_test(test_empty_parts), cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_helper),      cmocka_unit_test(test_one_processor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -194,15 +194,17 @@ static uint32_t *acknowledged; /* appends that returned; shared with the child *
 /* A page between two that nobody may touch: what is written past its end ends the process there. */
 static void share_acknowledged(void)
 {
-    char *pages = mmap(NULL, 3 * 4096, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, 3 * page, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(pages, MAP_FAILED);
-    acknowledged = (uint32_t *)(void *)(pages + 4096);
-    assert_int_equal(mprotect(acknowledged, 4096, PROT_READ | PROT_WRITE), 0);
+    acknowledged = (uint32_t *)(void *)(pages + page);
+    assert_int_equal(mprotect(acknowledged, page, PROT_READ | PROT_WRITE), 0);
 }
 
 static void unshare_acknowledged(void)
 {
-    munmap((char *)acknowledged - 4096, 3 * 4096);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    munmap((char *)acknowledged - page, 3 * page);
 }
 
 static void damage_open(struct t_store *t, uint64_t seed)

@@ -6,6 +6,7 @@
  * are a record's seq, or a session's or document's number, plus OFFSET_FIRST; from OFFSET_SCRATCH
  * on a scratch file's number plus that.
  */
+#include "listed.h"
 #include "state.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@ struct listing {
     bool plus;
     const struct hl_session *session; /* of the directory; NULL: it is no session's */
     const struct node *directory;
+    off_t next; /* the offset behind the last entry */
     bool full;
     int result;
 };
@@ -48,9 +50,11 @@ static bool add(struct listing *listing, const char *name, const struct node *no
             entry.ino = 0;
         need = fuse_add_direntry_plus(listing->req, at, room, name, &entry, next);
     }
-    if (need > room)
+    listing->full = need > room;
+    if (listing->full)
         return false;
     listing->used += need;
+    listing->next = next;
     return true;
 }
 
@@ -172,8 +176,7 @@ static bool add_document(void *context, const struct hl_document *document)
     if (name_encode(document->key, document->key_len, name) == 0)
         return true;
     state_attr_document(listing->fs, listing->session, document, &attr);
-    listing->full = !add(listing, name, &node, &attr, (off_t)(document->number + OFFSET_FIRST));
-    return !listing->full;
+    return add(listing, name, &node, &attr, (off_t)(document->number + OFFSET_FIRST));
 }
 
 /* Documents, then scratch files. */
@@ -292,8 +295,10 @@ static void list_view(struct listing *listing, off_t offset)
         listing->result = result;
 }
 
-ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer, size_t size,
-                 off_t offset, bool plus)
+/* Fills buffer; returns the bytes, and in *more the offset of what surely comes behind them, or 0.
+ */
+static ssize_t list(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer,
+                    size_t size, off_t offset, bool plus, off_t *more)
 {
     struct listing listing = {
         .fs = fs, .req = req, .buffer = buffer, .size = size, .plus = plus, .directory = node};
@@ -319,6 +324,38 @@ ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *b
         else if (node->session != 0 && node->kind != NODE_AT) /* `at` says none of its names */
             list_view(&listing, offset);
     }
+    *more = listing.full && listing.result == 0 && offset >= OFFSET_FIRST ? listing.next : 0;
     /* What was listed before it failed is told first; the next call fails at the same place. */
     return listing.result < 0 && listing.used == 0 ? listing.result : (ssize_t)listing.used;
+}
+
+/* Lists what will be asked for next, while the program works on what it got. */
+static void list_next(struct fs *fs, const struct node *node, char *buffer,
+                      struct listed_request *request, off_t next)
+{
+    request->offset = next;
+    ssize_t got = list(fs, NULL, node, buffer, request->size, next, false, &next);
+    if (got > 0 && next > 0)
+        listed_keep(fs->listed, request, buffer, (size_t)got, next);
+}
+
+void dir_answer(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t reader, size_t size,
+                off_t offset, bool plus)
+{
+    struct listed_request request = {.reader = reader, .offset = offset, .size = size};
+    char *buffer = fs_buffer(fs, size);
+    struct node node;
+    off_t more = 0;
+
+    ssize_t got = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
+    /* Names of records are all that stays as it is. */
+    bool ahead = got == 0 && !plus && node.kind == NODE_SESSION;
+    if (ahead)
+        got = (ssize_t)listed_take(fs->listed, &request, buffer, &more);
+    if (got == 0)
+        got = list(fs, req, &node, buffer, size, offset, plus, &more);
+    reply_bytes(req, buffer, got);
+    if (ahead && got > 0 && more > 0)
+        list_next(fs, &node, buffer, &request, more);
+    fs_buffer_done(fs, buffer, size);
 }

@@ -6,6 +6,7 @@
 #include "beside.h"
 #include "draft.h"
 #include "follow.h"
+#include "listed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -164,8 +165,9 @@ static int make_parts(struct fs *fs)
     fs->follow = follow_new(fs);
     fs->announcer = announcer_new(fs);
     fs->ahead = ahead_new(fs->dropped);
+    fs->listed = listed_new();
     if (!fs->users || !fs->table || !fs->dropped || !fs->drafts || !fs->last_errors ||
-        !fs->notifier || !fs->ctl || !fs->follow || !fs->announcer || !fs->ahead)
+        !fs->notifier || !fs->ctl || !fs->follow || !fs->announcer || !fs->ahead || !fs->listed)
         return -ENOMEM;
     return 0;
 }
@@ -264,6 +266,7 @@ void fs_free(struct fs *fs)
         fs->handles->type->release(fs, fs->handles);
     ctl_free(fs->ctl);
     announcer_free(fs->announcer);
+    listed_free(fs->listed);
     ahead_free(fs->ahead);
     follow_free(fs->follow);
     last_errors_free(fs->last_errors);

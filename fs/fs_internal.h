@@ -37,6 +37,7 @@ struct fs;
 struct fs_attr;
 struct handle;
 struct last_errors;
+struct listed;
 struct notifier;
 
 #define HANDLE_AT_END UINT64_MAX
@@ -177,6 +178,7 @@ struct fs {
     struct announcer *announcer;
     struct beside *beside;
     struct ahead *ahead;
+    struct listed *listed;
     _Atomic uint64_t refused[FS_ERRNO_MAX]; /* writes, by errno; 0: one that has no place here */
 };
 
@@ -306,10 +308,10 @@ int archive_remove(struct fs *fs, const struct node *parent, const char *name);
 /* ---- dir.c ------------------------------------------------------------------------------------
  */
 
-/* Fills buffer with entries from the offset that the last one gave (0 to begin); returns the bytes.
- */
-ssize_t dir_read(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer, size_t size,
-                 off_t offset, bool plus);
+/* Answers with entries from the offset that the last one gave (0 to begin); plus: with what they
+ * are. `reader` is of listed_reader(), one for each open directory. */
+void dir_answer(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t reader, size_t size,
+                off_t offset, bool plus);
 
 /* ---- xattr.c ----------------------------------------------------------------------------------
  */

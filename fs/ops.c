@@ -6,6 +6,7 @@
 
 #include "announce.h"
 #include "follow.h"
+#include "listed.h"
 #include "state.h"
 
 #include <errno.h>
@@ -513,41 +514,26 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         reply_result(req, result);
         return;
     }
-    fi->fh = 0;
+    fi->fh = listed_reader(fs->listed);
     fuse_reply_open(req, fi);
-}
-
-static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool plus)
-{
-    struct fs *fs = fs_of(req);
-    struct node node;
-    char *buffer = fs_buffer(fs, size);
-
-    ssize_t got = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
-    if (got == 0)
-        got = dir_read(fs, req, &node, buffer, size, offset, plus);
-    reply_bytes(req, buffer, got);
-    fs_buffer_done(fs, buffer, size);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                        struct fuse_file_info *fi)
 {
-    (void)fi;
-    list(req, ino, size, offset, false);
+    dir_answer(fs_of(req), req, ino, fi->fh, size, offset, false);
 }
 
 static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                            struct fuse_file_info *fi)
 {
-    (void)fi;
-    list(req, ino, size, offset, true);
+    dir_answer(fs_of(req), req, ino, fi->fh, size, offset, true);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    (void)fi;
+    listed_forget(fs_of(req)->listed, fi->fh);
     fuse_reply_err(req, 0);
 }
 

@@ -1,8 +1,10 @@
 """Cases of test_layout.sh: names, attributes, what may be done to them. Arguments: MOUNT [STORE]."""
+import ctypes
 import errno
 import json
 import os
 import stat
+import sys
 import time
 
 import hl
@@ -166,6 +168,64 @@ def ranges(mount):
     assert read(f"{s}/8-").endswith(b'"later"}\n')
     assert read(f"{s}/28-40").endswith(b'"later"}\n'), "31 lies in it now"
     assert not [name for name in os.listdir(s) if "-" in name]
+
+
+def getdents(fd, size):
+    """One piece of a directory: its names, and how many bytes they took."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(size)
+    got = libc.getdents64(fd, buffer, ctypes.c_size_t(size))
+    if got < 0:
+        raise OSError(ctypes.get_errno(), "getdents64")
+    names, at = [], 0
+    while at < got:
+        length = int.from_bytes(buffer.raw[at + 16:at + 18], sys.byteorder)
+        names.append(buffer.raw[at + 19:at + length].split(b"\0", 1)[0].decode())
+        at += length
+    return names
+
+
+def rest_of(fd, size):
+    names = []
+    while more := getdents(fd, size):
+        names += more
+    return names
+
+
+def seqs_of(names):
+    return [int(name) for name in names if name.isdigit()]
+
+
+@case
+def long_listings(mount):
+    """Pieces of a directory are listed before they are asked for: what is appended in between is there, and a listing that
+    begins anew is new."""
+    for size in (4096, 32768, 131072):
+        s = new_session(mount, f"long{size}")
+        append(s, b"x\n" * 6000)
+        fd, other = (os.open(s, os.O_RDONLY | os.O_DIRECTORY) for _ in range(2))
+        names, others = getdents(fd, size), getdents(other, 1024)
+        names += getdents(fd, size)
+        append(s, b"y\n" * 700)
+        others += getdents(other, size)
+        names += rest_of(fd, size)
+        others += rest_of(other, size)
+        for found in (names, others):
+            assert seqs_of(found) == list(range(1, 6701)), (size, len(found))
+            assert len(set(found)) == len(found) and SESSION_FILES | {".", ".."} <= set(found)
+        os.lseek(fd, 0, os.SEEK_SET)
+        append(s, b"z\n")
+        assert seqs_of(rest_of(fd, size)) == list(range(1, 6702))
+        # Left in the middle, and begun anew when the first half is gone.
+        os.lseek(fd, 0, os.SEEK_SET)
+        getdents(fd, size)
+        getdents(fd, size)
+        with open(f"{mount}/.ctl", "w", encoding="utf-8") as control:
+            control.write(f"trim long{size} 3000\n")
+        os.lseek(fd, 0, os.SEEK_SET)
+        assert seqs_of(rest_of(fd, size)) == list(range(3000, 6702))
+        os.close(fd)
+        os.close(other)
 
 
 @case

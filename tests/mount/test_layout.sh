@@ -70,6 +70,7 @@ t_test "attributes of others are EOPNOTSUPP" py attributes_of_others
 t_test "user attributes of a session" py session_attributes
 t_test "user.hotlog.* of a record point into the segment" py record_marks "$DIR"
 t_test "any part of a log or range" py seek_and_sizes
+t_test "long listings, piece by piece" py long_listings
 t_test "ls, find and stat" listing
 if [ "$(id -u)" = 0 ]; then
     t_test "chmod and chown" py change_owner

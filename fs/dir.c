@@ -295,25 +295,21 @@ static void list_view(struct listing *listing, off_t offset)
         listing->result = result;
 }
 
-/* Fills buffer; returns the bytes, and in *more the offset of what surely comes behind them, or 0.
- */
-static ssize_t list(struct fs *fs, fuse_req_t req, const struct node *node, char *buffer,
-                    size_t size, off_t offset, bool plus, off_t *more)
+/* Fills buffer; returns the bytes, and in *more the offset that more begins at, or 0. `session` is
+ * the directory's, or NULL. */
+static ssize_t list(struct fs *fs, fuse_req_t req, const struct node *node,
+                    const struct hl_session *session, char *buffer, size_t size, off_t offset,
+                    bool plus, off_t *more)
 {
     struct listing listing = {
-        .fs = fs, .req = req, .buffer = buffer, .size = size, .plus = plus, .directory = node};
-    struct hl_session session;
-
-    if (!node_is_directory(node))
-        return -ENOTDIR;
-    if (offset < 0)
-        return -EINVAL;
-    if (node->session != 0) {
-        int result = hl_session_by_number(fs->store, node->session, &session);
-        if (result < 0)
-            return result;
-        listing.session = &session;
-    }
+        .fs = fs,
+        .req = req,
+        .buffer = buffer,
+        .size = size,
+        .plus = plus,
+        .session = session,
+        .directory = node,
+    };
     if (add_fixed(&listing, node, &offset)) {
         if (node->kind == NODE_SESSION)
             list_records(&listing, node, offset);
@@ -329,33 +325,77 @@ static ssize_t list(struct fs *fs, fuse_req_t req, const struct node *node, char
     return listing.result < 0 && listing.used == 0 ? listing.result : (ssize_t)listing.used;
 }
 
-/* Lists what will be asked for next, while the program works on what it got. */
-static void list_next(struct fs *fs, const struct node *node, char *buffer,
-                      struct listed_request *request, off_t next)
+/* ---- answering --------------------------------------------------------------------------------
+ */
+
+/* What is asked for. */
+struct ask {
+    const struct node *node;
+    const struct hl_session *session; /* the directory's, or NULL */
+    struct listed_request request;
+    bool plus;
+};
+
+/* Only names of records are listed ahead: they stay what they are. Where a ring takes the answers,
+ * it gives them to the kernel when this thread comes back to it, and not before. */
+static bool is_ahead(const struct fs *fs, const struct ask *ask)
 {
-    request->offset = next;
-    ssize_t got = list(fs, NULL, node, buffer, request->size, next, false, &next);
-    if (got > 0 && next > 0)
-        listed_keep(fs->listed, request, buffer, (size_t)got, next);
+    return !ask->plus && ask->node->kind == NODE_SESSION && !fs->options->io_uring;
+}
+
+/* Lists what will be asked for next, while the program works on what it got. */
+static void list_next(struct fs *fs, const struct ask *ask, char *buffer, off_t offset)
+{
+    struct listed_request request = ask->request;
+    off_t more = 0;
+    request.offset = offset;
+    uint64_t number = listed_begin(fs->listed, &request);
+    if (number == 0)
+        return;
+    ssize_t got =
+        list(fs, NULL, ask->node, ask->session, buffer, request.size, offset, false, &more);
+    listed_keep(fs->listed, number, buffer, got > 0 ? (size_t)got : 0, more);
+}
+
+static void answer(struct fs *fs, fuse_req_t req, const struct ask *ask, char *buffer)
+{
+    const struct listed_request *request = &ask->request;
+    bool ahead = is_ahead(fs, ask);
+    off_t more = 0;
+    ssize_t got = 0;
+
+    if (ahead)
+        got = (ssize_t)listed_take(fs->listed, request, buffer, &more);
+    else
+        listed_miss(fs->listed, request->reader);
+    if (got == 0)
+        got = list(fs, req, ask->node, ask->session, buffer, request->size, request->offset,
+                   ask->plus, &more);
+    reply_bytes(req, buffer, got);
+    if (ahead && more > 0)
+        list_next(fs, ask, buffer, more);
 }
 
 void dir_answer(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t reader, size_t size,
                 off_t offset, bool plus)
 {
-    struct listed_request request = {.reader = reader, .offset = offset, .size = size};
-    char *buffer = fs_buffer(fs, size);
     struct node node;
-    off_t more = 0;
+    struct hl_session session;
+    struct ask ask = {.node = &node, .request = {reader, offset, size}, .plus = plus};
+    char *buffer = fs_buffer(fs, size);
 
-    ssize_t got = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
-    /* Names of records are all that stays as it is. */
-    bool ahead = got == 0 && !plus && node.kind == NODE_SESSION;
-    if (ahead)
-        got = (ssize_t)listed_take(fs->listed, &request, buffer, &more);
-    if (got == 0)
-        got = list(fs, req, &node, buffer, size, offset, plus, &more);
-    reply_bytes(req, buffer, got);
-    if (ahead && got > 0 && more > 0)
-        list_next(fs, &node, buffer, &request, more);
+    int result = buffer ? fs_node(fs, ino, &node) : -ENOMEM;
+    if (result == 0 && !node_is_directory(&node))
+        result = -ENOTDIR;
+    if (result == 0 && offset < 0)
+        result = -EINVAL;
+    if (result == 0 && node.session != 0) {
+        result = hl_session_by_number(fs->store, node.session, &session);
+        ask.session = &session;
+    }
+    if (result < 0)
+        reply_bytes(req, buffer, result);
+    else
+        answer(fs, req, &ask, buffer);
     fs_buffer_done(fs, buffer, size);
 }

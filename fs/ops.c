@@ -209,6 +209,12 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 /* ---- attributes -------------------------------------------------------------------------------
  */
 
+/* The handle that it is asked by, if any. That of a directory is a number. */
+static struct handle *open_file(const struct fuse_file_info *fi, const struct node *node)
+{
+    return fi && !node_is_directory(node) ? handle_of(fi) : NULL;
+}
+
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct node node;
@@ -219,7 +225,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     else if (announcer_sent(fs_of(req)->announcer, req))
         announced_getattr(req, &node);
     else
-        reply_attr(req, &node, fi ? handle_of(fi) : NULL, NULL);
+        reply_attr(req, &node, open_file(fi, &node), NULL);
 }
 
 /* Truncations; all other files that take writes ignore them. */
@@ -240,15 +246,17 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int 
     /* Setting times, by which watchers are told, changes nothing. */
     const int changes =
         FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_SIZE;
-    struct handle *handle = fi ? handle_of(fi) : NULL;
+    struct handle *handle = NULL;
     struct parked *parked = NULL;
     struct node node;
 
     if ((flags & changes) && !park_change(req, &parked))
         return;
     int result = fs_node(fs, ino, &node);
-    if (result == 0)
+    if (result == 0) {
+        handle = open_file(fi, &node);
         result = node_change(fs, &node, wanted, flags);
+    }
     if (result == 0 && (flags & FUSE_SET_ATTR_SIZE))
         result = resize(fs, &node, handle, wanted->st_size, sender_of(req));
     if (result < 0) {

@@ -629,7 +629,8 @@ def compacted(mount, directory):
     result = ctl(mount, "compact room")
     assert result["bytes_after"] < result["bytes_before"] / 4, result
     after = sum(os.stat(f"{directory}/log/{n}").st_size for n in os.listdir(f"{directory}/log"))
-    assert after < before / 2, (before, after)
+    # What other cases left in the log is none of this: how much that is depends on how fast they were.
+    assert before - after > 0.9 * (result["bytes_before"] - result["bytes_after"]), (before, after, result)
     assert read(f"{s}/log") == kept
     assert seqs(kept) == list(range(2801, 3001))
     now = read(f"{mount}/log")

@@ -195,7 +195,7 @@ bench: ## measure beside what people would pick instead; QUICK=1: in two minutes
 	$(MAKE) --no-print-directory BUILD=$(BUILD) all bench-programs
 	tests/bench/run $(BUILD)/bench $(PROGRAM) --size $(BENCH_SIZE) --json $(BUILD)/bench/result.json $(BENCH_OPTIONS)
 
-# Where SEED and the default stride leave some out: each state that is written to, too. Half an hour on two cores.
+# Where SEED and the default stride leave some out: each state that is written to, too. Over an hour on two cores.
 every-bit: $(BUILD)/tests/test_every_bit $(BUILD)/tests/test_index_live ## each bit and length of a small log, in each way it can be opened
 	EVERY_BIT_STRIDE=1 $(BUILD)/tests/test_every_bit
 	INDEX_ROUNDS=5000 $(BUILD)/tests/test_index_live

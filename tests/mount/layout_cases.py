@@ -171,7 +171,7 @@ def ranges(mount):
 
 
 def getdents(fd, size):
-    """One piece of a directory: its names, and how many bytes they took."""
+    """The names of one piece of a directory, as long as a buffer of that size holds."""
     libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(size)
     got = libc.getdents64(fd, buffer, ctypes.c_size_t(size))
@@ -224,6 +224,14 @@ def long_listings(mount):
             control.write(f"trim long{size} 3000\n")
         os.lseek(fd, 0, os.SEEK_SET)
         assert seqs_of(rest_of(fd, size)) == list(range(3000, 6702))
+        # Nothing is named any more when the session is gone, though it was listed before.
+        os.lseek(fd, 0, os.SEEK_SET)
+        getdents(fd, size)
+        getdents(fd, size)
+        with open(f"{mount}/.ctl", "w", encoding="utf-8") as control:
+            control.write(f"delete long{size}\n")
+        with fails(errno.ENOENT, errno.ESTALE):
+            getdents(fd, size)
         os.close(fd)
         os.close(other)
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
-#include <sys/stat.h>
 
 #include "../../store/helper.h"
 
@@ -260,13 +259,11 @@ static void test_empty_lines(void **state)
 
 enum failing { FAILS, IS_SHORT, FAILS_FOR_GOOD };
 
-static off_t segment_size(const struct t_store *t)
+static uint64_t segment_size(const struct t_store *t)
 {
     char path[T_PATH];
-    struct stat st;
     t_path(path, t->dir, "log/00000001-00000001.0.seg");
-    assert_int_equal(stat(path, &st), 0);
-    return st.st_size;
+    return t_file_size(path);
 }
 
 /* After a crash nothing is there of an append that failed, whatever became of its bytes. */
@@ -295,7 +292,7 @@ static bool fails_or_not(const struct text *text, uint64_t call, enum failing ho
     uint32_t session = t_session(&t, "s");
     t_append(&t, session, "{\"n\":\"before\"}\n");
     t_image_take(t.store, &before);
-    off_t size = segment_size(&t);
+    uint64_t size = segment_size(&t);
     unsigned calls = 1U << T_PWRITE | (how == FAILS_FOR_GOOD ? 1U << T_FTRUNCATE : 0);
     t_io_fail(&t.io, calls, ".seg", call, times, how == IS_SHORT ? 0 : -EIO);
     int result = append(&t, session, text);

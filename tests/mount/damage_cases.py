@@ -1,7 +1,8 @@
 """Cases of test_recover.sh: a store is built, remembered, broken in one way, mounted and looked at.
 
-    damage_cases.py build MOUNT EXPECTED         makes the records; `mark` in between is the shell's affair
-    damage_cases.py break STORE EXPECTED FACTS HOW [ARGUMENT]
+    damage_cases.py build MOUNT PART [ROUNDS]    makes records
+    damage_cases.py expect MOUNT EXPECTED        writes down what is there
+    damage_cases.py damage STORE FACTS HOW [ARGUMENT]
     damage_cases.py check MOUNT STORE EXPECTED FACTS
     damage_cases.py again MOUNT EXPECTED FACTS   after a further kill and remount: what check() appended is there
 
@@ -33,12 +34,12 @@ def save(path, what):
 
 
 @case
-def build(mount, part):
-    """One part of the records: single ones and batches, over two sessions and a mixed one."""
+def build(mount, part, rounds="40"):
+    """One part of the records, less than 5 KiB a round: single ones and batches, over two sessions and a mixed one."""
     rng = hl.seeded()
     for name in ("a", "b"):
         os.makedirs(f"{mount}/sessions/{name}", exist_ok=True)
-    for at in range(40):
+    for at in range(int(rounds)):
         fill = "f" * rng.choice([0, 10, 300, 3000])
         hl.append(f"{mount}/sessions/a", b'{"payload":["%s",%d,"%s"]}\n' % (part.encode(), at, fill.encode()))
         batch = b"".join(b'{"session_id":"%s","payload":["%s",%d,%d]}\n' % (rng.choice([b"a", b"b", b"mixed"]), part.encode(), at, n)

@@ -23,7 +23,7 @@ build_base()
     cp -a "$DIR/index" "$BASE.old-index"
     py build "$MNT" two
     echo rotate >"$MNT/.ctl"
-    py build "$MNT" three
+    py build "$MNT" three 10 # with the batch below, and any seed, less than the segment that it begins
     printf '{"session_id":"%s","payload":"last batch, %s"}\n' a one b two a three mixed four >"$T_DIR/batch"
     cat "$T_DIR/batch" >"$MNT/append" # one write, where the shell's own are one a line
     py expect "$MNT" "$BASE.expected"

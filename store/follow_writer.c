@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "recover.h"
+#include "seal.h"
 
 #define REBASE_BYTES (UINT64_C(128) << 20) /* of log in memory; twice what a writer keeps */
 
@@ -201,18 +202,27 @@ static void hand_over(struct hl_store *store, struct hl_store *shadow)
 
 /* Goes on where the index ends: what stands before that was not read, and there is no news of it.
  */
-static void catch_up(struct hl_store *store, uint64_t position)
+static int catch_up(struct hl_store *store, uint64_t position)
 {
     struct segment *taken;
-    if (segment_get(&store->segments, position_segment(position), &taken) < 0)
-        return;
+    uint64_t end = position_offset(position);
+    bool sealed = false;
+    int error = segment_get(&store->segments, position_segment(position), &taken);
+    if (error < 0)
+        return error;
+    error = seal_ends_at(store->io, taken->fd, taken->salt, end, &sealed);
+    if (error < 0) {
+        segment_put(&store->segments, taken);
+        return error;
+    }
     segment_put(&store->segments, store->active);
     store->active = taken;
-    store->tail = position_offset(position);
-    store->next_point = store->tail;
-    store->seal_written = false;
+    store->tail = end;
+    store->next_point = end;
+    store->seal_written = sealed;
     atomic_store(&store->position, position);
     atomic_store(&store->synced, position);
+    return 0;
 }
 
 /* Whether a segment that is read is not the one that counts now. */
@@ -278,12 +288,14 @@ static bool rebase(struct hl_store *store)
         hand_over(store, shadow);
         caught_up = ahead && store->left_behind;
         if (caught_up)
-            catch_up(store, reached);
+            error = catch_up(store, reached);
+        caught_up = caught_up && error == 0;
         store->segments_old = store->left_behind = false;
     } else if (error == 0 && !must) {
         store->segments_old = false; /* there was nothing to take in */
-    } else if (error < 0 && error != -ENOENT && error != -EAGAIN &&
-               !passing) { /* that: there is no index yet */
+    }
+    if (error < 0 && error != -ENOENT && error != -EAGAIN &&
+        !passing) { /* that: there is no index yet */
         store_report(store, HL_WARNING, "cannot begin again at the writer's index: %s",
                      strerror(-error));
     }

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "seal.h"
+
 #define SCAN_AHEAD_WORTH (UINT64_C(4) << 20) /* bytes that are worth a thread */
 #define SCAN_AHEAD_MAX 8                     /* segments scanned at once */
 #define REPORT_MS 5000
@@ -76,6 +78,16 @@ static void part_end(struct hl_store *store, struct part *part)
     segment_put(&store->segments, part->segment);
 }
 
+/* What an index says of the last segment may be from before its seal was known to be on the disk,
+ * though it ends right behind it: then there is no frame of it to be replayed. */
+static int find_seal(struct hl_store *store, const struct part *part, struct replay *replay)
+{
+    if (replay->seal_found || replay->end != part->begin)
+        return 0;
+    return seal_ends_at(store->io, part->segment->fd, part->segment->salt, replay->end,
+                        &replay->seal_found);
+}
+
 static int replay_part(struct hl_store *store, const struct part *part, bool newest,
                        struct hl_progress *progress, struct replay *replay)
 {
@@ -100,6 +112,8 @@ static int replay_part(struct hl_store *store, const struct part *part, bool new
         .together = together,
     };
     int error = replay_segment(replay, part->begin, part->end, progress);
+    if (error == 0 && part->segment == youngest)
+        error = find_seal(store, part, replay);
     atomic_store(&part->segment->size, replay->end);
     atomic_fetch_add(&store->recovered_records, replay->records);
     if (error == 0 && sealed && !replay->blocked && part->whole && part->begin < part->end &&

@@ -9,6 +9,7 @@
 #include "json.h"
 
 #define SEAL_FIELDS 4
+#define SEAL_LOOK 4096 /* bytes before an end in which a seal may begin, a later version's too */
 
 size_t seal_encode(const struct seal *seal, char text[SEAL_TEXT_MAX])
 {
@@ -62,5 +63,26 @@ int seal_decode(const char *text, size_t len, struct seal *seal)
         .end = decoding.values[2],
         .recorded_ms = decoding.values[3],
     };
+    return 0;
+}
+
+int seal_ends_at(const struct hl_io *io, int fd, uint32_t salt, uint64_t end, bool *sealed)
+{
+    uint8_t bytes[SEAL_LOOK];
+    uint64_t from =
+        end > SEGMENT_HEADER_REGION + SEAL_LOOK ? end - SEAL_LOOK : SEGMENT_HEADER_REGION;
+    *sealed = false;
+    if (end <= from || end % FRAME_ALIGN != 0)
+        return 0;
+    size_t len = (size_t)(end - from);
+    ssize_t n = hl_io_read(io, fd, bytes, len, from);
+    if (n < 0)
+        return (int)n;
+    for (size_t at = 0; (size_t)n == len && at + FRAME_HEADER_SIZE <= len && !*sealed;
+         at += FRAME_ALIGN) {
+        struct frame frame;
+        *sealed = frame_parse(bytes + at, len - at, salt, from + at, &frame, NULL) == FRAME_GOOD &&
+                  frame.type == FRAME_SEAL && frame_size(frame.length) == len - at;
+    }
     return 0;
 }

@@ -4,10 +4,12 @@
 #ifndef HL_SEAL_H
 #define HL_SEAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "frame.h"
+#include "io.h"
 
 #define SEAL_TEXT_MAX 256
 #define SEAL_FRAME_MAX (FRAME_HEADER_SIZE + SEAL_TEXT_MAX + FRAME_ALIGN)
@@ -27,5 +29,8 @@ uint64_t seal_frame(uint8_t bytes[SEAL_FRAME_MAX], uint32_t salt, const struct s
 /* -EBADMSG: not all of it is there, or it is no such object. Members that are not known are passed
  * over. */
 int seal_decode(const char *text, size_t len, struct seal *seal);
+
+/* Whether a seal frame ends at offset `end` of a segment's file. 0 or a negative errno. */
+int seal_ends_at(const struct hl_io *io, int fd, uint32_t salt, uint64_t end, bool *sealed);
 
 #endif

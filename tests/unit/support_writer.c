@@ -97,6 +97,11 @@ static bool obey(struct t_store *t, char order, uint64_t *chance)
         return hl_checkpoint(t->store, NULL, NULL) == 0;
     case 'i':
         return hl_reindex(t->store, NULL, NULL) == 0;
+    case 's': {
+        char name[32];
+        snprintf(name, sizeof name, "s%" PRIu64, t_below(chance, UINT64_MAX));
+        return hl_snapshot(t->store, name, NULL, NULL) == 0;
+    }
     case 'o':
         if (hl_store_close(t->store) < 0)
             return false;

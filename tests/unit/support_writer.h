@@ -24,8 +24,8 @@ struct t_writer {
  *   n  one record to session n, and its attribute "a" says which
  *   t  a batch of ten records to session "ten"               m  another mode for session a
  *   x  trim one of the sessions a, b, c      d  delete one of them
- *   k  compact everything    r  rotate    c  checkpoint    i  reindex    o  close and open    q
- * close and end
+ *   k  compact everything    r  rotate    c  checkpoint    i  reindex    o  close and open
+ *   s  a snapshot, which seals the last segment              q  close and end
  */
 #define T_EVEN_BATCH 4000
 #define T_EVEN_BATCHES t_amount("BATCHES", t_slow() ? 20 : 120)

@@ -74,6 +74,48 @@ static void test_follows_everything(void **state)
     t_store_free(&t);
 }
 
+/* The index ends right behind a seal, and the next segment is not there yet: for those who come
+ * then or begin again there, and for those whom a compaction had left behind. */
+static void test_an_index_that_ends_at_a_seal(void **state)
+{
+    (void)state;
+    static const char *const orders[] = {"as",  "asi",       "asc",     "asio",
+                                         "aso", "arararksi", "arararks"};
+    uint64_t chance = t_seed("test_an_index_that_ends_at_a_seal");
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
+        for (int before = 0; before < 2; before++) {
+            struct t_store t;
+            struct t_writer writer;
+            struct t_image image;
+            uint64_t records = 80;
+            t_store_init(&t);
+            t_writer_start(&writer, &t, chance + i);
+            t.options.read_only = true;
+            t_tell(&writer, 'a');
+            if (before)
+                t_open(&t);
+            for (const char *order = orders[i]; *order; order++) {
+                t_tell(&writer, *order);
+                records += *order == 'a' ? 80 : 0;
+            }
+            if (!before)
+                t_open(&t);
+            for (int round = 0; round < 3; round++) {
+                t_image_take(t.store, &image);
+                if (image.records != records)
+                    fail_msg("behind \"%s\", round %d: %" PRIu64 " records of %" PRIu64, orders[i],
+                             round, image.records, records);
+                t_image_free(&image);
+                t_tell(&writer, "asa"[round]);
+                records += round == 1 ? 0 : 80;
+            }
+            assert_int_equal(t.errors, 0);
+            t_writer_end(&writer, false);
+            t_store_free(&t);
+        }
+    }
+}
+
 /* The writer dies; its store has a torn tail and an index that is in doubt. Readers read, and
  * change nothing; then another writer comes, and they follow that one. */
 static void test_a_writer_that_dies(void **state)
@@ -364,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_follows_everything),
+        cmocka_unit_test(test_an_index_that_ends_at_a_seal),
         cmocka_unit_test(test_a_writer_that_dies),
         cmocka_unit_test(test_reading_without_an_index),
         cmocka_unit_test(test_a_follower_stays_small),

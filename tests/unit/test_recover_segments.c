@@ -367,11 +367,12 @@ static void test_a_directory_with_other_things(void **state)
 }
 
 /* A crash right after the seal: the next segment was not made yet, and nothing goes behind the
- * seal. With the index brought up to the very end of the sealed one too. */
+ * seal. With the index brought up to the very end of the sealed one too, or built anew up to there.
+ */
 static void test_a_seal_with_nothing_behind_it(void **state)
 {
     (void)state;
-    for (int which = 0; which < 4; which++) {
+    for (int which = 0; which < 8; which++) {
         struct t_store t;
         struct t_image image;
         t_store_init(&t);
@@ -383,6 +384,8 @@ static void test_a_seal_with_nothing_behind_it(void **state)
         assert_int_equal(hl_rotate(t.store, &t.err), -ENOSPC);
         if (which & 1)
             assert_int_equal(hl_checkpoint(t.store, NULL, &t.err), 0);
+        if (which & 4)
+            assert_int_equal(hl_reindex(t.store, NULL, &t.err), 0);
         t_image_take(t.store, &image);
         if (which & 2)
             t_close(&t);

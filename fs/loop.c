@@ -89,6 +89,7 @@ struct loop {
     _Atomic unsigned to_share; /* requests before one thread is tried alone */
     _Atomic int result;        /* the first failure */
     _Atomic bool may_spin;     /* there are processors for it */
+    _Atomic bool *lone;        /* all requests are of one program */
 
     /* Of whoever attends; handed on with `attended`. */
     uint32_t tries;    /* a bit for each time of looking out, the newest lowest: whether it paid */
@@ -138,6 +139,7 @@ static void share(struct loop *loop, unsigned requests)
     pthread_mutex_lock(&loop->lock);
     atomic_store(&loop->to_share, requests); /* before it is looked at */
     atomic_store(&loop->alone, false);
+    atomic_store(loop->lone, false);
     if (loop->waiting == 0 && loop->count < WORKERS_MAX && !loop->ending)
         start_worker(loop);
     pthread_cond_broadcast(&loop->shared);
@@ -285,6 +287,9 @@ static void note_sender(struct loop *loop, const struct fuse_buf *buffer, int go
     else if (loop->alike < MIXED_WITHIN)
         loop->alike++;
     loop->sender = header.pid;
+    bool lone = loop->alike == MIXED_WITHIN;
+    if (lone != atomic_load(loop->lone))
+        atomic_store(loop->lone, lone);
 }
 
 /* Whether this request had to wait while that of another program got a long answer. */
@@ -466,7 +471,7 @@ static int start_first(struct loop *loop)
     return error;
 }
 
-int loop_run(struct fuse_session *session, uint64_t spin_us, int wake)
+int loop_run(struct fuse_session *session, uint64_t spin_us, int wake, _Atomic bool *lone)
 {
     struct loop *loop = calloc(1, sizeof *loop);
     if (!loop)
@@ -474,6 +479,7 @@ int loop_run(struct fuse_session *session, uint64_t spin_us, int wake)
     loop->session = session;
     loop->spin_ns = spin_us * 1000;
     loop->wake = wake;
+    loop->lone = lone;
     loop->device = fuse_session_fd(session);
     loop->balance = BALANCE_NS;
     atomic_init(&loop->to_share, SHARE_FEW);

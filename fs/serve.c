@@ -212,9 +212,10 @@ static void *run_loop(void *context)
     sigemptyset(&set);
     sigaddset(&set, WAKE);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    serve->loop_result = serve->options->io_uring
-                             ? run_loop_of_libfuse(serve->session)
-                             : loop_run(serve->session, serve->options->spin_us, WAKE);
+    serve->loop_result =
+        serve->options->io_uring
+            ? run_loop_of_libfuse(serve->session)
+            : loop_run(serve->session, serve->options->spin_us, WAKE, fs_lone(serve->fs));
     eventfd_write(serve->ended_fd, 1);
     return NULL;
 }

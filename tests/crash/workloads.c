@@ -150,7 +150,13 @@ static void reindexing(struct actor *actor)
     actor_append(actor, a, 1, 100);
     actor_checkpoint(actor);
     actor_append(actor, a, 2, 100);
+    if (actor->turn % 2) /* which seals the segment, and the index ends right behind it */
+        actor_snapshot(actor, "some");
     actor_reindex(actor);
+    if (actor->turn % 2) {
+        actor_die(actor);
+        actor_open(actor);
+    }
     actor_operate(actor, a, "c");
     actor_sync(actor);
     actor_close(actor);

@@ -287,7 +287,7 @@ static void note_sender(struct loop *loop, const struct fuse_buf *buffer, int go
     else if (loop->alike < MIXED_WITHIN)
         loop->alike++;
     loop->sender = header.pid;
-    bool lone = loop->alike == MIXED_WITHIN;
+    bool lone = loop->alike == MIXED_WITHIN && header.pid != 0; /* 0: of some other pid namespace */
     if (lone != atomic_load(loop->lone))
         atomic_store(loop->lone, lone);
 }

@@ -199,11 +199,6 @@ int fs_new(const struct fs_options *options, struct hl_store *store, struct fs *
     return 0;
 }
 
-_Atomic bool *fs_lone(struct fs *fs)
-{
-    return &fs->lone;
-}
-
 void fs_attach(struct fs *fs, struct fuse_session *session)
 {
     fs->session = session;

@@ -65,9 +65,6 @@ struct fs_relay {
 };
 void fs_relay_to(struct fs_relay *relay, struct fs *fs);
 void fs_news(void *relay, const struct hl_news *news);
-/* For the loop to say whether all requests come from one thread of one program: who answers one may
- * then wait for the disk himself, since nobody else asks. */
-_Atomic bool *fs_lone(struct fs *fs);
 /* Requests are answered from now on. device: of the mount, if it is `seen` from here. */
 int fs_start(struct fs *fs, bool seen, dev_t device);
 /*

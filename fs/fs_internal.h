@@ -165,8 +165,7 @@ struct fs {
 
     pthread_mutex_t parked_lock; /* guards parked */
     pthread_cond_t parked_none;
-    size_t parked;     /* requests that wait for the disk */
-    _Atomic bool lone; /* fs_lone() */
+    size_t parked; /* requests that wait for the disk */
 
     struct users *users;
     struct table *table;
@@ -264,8 +263,7 @@ int fs_errno(int result);
 
 /*
  * A request that waits for the disk. parked_new() before the work whose answer depends on it, so
- * that nothing can fail after it; then one of parked_sync…(), which answers, mostly from the commit
- * thread:
+ * that nothing can fail after it; then one of parked_sync…(), which answers from the commit thread:
  * with nothing, the count of a write, an entry (a look-up that is counted), or attributes; or
  * parked_drop(), which leaves the request to the caller.
  */

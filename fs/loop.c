@@ -89,7 +89,6 @@ struct loop {
     _Atomic unsigned to_share; /* requests before one thread is tried alone */
     _Atomic int result;        /* the first failure */
     _Atomic bool may_spin;     /* there are processors for it */
-    _Atomic bool *lone;        /* all requests are of one program */
 
     /* Of whoever attends; handed on with `attended`. */
     uint32_t tries;    /* a bit for each time of looking out, the newest lowest: whether it paid */
@@ -139,7 +138,6 @@ static void share(struct loop *loop, unsigned requests)
     pthread_mutex_lock(&loop->lock);
     atomic_store(&loop->to_share, requests); /* before it is looked at */
     atomic_store(&loop->alone, false);
-    atomic_store(loop->lone, false);
     if (loop->waiting == 0 && loop->count < WORKERS_MAX && !loop->ending)
         start_worker(loop);
     pthread_cond_broadcast(&loop->shared);
@@ -251,6 +249,13 @@ static void arm(struct loop *loop)
     timerfd_settime(loop->timer, 0, &once, NULL);
 }
 
+/* Starts the ticker, if it does not run. */
+static void start_ticking(struct loop *loop)
+{
+    if (!atomic_load(&loop->ticking) && !atomic_exchange(&loop->ticking, true))
+        arm(loop);
+}
+
 /* Takes a request, which may sleep: what fuse_session_receive_buf() says. */
 static int receive(struct worker *worker, struct fuse_buf *buffer)
 {
@@ -263,10 +268,7 @@ static int receive(struct worker *worker, struct fuse_buf *buffer)
     if (got <= 0)
         return got;
     atomic_fetch_add(&loop->taken, 1);
-    if (atomic_load(&loop->alone)) {
-        if (!atomic_load(&loop->ticking) && !atomic_exchange(&loop->ticking, true))
-            arm(loop);
-    } else if (others == 0) {
+    if (!atomic_load(&loop->alone) && others == 0) {
         pthread_mutex_lock(&loop->lock);
         if (loop->waiting == 0 && loop->count < WORKERS_MAX && !loop->ending)
             start_worker(loop);
@@ -287,9 +289,6 @@ static void note_sender(struct loop *loop, const struct fuse_buf *buffer, int go
     else if (loop->alike < MIXED_WITHIN)
         loop->alike++;
     loop->sender = header.pid;
-    bool lone = loop->alike == MIXED_WITHIN && header.pid != 0; /* 0: of some other pid namespace */
-    if (lone != atomic_load(loop->lone))
-        atomic_store(loop->lone, lone);
 }
 
 /* Whether this request had to wait while that of another program got a long answer. */
@@ -311,6 +310,7 @@ static int receive_alone(struct worker *worker, struct fuse_buf *buffer, bool *l
     atomic_store(&loop->asleep, false);
     if (got <= 0)
         return got;
+    start_ticking(loop); /* after that store: a tick that saw it asleep has stopped the ticker */
     note_sender(loop, buffer, got);
     *long_one = got >= LARGE_BYTES && loop->alike < MIXED_WITHIN;
     if (is_crowded(loop))
@@ -471,7 +471,7 @@ static int start_first(struct loop *loop)
     return error;
 }
 
-int loop_run(struct fuse_session *session, uint64_t spin_us, int wake, _Atomic bool *lone)
+int loop_run(struct fuse_session *session, uint64_t spin_us, int wake)
 {
     struct loop *loop = calloc(1, sizeof *loop);
     if (!loop)
@@ -479,7 +479,6 @@ int loop_run(struct fuse_session *session, uint64_t spin_us, int wake, _Atomic b
     loop->session = session;
     loop->spin_ns = spin_us * 1000;
     loop->wake = wake;
-    loop->lone = lone;
     loop->device = fuse_session_fd(session);
     loop->balance = BALANCE_NS;
     atomic_init(&loop->to_share, SHARE_FEW);

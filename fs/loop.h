@@ -11,8 +11,7 @@
  * more: 0, or a negative errno. Whoever exits the session interrupts the calling thread with `wake`
  * until this returns: a signal that has a handler, without SA_RESTART, and is not blocked here.
  * spin_us: how long a thread looks out for the next request before it sleeps; 0: not at all.
- * *lone: whether, of late, one thread of one program sent all requests; kept up to date.
  */
-int loop_run(struct fuse_session *session, uint64_t spin_us, int wake, _Atomic bool *lone);
+int loop_run(struct fuse_session *session, uint64_t spin_us, int wake);
 
 #endif

@@ -1,10 +1,8 @@
 /*
  * parked.c - requests that wait for the disk, answered by the commit thread.
  *
- * No worker thread waits: the request is put aside with what it will be answered with. But where
- * nobody else asks for anything it may as well wait, since to wake the other thread takes a tenth
- * of the time; should somebody ask then, the loop notices within a tick. A signal to the sender is
- * not heeded; a sync is short and ends by itself.
+ * No worker thread waits: the request is put aside with what it will be answered with. A signal to
+ * its sender is not heeded; a sync is short and ends by itself.
  */
 #include "fs_internal.h"
 
@@ -71,10 +69,7 @@ static void park(struct parked *parked, enum answered what)
     pthread_mutex_lock(&fs->parked_lock);
     fs->parked++;
     pthread_mutex_unlock(&fs->parked_lock);
-    if (atomic_load(&fs->lone))
-        answer(parked, hl_sync(fs->store));
-    else
-        hl_sync_async(fs->store, answer, parked);
+    hl_sync_async(fs->store, answer, parked);
 }
 
 void parked_sync(struct parked *parked)

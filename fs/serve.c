@@ -212,10 +212,9 @@ static void *run_loop(void *context)
     sigemptyset(&set);
     sigaddset(&set, WAKE);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    serve->loop_result =
-        serve->options->io_uring
-            ? run_loop_of_libfuse(serve->session)
-            : loop_run(serve->session, serve->options->spin_us, WAKE, fs_lone(serve->fs));
+    serve->loop_result = serve->options->io_uring
+                             ? run_loop_of_libfuse(serve->session)
+                             : loop_run(serve->session, serve->options->spin_us, WAKE);
     eventfd_write(serve->ended_fd, 1);
     return NULL;
 }

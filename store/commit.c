@@ -7,9 +7,6 @@
  * requests it syncs when the log has been dirty for sync_interval, or at once when much is
  * unsynced; an idle store has no timer.
  *
- * To wake that thread is a good part of what a sync costs. Who would only wait for it (hl_sync())
- * has a round to itself, in its own thread, if nobody else asks.
- *
  * A failed sync is final: the page cache may call clean what the disk never got, so trying again
  * could succeed without the bytes being there. Appends are refused until the store is opened again.
  */
@@ -117,21 +114,13 @@ static void answer(struct sync_request *request, int error)
     }
 }
 
-/* Whether there is work for the thread, or it is to end. A round that goes on elsewhere comes
- * first. The lock is held. */
-static bool is_wanted(const struct hl_store *store)
-{
-    const struct commit *commit = &store->commit;
-    return !commit->in_round && (commit->stop || commit->first || atomic_load(&store->dirty));
-}
-
 static void *commit_run(void *context)
 {
     struct hl_store *store = context;
     struct commit *commit = &store->commit;
     pthread_mutex_lock(&commit->lock);
     for (;;) {
-        while (!is_wanted(store))
+        while (!commit->stop && !commit->first && !atomic_load(&store->dirty))
             pthread_cond_wait(&commit->wake, &commit->lock);
         struct timespec deadline =
             thread_deadline(CLOCK_MONOTONIC, store->options.sync_interval_ms);
@@ -139,13 +128,10 @@ static void *commit_run(void *context)
             if (pthread_cond_timedwait(&commit->wake, &commit->lock, &deadline) == ETIMEDOUT)
                 break;
         }
-        if (commit->in_round) /* begun while this thread waited for the time to come */
-            continue;
         struct sync_request *requests = commit->first;
         bool stop = commit->stop;
         commit->first = commit->last = NULL;
         commit->hurry = false;
-        commit->in_round = true;
         pthread_mutex_unlock(&commit->lock);
 
         /* Before the tail is read: what is appended after it makes the store dirty again. */
@@ -153,7 +139,6 @@ static void *commit_run(void *context)
         answer(requests, sync_log(store, requests != NULL));
 
         pthread_mutex_lock(&commit->lock);
-        commit->in_round = false;
         if (stop && !commit->first)
             break;
     }
@@ -229,31 +214,8 @@ static void wake_waiter(void *context, int error)
     pthread_mutex_unlock(&waiter->lock);
 }
 
-/* A round in the calling thread. False: somebody else has one, or waits for one. */
-static bool sync_here(struct hl_store *store, int *error)
-{
-    struct commit *commit = &store->commit;
-    pthread_mutex_lock(&commit->lock);
-    bool here = !store->options.read_only && !commit->in_round && !commit->first && !commit->stop;
-    commit->in_round = commit->in_round || here;
-    pthread_mutex_unlock(&commit->lock);
-    if (!here)
-        return false;
-    atomic_store(&store->dirty, false); /* before the tail is read, as above */
-    *error = sync_log(store, true);
-    pthread_mutex_lock(&commit->lock);
-    commit->in_round = false;
-    if (is_wanted(store))
-        pthread_cond_signal(&commit->wake);
-    pthread_mutex_unlock(&commit->lock);
-    return true;
-}
-
 int hl_sync(struct hl_store *store)
 {
-    int error;
-    if (sync_here(store, &error))
-        return error;
     struct waiter waiter = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
     hl_sync_async(store, wake_waiter, &waiter);
     pthread_mutex_lock(&waiter.lock);

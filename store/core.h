@@ -86,8 +86,7 @@ struct commit {
     pthread_cond_t wake;
     struct sync_request *first, *last;
     bool stop, hurry;
-    bool in_round;        /* somebody syncs what was asked for */
-    unsigned small_syncs; /* in a row; of whoever is in a round */
+    unsigned small_syncs; /* in a row; of the commit thread alone */
 };
 
 /* The flush thread also makes up for an index that opening had no room for. */

@@ -17,14 +17,19 @@
 
 #define REBASE_BYTES (UINT64_C(128) << 20) /* of log in memory; twice what a writer keeps */
 
-/* Whether a frame may stand at the end of what is known. */
-static bool has_news(struct hl_store *store)
+/* Whether a frame may stand there. */
+static bool may_be_frame(struct hl_store *store, int fd, uint64_t offset)
 {
     uint8_t header[FRAME_HEADER_SIZE];
-    if (store->seal_written)
-        return true; /* the next segment may be there */
-    ssize_t n = hl_io_read(store->io, store->active->fd, header, sizeof header, store->tail);
+    ssize_t n = hl_io_read(store->io, fd, header, sizeof header, offset);
     return n == (ssize_t)sizeof header && frame_plausible(header);
+}
+
+/* Whether there may be more behind the end of what is known: a frame, or after a seal the next
+ * segment. */
+static bool has_news(struct hl_store *store)
+{
+    return store->seal_written || may_be_frame(store, store->active->fd, store->tail);
 }
 
 static int read_on(struct hl_store *store, bool *blocked)
@@ -219,7 +224,8 @@ static int catch_up(struct hl_store *store, uint64_t position)
     store->active = taken;
     store->tail = end;
     store->next_point = end;
-    store->seal_written = sealed;
+    /* Earlier versions have appended behind a seal. */
+    store->seal_written = sealed && !may_be_frame(store, taken->fd, end);
     atomic_store(&store->position, position);
     atomic_store(&store->synced, position);
     return 0;

@@ -234,8 +234,7 @@ static int take_gap(struct replay *replay, const struct scan_item *item)
 {
     int error = pending_broken(replay);
     replay->gaps++;
-    replay->gap_bytes += item->size;
-    replay->seal_found = false;
+    replay->gap_bytes += item->size; /* behind a seal it makes that no less the last frame */
     if (!replay->sealed) {
         if (replay->region_from == 0)
             replay->region_from = item->offset;

@@ -309,8 +309,7 @@ bool hl_line_check(struct hl_store *store, uint32_t session, struct hl_line_prog
 /*
  * A barrier: done(context, error) is called, from the commit thread, when all that was appended
  * before the call is on the disk (error 0), or can never be known to be (-EIO). Concurrent calls
- * share one fdatasync. done must not block. hl_sync() waits for it, or does it itself where nobody
- * else asks, which is quicker.
+ * share one fdatasync. done must not block. hl_sync() waits for it.
  */
 typedef void hl_sync_done(void *context, int error);
 void hl_sync_async(struct hl_store *store, hl_sync_done *done, void *context);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,44 +28,13 @@ static void settled(struct actor *actor)
     settle(actor, &actor->visible);
 }
 
-struct waited {
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t changed;
-    bool answered;
-    int error;
-};
-
-static void take_answer(void *context, int error)
-{
-    struct waited *waited = context;
-    pthread_mutex_lock(&waited->lock);
-    waited->answered = true;
-    waited->error = error;
-    pthread_cond_signal(&waited->changed);
-    pthread_mutex_unlock(&waited->lock);
-}
-
-/* By the store's own thread, as for a program that is not alone. */
-static int sync_by_thread(struct hl_store *store)
-{
-    struct waited waited = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    hl_sync_async(store, take_answer, &waited);
-    pthread_mutex_lock(&waited.lock);
-    while (!waited.answered)
-        pthread_cond_wait(&waited.changed, &waited.lock);
-    pthread_mutex_unlock(&waited.lock);
-    pthread_cond_destroy(&waited.changed);
-    pthread_mutex_destroy(&waited.lock);
-    return waited.error;
-}
-
 void actor_sync(struct actor *actor)
 {
     if (!actor->store)
         return;
     unsigned fired = actor->record->fault.fired;
     actor_enter(actor);
-    int error = ++actor->syncs % 2 ? hl_sync(actor->store) : sync_by_thread(actor->store);
+    int error = hl_sync(actor->store);
     actor_leave(actor);
     const struct fault *fault = &actor->record->fault;
     if (error == 0 && fault->fired > fired && fault->error != -EINTR &&

@@ -130,7 +130,6 @@ struct actor {
     bool trims;          /* actor_beside() */
     bool lenient;        /* calls may fail: a fault was planned */
     unsigned line;       /* counts lines */
-    unsigned syncs;      /* counts them */
     struct set visible;
     int last_error;
     unsigned refused;

@@ -10,7 +10,6 @@ struct gate {
     pthread_cond_t changed;
     unsigned entered, left, allowed;
     int error;
-    pthread_t by; /* who entered last */
 };
 
 static int gate_sync(void *context, int fd)
@@ -19,7 +18,6 @@ static int gate_sync(void *context, int fd)
     (void)fd;
     pthread_mutex_lock(&gate->lock);
     gate->entered++;
-    gate->by = pthread_self();
     pthread_cond_broadcast(&gate->changed);
     while (gate->left >= gate->allowed)
         pthread_cond_wait(&gate->changed, &gate->lock);
@@ -145,79 +143,6 @@ static void test_group_commit(void **state)
     assert_int_equal(hl_sync(t.store), 0);
     assert_int_equal(gate_shut(&gate), before + 2);
     gate_let(&gate, 1000000);
-    t_store_free(&t);
-    gate_free(&gate);
-}
-
-struct syncer {
-    struct hl_store *store;
-    int error;
-};
-
-static void *sync_once(void *context)
-{
-    struct syncer *syncer = context;
-    syncer->error = hl_sync(syncer->store);
-    return NULL;
-}
-
-/* Who would only wait syncs himself. Those who ask meanwhile share the next round, and it is not
- * his; what is appended meanwhile is synced in time, asked for or not. */
-static void test_a_round_of_ones_own(void **state)
-{
-    (void)state;
-    struct t_store t;
-    struct gate gate;
-    struct answers rest = NO_ANSWERS;
-    struct hl_status status;
-    pthread_t thread, other;
-    t_store_init(&t);
-    t.options.sync_interval_ms = 1;
-    gate_init(&gate, &t);
-    t_open(&t);
-    uint32_t s = t_session(&t, "s");
-    for (unsigned asked = 0; asked < 3; asked++) {
-        struct syncer syncer = {.store = t.store}, late = {.store = t.store};
-        assert_int_equal(hl_sync(t.store), 0);
-        do { /* until it is not the commit thread that comes first, because the time has come */
-            gate_let(&gate, 1000000);
-            assert_int_equal(hl_sync(t.store), 0);
-            unsigned before = gate_shut(&gate);
-            t_append(&t, s, "one\n");
-            assert_int_equal(pthread_create(&thread, NULL, sync_once, &syncer), 0);
-            gate_wait(&gate, before + 1);
-            if (!pthread_equal(gate.by, thread)) {
-                gate_let(&gate, 1000000);
-                pthread_join(thread, NULL);
-                thread = pthread_self();
-            }
-        } while (pthread_equal(thread, pthread_self()));
-        unsigned entered = gate.entered;
-        t_append(&t, s, "two\n");
-        for (unsigned i = 0; i < 20 * asked; i++)
-            hl_sync_async(t.store, answer, &rest);
-        if (asked == 2)
-            assert_int_equal(pthread_create(&other, NULL, sync_once, &late), 0);
-        gate_let(&gate, 1);
-        pthread_join(thread, NULL);
-        assert_int_equal(syncer.error, 0);
-        gate_wait(&gate, entered + 1);
-        if (asked == 1) {
-            assert_false(pthread_equal(gate.by, thread));
-            assert_int_equal(answers_count(&rest), 0);
-        }
-        gate_let(&gate, 1000000);
-        answers_wait(&rest, asked == 0 ? 0 : asked == 1 ? 20 : 60);
-        assert_int_equal(rest.error, 0);
-        if (asked == 2) {
-            pthread_join(other, NULL);
-            assert_int_equal(late.error, 0);
-        }
-        do {
-            sched_yield();
-            hl_store_status(t.store, &status);
-        } while (status.synced < status.position);
-    }
     t_store_free(&t);
     gate_free(&gate);
 }
@@ -399,7 +324,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_commit),
-        cmocka_unit_test(test_a_round_of_ones_own),
         cmocka_unit_test(test_eight_threads),
         cmocka_unit_test(test_a_failed_sync_is_final),
         cmocka_unit_test(test_a_failed_sync_at_a_rotation),

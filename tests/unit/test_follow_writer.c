@@ -116,6 +116,37 @@ static void test_an_index_that_ends_at_a_seal(void **state)
     }
 }
 
+/* The same, where the writer has found bytes behind the seal that are no frame. */
+static void test_a_seal_with_bytes_behind_it(void **state)
+{
+    (void)state;
+    struct t_store t;
+    struct t_writer writer;
+    struct t_image image;
+    char path[T_PATH], bytes[200];
+    t_store_init(&t);
+    t_store_watch(&t);
+    t_open(&t);
+    t_append(&t, t_session(&t, "s"), "one\n");
+    t_io_fail(&t.io, 1U << T_OPEN, "00000002", 1, 100, -ENOSPC);
+    assert_int_equal(hl_rotate(t.store, &t.err), -ENOSPC);
+    t_crash(&t);
+    t_io_heal(&t.io);
+    t_segment_path(&t, 0, path);
+    memset(bytes, 'x', sizeof bytes);
+    t_file_append(path, bytes, sizeof bytes);
+    t_writer_start(&writer, &t, t_seed("test_a_seal_with_bytes_behind_it"));
+    t_tell(&writer, 'c');
+    t.options.read_only = true;
+    t_open(&t);
+    t_tell(&writer, 'a');
+    t_image_take(t.store, &image);
+    assert_int_equal(image.records, 81);
+    t_image_free(&image);
+    t_writer_end(&writer, false);
+    t_store_free(&t);
+}
+
 /* The writer dies; its store has a torn tail and an index that is in doubt. Readers read, and
  * change nothing; then another writer comes, and they follow that one. */
 static void test_a_writer_that_dies(void **state)
@@ -407,6 +438,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_follows_everything),
         cmocka_unit_test(test_an_index_that_ends_at_a_seal),
+        cmocka_unit_test(test_a_seal_with_bytes_behind_it),
         cmocka_unit_test(test_a_writer_that_dies),
         cmocka_unit_test(test_reading_without_an_index),
         cmocka_unit_test(test_a_follower_stays_small),
